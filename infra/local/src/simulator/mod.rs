@@ -1,0 +1,98 @@
+//! A scriptable stand-in for third-party providers: it speaks the native protocol correctly, keeps its own books,
+//! and can be told over `/control` to be late, to fail, to lose answers or to break the contract.
+//!
+//! One router hosts any number of providers: the base URL of provider `P` is `{simulator}/providers/P`. Nothing
+//! here is used by a deployment on AWS, and customer data sent to it is read over and never kept.
+
+mod behaviour;
+mod callback;
+mod control;
+mod ledger;
+mod native;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::DefaultBodyLimit,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{delete, get, post, put},
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use state::Simulator;
+
+/// The largest request body that is read.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// What the simulator knows from the start. All of it can be changed later over `/control/providers/{id}`.
+#[derive(Debug, Clone, Default)]
+pub struct SimulatorConfig {
+    /// Base URL of the Holdfast API, for call-backs of providers that have none of their own.
+    pub api_url: Option<String>,
+    /// Providers with keys or secrets. Others need no entry: any provider id is served.
+    pub providers: BTreeMap<String, ProviderConfig>,
+}
+
+/// What one provider knows. Absent fields leave what was known before.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProviderConfig {
+    /// The provider's own key (`hf_test_provider_…`), for call-backs.
+    pub callback_key: Option<String>,
+    /// `whsec_…`. With it, an unsigned or wrongly signed POST is refused with 401.
+    pub signing_secret: Option<String>,
+    /// Base URL of the Holdfast API, for call-backs.
+    pub api_url: Option<String>,
+}
+
+impl fmt::Debug for ProviderConfig {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ProviderConfig")
+            .field("has_callback_key", &self.callback_key.is_some())
+            .field("has_signing_secret", &self.signing_secret.is_some())
+            .field("api_url", &self.api_url)
+            .finish()
+    }
+}
+
+/// The simulator as a router, to be served on any port. Each call makes one with books of its own.
+pub fn router(config: SimulatorConfig) -> Router {
+    let simulator = Arc::new(Simulator::new(config));
+    Router::new()
+        .route("/", get(async || include_str!("help.txt")))
+        .route("/health", get(async || Json(json!({"status": "ok"}))))
+        .route("/providers/{provider_id}/bookings", post(native::book))
+        .route("/providers/{provider_id}/bookings/{booking_id}", get(native::look_up))
+        .route("/providers/{provider_id}/bookings/{booking_id}/{operation}", post(native::change))
+        .route("/control/behaviour", put(control::set_default_behaviour))
+        .route("/control/behaviours", get(control::list_behaviours).delete(control::clear_behaviours))
+        .route("/control/providers/{provider_id}", put(control::configure_provider))
+        .route(
+            "/control/providers/{provider_id}/behaviour",
+            put(control::set_provider_behaviour).delete(control::clear_provider_behaviour),
+        )
+        .route(
+            "/control/locations/{location_id}/behaviour",
+            put(control::set_location_behaviour).delete(control::clear_location_behaviour),
+        )
+        .route("/control/next", post(control::push_next))
+        .route("/control/state", delete(control::clear_state))
+        .route("/control/bookings", get(control::list_bookings))
+        .route("/control/calls", get(control::list_calls))
+        .route("/control/callbacks", get(control::list_callbacks))
+        .fallback(async || refuse(StatusCode::NOT_FOUND, "unknown_path", "GET / says what there is."))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(simulator)
+}
+
+/// An answer `{code, message}`.
+fn refuse(status: StatusCode, code: &str, message: &str) -> Response {
+    (status, Json(json!({"code": code, "message": message}))).into_response()
+}

@@ -1,0 +1,168 @@
+//! The demo data of a local stack: two consumers, three providers, their keys and webhook endpoints. All of
+//! it goes in through the API, as an administrator's and a consumer's own calls would.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::error::StackError;
+use super::keys;
+
+/// The demo consumers and the name of each one's hook at the inbox.
+const CONSUMER: Consumer = Consumer { id: "demo-marketplace", name: "Demo Marketplace", hook: "demo" };
+const OTHER_CONSUMER: Consumer =
+    Consumer { id: "other-marketplace", name: "Other Marketplace", hook: "other" };
+
+/// The demo providers: id and name.
+const PROVIDERS: [(&str, &str); 3] =
+    [("demo-clinic", "Demo Clinic"), ("demo-lab", "Demo Laboratory"), ("demo-tours", "Demo Tours")];
+
+/// Background retries of the demo providers: quick enough to watch.
+const FIRST_DELAY_MS: u32 = 1_000;
+const DELAY_FACTOR: u32 = 2;
+const MAX_DELAY_MS: u32 = 10_000;
+
+/// The longest part of an unexpected answer that a message repeats, in characters.
+const QUOTED_ANSWER_LIMIT: usize = 300;
+
+/// A demo consumer.
+#[derive(Debug)]
+struct Consumer {
+    id: &'static str,
+    name: &'static str,
+    hook: &'static str,
+}
+
+/// A demo provider, with the secrets it shares with Holdfast.
+#[derive(Debug)]
+pub(super) struct Provider {
+    pub(super) id: &'static str,
+    name: &'static str,
+    token: String,
+    signing_secret: String,
+}
+
+/// The keys that the API gave out.
+#[derive(Debug)]
+pub(super) struct Keys {
+    pub(super) consumer: String,
+    pub(super) other_consumer: String,
+    pub(super) providers: BTreeMap<String, String>,
+}
+
+/// The demo providers with new secrets.
+pub(super) fn providers() -> Result<Vec<Provider>, StackError> {
+    let provider = |(id, name)| {
+        Ok(Provider { id, name, token: keys::token()?, signing_secret: keys::signing_secret()? })
+    };
+    PROVIDERS.into_iter().map(provider).collect()
+}
+
+/// Sets up the demo data.
+#[derive(Debug)]
+pub(super) struct Seeder<'a> {
+    /// Its time limits apply to each call.
+    pub(super) client: &'a reqwest::Client,
+    pub(super) api_url: &'a str,
+    pub(super) simulator_url: &'a str,
+    pub(super) inbox_url: &'a str,
+    pub(super) admin_key: &'a str,
+    /// Named in messages.
+    pub(super) logs: PathBuf,
+}
+
+impl Seeder<'_> {
+    pub(super) async fn seed(&self, providers: &[Provider]) -> Result<Keys, StackError> {
+        let consumer = self.consumer(&CONSUMER).await?;
+        let other_consumer = self.consumer(&OTHER_CONSUMER).await?;
+        let mut provider_keys = BTreeMap::new();
+        for provider in providers {
+            provider_keys.insert(provider.id.to_owned(), self.provider(provider).await?);
+        }
+        self.endpoint(&CONSUMER, &consumer).await?;
+        self.endpoint(&OTHER_CONSUMER, &other_consumer).await?;
+        Ok(Keys { consumer, other_consumer, providers: provider_keys })
+    }
+
+    async fn consumer(&self, consumer: &Consumer) -> Result<String, StackError> {
+        let path = format!("/v1/admin/consumers/{}", consumer.id);
+        self.api(Method::PUT, &path, self.admin_key, &json!({"name": consumer.name})).await?;
+        self.key(&path).await
+    }
+
+    async fn provider(&self, provider: &Provider) -> Result<String, StackError> {
+        let path = format!("/v1/admin/providers/{}", provider.id);
+        let settings = json!({
+            "name": provider.name,
+            "mode": "test",
+            "base_url": format!("{}/providers/{}", self.simulator_url, provider.id),
+            "protocol": "holdfast",
+            "confirmation": "confirm",
+            "auth": {"type": "bearer", "token": provider.token},
+            "signing_secret": provider.signing_secret,
+            "retry": {
+                "first_delay_millisecond": FIRST_DELAY_MS,
+                "factor": DELAY_FACTOR,
+                "max_delay_millisecond": MAX_DELAY_MS,
+            },
+        });
+        self.api(Method::PUT, &path, self.admin_key, &settings).await?;
+        let key = self.key(&path).await?;
+        let simulator = format!("{}/control/providers/{}", self.simulator_url, provider.id);
+        let known = json!({"callback_key": key, "signing_secret": provider.signing_secret});
+        self.call(self.client.put(&simulator).json(&known), &simulator).await?;
+        Ok(key)
+    }
+
+    /// Makes a test key for the consumer or provider at `path`.
+    async fn key(&self, path: &str) -> Result<String, StackError> {
+        let path = format!("{path}/keys");
+        let answer = self.api(Method::POST, &path, self.admin_key, &json!({"mode": "test"})).await?;
+        self.text(&answer, "key", &path)
+    }
+
+    /// Has the consumer's events delivered to its hook, and the inbox check their signatures.
+    async fn endpoint(&self, consumer: &Consumer, key: &str) -> Result<(), StackError> {
+        let path = "/v1/webhook-endpoints";
+        let url = format!("{}/hooks/{}", self.inbox_url, consumer.hook);
+        let answer = self.api(Method::POST, path, key, &json!({"url": url, "event_types": []})).await?;
+        let secret = self.text(&answer, "secret", path)?;
+        let inbox = format!("{}/endpoints/{}", self.inbox_url, consumer.hook);
+        self.call(self.client.put(&inbox).json(&json!({"secret": secret})), &inbox).await?;
+        Ok(())
+    }
+
+    async fn api(&self, method: Method, path: &str, key: &str, body: &Value) -> Result<Value, StackError> {
+        let call = format!("{method} {path}");
+        let request = self.client.request(method, format!("{}{path}", self.api_url));
+        self.call(request.bearer_auth(key).json(body), &call).await
+    }
+
+    /// The answer's JSON; an error unless the status is 2xx.
+    async fn call(&self, request: reqwest::RequestBuilder, name: &str) -> Result<Value, StackError> {
+        let answer = request.send().await.map_err(|error| self.failed(name, error.to_string()))?;
+        let status = answer.status();
+        let body = answer.text().await.map_err(|error| self.failed(name, error.to_string()))?;
+        if !status.is_success() {
+            // A problem names no secret; a success may, and is never quoted.
+            let quoted: String = body.chars().take(QUOTED_ANSWER_LIMIT).collect();
+            return Err(self.failed(name, format!("{status}: {quoted}")));
+        }
+        if body.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&body)
+            .map_err(|error| self.failed(name, format!("{status} and no JSON ({error})")))
+    }
+
+    fn text(&self, answer: &Value, field: &str, call: &str) -> Result<String, StackError> {
+        let missing = || self.failed(call, format!("no field {field:?}"));
+        answer[field].as_str().map(str::to_owned).ok_or_else(missing)
+    }
+
+    fn failed(&self, call: &str, detail: String) -> StackError {
+        StackError::Seed { call: call.to_owned(), detail, logs: self.logs.join("functions") }
+    }
+}

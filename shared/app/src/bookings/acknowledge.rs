@@ -1,0 +1,197 @@
+//! A provider settles a booking by calling us, at any time.
+
+use holdfast_domain::{
+    Acknowledgement, Booking, BookingId, Command, Mode, ProviderId, Refused, Rejection, Status, Timestamp,
+    transition,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Engine, MAX_CONFLICTS, MAX_ID_CHARS, contention_problem, store_problem};
+use crate::parse;
+use crate::ports::{BookingStore, BreakerStore, Clock, Entropy, ProviderGateway, Replaced};
+use crate::problem::{FieldError, Problem, ProblemCode, SideEffects};
+
+/// For how long a reservation holds if the provider does not say, in milliseconds: 15 min.
+pub const DEFAULT_HOLD_MS: u64 = 15 * 60 * 1000;
+
+/// The longest message of a provider that is kept, in characters.
+const MAX_MESSAGE_CHARS: usize = 500;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnswerBody {
+    status: String,
+    provider_reference: Option<String>,
+    expires_at: Option<String>,
+    rejection: Option<RejectionBody>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RejectionBody {
+    code: Option<String>,
+    message: Option<String>,
+}
+
+/// A provider's definite answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProviderAnswer {
+    /// Yes.
+    Yes(Acknowledgement),
+    /// No.
+    No(Rejection),
+}
+
+/// What a provider's answer came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The booking as it is now.
+    pub booking: Booking,
+}
+
+/// Reads the body of a provider's answer. `now` is when it came.
+pub fn read_provider_answer(body: &Value, now: Timestamp) -> Result<ProviderAnswer, Problem> {
+    let body: AnswerBody = parse::parse(body)?;
+    let mut errors = Vec::new();
+    let mut check = |pointer: &str, text: Option<&str>, max_chars: usize| {
+        let Some(text) = text else { return };
+        if text.chars().count() > max_chars {
+            errors.push(FieldError::new(pointer, format!("is longer than {max_chars} characters")));
+        }
+        if text.chars().any(char::is_control) {
+            errors.push(FieldError::new(pointer, "must not have control characters"));
+        }
+    };
+    check("/provider_reference", body.provider_reference.as_deref(), MAX_ID_CHARS);
+    if let Some(rejection) = &body.rejection {
+        check("/rejection/code", rejection.code.as_deref(), MAX_ID_CHARS);
+        check("/rejection/message", rejection.message.as_deref(), MAX_MESSAGE_CHARS);
+    }
+    let expires_at = match body.expires_at.as_deref().map(Timestamp::parse_rfc3339) {
+        Some(Err(error)) => {
+            errors.push(FieldError::new("/expires_at", format!("is {error}")));
+            None
+        }
+        Some(Ok(expires_at)) => Some(expires_at),
+        None => None,
+    };
+    let answer = match body.status.as_str() {
+        "confirmed" => Some(ProviderAnswer::Yes(Acknowledgement {
+            provider_reference: body.provider_reference,
+            reserved_until: None,
+        })),
+        "reserved" => Some(ProviderAnswer::Yes(Acknowledgement {
+            provider_reference: body.provider_reference,
+            reserved_until: Some(expires_at.unwrap_or(now.plus_ms(DEFAULT_HOLD_MS))),
+        })),
+        "rejected" => Some(ProviderAnswer::No(Rejection {
+            code: "declined".to_owned(),
+            message: body.rejection.as_ref().and_then(|rejection| rejection.message.clone()),
+            provider_code: body.rejection.and_then(|rejection| rejection.code),
+        })),
+        _ => {
+            errors.push(FieldError::new("/status", "must be confirmed, reserved or rejected"));
+            None
+        }
+    };
+    match answer {
+        Some(answer) if errors.is_empty() => Ok(answer),
+        _ => Err(Problem::new(ProblemCode::InvalidRequest, "The answer is not valid.").with_errors(errors)),
+    }
+}
+
+impl ProviderAnswer {
+    fn command(&self) -> Command {
+        match self {
+            Self::Yes(acknowledgement) => Command::Acknowledge(acknowledgement.clone()),
+            Self::No(rejection) => Command::Decline(rejection.clone()),
+        }
+    }
+
+    /// Whether a booking that was settled before was settled as this answer says.
+    fn agrees_with(&self, status: Status) -> bool {
+        match (self, status) {
+            (Self::Yes(yes), Status::Reserved) => yes.reserved_until.is_some(),
+            (Self::Yes(yes), Status::Confirmed | Status::Completed | Status::NoShow) => {
+                yes.reserved_until.is_none()
+            }
+            // A no to a booking that has ended asks for nothing more. A yes to one that was withdrawn is
+            // taken, and undone at the provider.
+            (Self::No(_), Status::Rejected) | (_, Status::Cancelled | Status::Expired) => true,
+            (Self::Yes(_), Status::Pending | Status::Rejected)
+            | (
+                Self::No(_),
+                Status::Pending | Status::Reserved | Status::Confirmed | Status::Completed | Status::NoShow,
+            ) => false,
+        }
+    }
+}
+
+impl<S, G, B, C, E> Engine<S, G, B, C, E>
+where
+    S: BookingStore,
+    G: ProviderGateway,
+    B: BreakerStore,
+    C: Clock,
+    E: Entropy,
+{
+    /// Takes a provider's answer to one of its bookings. The first definite answer wins; one that agrees
+    /// changes nothing; one that contradicts is refused; a yes after the end is compensated.
+    pub async fn acknowledge(
+        &self,
+        provider_id: &ProviderId,
+        mode: Mode,
+        id: &BookingId,
+        answer: &ProviderAnswer,
+    ) -> Result<Acknowledged, Problem> {
+        for _ in 0..MAX_CONFLICTS {
+            let seen = match self.store.read(id).await {
+                Ok(Some(seen)) => seen,
+                Ok(None) => return Err(not_found()),
+                Err(error) => return Err(store_problem(&error, SideEffects::None)),
+            };
+            if seen.booking.request.provider_id != *provider_id || seen.booking.tenant.mode != mode {
+                return Err(not_found());
+            }
+            let status_before = seen.booking.status();
+            let agrees = answer.agrees_with(status_before);
+            let changed = match transition(&seen.booking, answer.command(), self.clock.now()) {
+                Ok(transition) => transition.booking,
+                Err(Refused::TooManyVersions) => {
+                    let detail = "The booking has too many versions to take one more.";
+                    return Err(Problem::new(ProblemCode::TooManyChanges, detail));
+                }
+                Err(_) if agrees => return Ok(Acknowledged { booking: seen.booking }),
+                Err(_) => return Err(contradiction(status_before)),
+            };
+            let next = seen.with_booking(changed);
+            match self.store.replace(seen.rev, &next).await {
+                Ok(Replaced::Done) if status_before == Status::Pending || agrees => {
+                    tracing::info!(
+                        booking.id = %id,
+                        booking.status = next.booking.status().as_str(),
+                        provider.id = %provider_id,
+                        "A provider called back."
+                    );
+                    return Ok(Acknowledged { booking: next.booking });
+                }
+                // It said no, and now yes: the no stands, and what it may hold is undone.
+                Ok(Replaced::Done) => return Err(contradiction(status_before)),
+                Ok(Replaced::Conflict(_)) => {}
+                Ok(Replaced::Gone) => return Err(not_found()),
+                Err(error) => return Err(store_problem(&error, SideEffects::None)),
+            }
+        }
+        Err(contention_problem(SideEffects::None))
+    }
+}
+
+fn not_found() -> Problem {
+    Problem::new(ProblemCode::NotFound, "There is no such booking at this provider.")
+}
+
+fn contradiction(status: Status) -> Problem {
+    let detail = format!("The booking is {}; the first definite answer stands.", status.as_str());
+    Problem::new(ProblemCode::Contradiction, detail)
+}

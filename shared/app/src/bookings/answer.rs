@@ -1,0 +1,124 @@
+//! What the caller of a create is told, derived from the item alone.
+//!
+//! No response to a keyed request leaves before its bytes are in the item. Whoever must answer and finds
+//! none writes them; whoever finds some returns those.
+
+use holdfast_domain::{Booking, Cancellation, CancellationReason, Compensation, Phase, State, Timestamp};
+use serde_json::json;
+
+use crate::problem::{Problem, ProblemCode, SideEffects};
+use crate::stored::{CreateRecord, FrozenResponse, StoredBooking};
+use crate::view::{RejectionView, booking_view};
+
+/// The status of a booking that was made and is settled.
+const CREATED: u16 = 201;
+/// The status of a booking that is still pending.
+const ACCEPTED: u16 = 202;
+
+/// A response to a create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body, exactly. A problem if the status is 400 or more.
+    pub body: Vec<u8>,
+    /// After how many seconds it makes sense to look again, for a pending booking.
+    pub retry_after_s: Option<u64>,
+}
+
+/// Under which request an answer is given; a problem's body names it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestName<'a> {
+    pub(super) path: &'a str,
+    pub(super) request_id: &'a str,
+}
+
+impl Answer {
+    /// The response that was given to the first request.
+    pub(super) fn frozen(response: &FrozenResponse, booking: &Booking, now: Timestamp) -> Self {
+        let retry_after_s = (response.status == ACCEPTED).then(|| retry_after_s(booking, now));
+        Self { status: response.status, body: response.body.clone(), retry_after_s }
+    }
+
+    /// The response that a booking's state calls for.
+    pub(super) fn from_state(
+        booking: &Booking,
+        name: RequestName<'_>,
+        now: Timestamp,
+    ) -> Result<Self, serde_json::Error> {
+        let problem = match &booking.state {
+            State::Pending => {
+                let body = serde_json::to_vec(&booking_view(booking))?;
+                return Ok(Self { status: ACCEPTED, body, retry_after_s: Some(retry_after_s(booking, now)) });
+            }
+            State::Reserved { .. } | State::Confirmed | State::Completed | State::NoShow | State::Expired => {
+                let body = serde_json::to_vec(&booking_view(booking))?;
+                return Ok(Self { status: CREATED, body, retry_after_s: None });
+            }
+            State::Rejected(rejection) => {
+                let detail = rejection.message.as_deref().unwrap_or("The provider declined the booking.");
+                Problem::new(ProblemCode::BookingDeclined, detail)
+                    .with_extension("rejection", json!(RejectionView::new(rejection)))
+            }
+            State::Cancelled(Cancellation::BySystem(reason)) => given_up(*reason),
+        };
+        let problem = problem.about(&booking.id).with_side_effects(side_effects(booking));
+        let body = serde_json::to_vec(&problem.body(name.path, name.request_id))?;
+        Ok(Self { status: problem.code.status(), body, retry_after_s: None })
+    }
+
+    fn freeze(&self) -> FrozenResponse {
+        FrozenResponse { status: self.status, body: self.body.clone() }
+    }
+}
+
+fn given_up(reason: CancellationReason) -> Problem {
+    match reason {
+        CancellationReason::ProviderFailed => {
+            Problem::new(ProblemCode::ProviderFailed, "The provider failed; the booking is cancelled.")
+        }
+        CancellationReason::ProviderTimeout | CancellationReason::ConfirmationTimeout => Problem::new(
+            ProblemCode::ProviderTimeout,
+            "The provider did not answer in time; the booking is cancelled.",
+        ),
+    }
+}
+
+/// Whether the provider may hold something that is still to be undone.
+fn side_effects(booking: &Booking) -> SideEffects {
+    match booking.compensation {
+        Compensation::NotNeeded | Compensation::Done => SideEffects::None,
+        Compensation::Underway(_) | Compensation::Failed => SideEffects::Unknown,
+    }
+}
+
+/// After how many seconds a pending booking may have changed; at least one.
+pub(super) fn retry_after_s(booking: &Booking, now: Timestamp) -> u64 {
+    let next = match booking.operation.as_ref().map(|operation| operation.phase) {
+        Some(Phase::Waiting { next_attempt_at }) => now.ms_until(next_attempt_at),
+        Some(Phase::InFlight { .. }) | None => 0,
+    };
+    next.div_ceil(1000).max(1)
+}
+
+impl StoredBooking {
+    /// The item with `answer` frozen in it, where it came with a key and has none yet.
+    pub(super) fn freezing(mut self, answer: &Answer) -> Self {
+        if let Some(create) = &mut self.create
+            && create.response.is_none()
+        {
+            create.response = Some(answer.freeze());
+        }
+        self
+    }
+
+    /// Whether an answer has to be frozen before it may leave.
+    pub(super) fn lacks_response(&self) -> bool {
+        self.create.as_ref().is_some_and(|create| create.response.is_none())
+    }
+
+    /// The frozen response, if there is one.
+    pub(super) fn response(&self) -> Option<&FrozenResponse> {
+        self.create.as_ref().and_then(|create: &CreateRecord| create.response.as_ref())
+    }
+}

@@ -1,0 +1,142 @@
+//! One attempt at a provider, and the write that settles it.
+
+use std::time::Duration;
+
+use holdfast_domain::{
+    AttemptError, AttemptOutcome, Command, Operation, Phase, Refused, Timestamp, transition,
+};
+use tokio::time::timeout;
+
+use super::answer::{Answer, RequestName};
+use super::{Engine, MAX_CONFLICTS, Permit, contention_problem, store_problem};
+use crate::ports::{
+    AttemptReport, BookingStore, BreakerStore, Clock, Entropy, ProviderCall, ProviderGateway, Replaced,
+};
+use crate::problem::{Problem, ProblemCode, SideEffects};
+use crate::settings::ProviderSettings;
+use crate::stored::StoredBooking;
+
+/// An attempt that nothing was sent for.
+pub(super) fn not_sent(error: AttemptError) -> AttemptReport {
+    AttemptReport { outcome: AttemptOutcome::NotSent(error), retry_after_ms: None }
+}
+
+impl<S, G, B, C, E> Engine<S, G, B, C, E>
+where
+    S: BookingStore,
+    G: ProviderGateway,
+    B: BreakerStore,
+    C: Clock,
+    E: Entropy,
+{
+    /// Makes the attempt that `seen` holds the lease for, until `until` at the latest.
+    pub(super) async fn attempt(
+        &self,
+        provider: &ProviderSettings,
+        seen: &StoredBooking,
+        operation: &Operation,
+        until: Timestamp,
+    ) -> AttemptReport {
+        let now = self.clock.now();
+        let lease_ms = match operation.phase {
+            Phase::InFlight { lease_until } => now.ms_until(lease_until),
+            Phase::Waiting { .. } => 0,
+        };
+        // A worker that was frozen between its claim and this line must not send: somebody else may.
+        let limit_ms = now.ms_until(until).min(lease_ms);
+        if limit_ms == 0 {
+            return not_sent(AttemptError::LeaseOver);
+        }
+        let call = ProviderCall {
+            provider,
+            booking: &seen.booking,
+            operation_number: operation.number,
+            attempt: operation.attempts,
+            limit_ms,
+        };
+        let attempt = timeout(Duration::from_millis(limit_ms), self.gateway.attempt(call));
+        attempt.await.unwrap_or(AttemptReport {
+            outcome: AttemptOutcome::Unknown(AttemptError::TimedOut),
+            retry_after_ms: None,
+        })
+    }
+
+    /// The command that tells a booking what came of an attempt.
+    pub(super) fn record_command(
+        &self,
+        provider: &ProviderSettings,
+        attempt: u32,
+        report: AttemptReport,
+    ) -> Command {
+        let retry_delay_ms = provider.retry.delay_ms(attempt, self.entropy.u64(), report.retry_after_ms);
+        Command::RecordAttempt { attempt, outcome: report.outcome, retry_delay_ms }
+    }
+
+    /// Writes what came of an attempt, and the answer to the request that made it. Whoever loses a race
+    /// applies its outcome to the item as it is then; at the end the item decides the answer.
+    pub(super) async fn settle_and_answer(
+        &self,
+        mut seen: StoredBooking,
+        mut command: Option<Command>,
+        name: RequestName<'_>,
+    ) -> Result<(StoredBooking, Answer), Problem> {
+        for _ in 0..MAX_CONFLICTS {
+            let now = self.clock.now();
+            let changed = command.clone().and_then(|command| match transition(&seen.booking, command, now) {
+                Ok(transition) => Some(transition.booking),
+                Err(refused) => {
+                    log_refused(&seen, refused);
+                    None
+                }
+            });
+            let lacks_response = seen.lacks_response();
+            let booking = changed.clone().unwrap_or_else(|| seen.booking.clone());
+            let answer = match seen.response() {
+                Some(response) => Answer::frozen(response, &booking, now),
+                None => Answer::from_state(&booking, name, now).map_err(|error| answer_problem(&error))?,
+            };
+            if changed.is_none() && !lacks_response {
+                return Ok((seen, answer));
+            }
+            let next = seen.with_booking(booking).freezing(&answer);
+            match self.store.replace(seen.rev, &next).await {
+                Ok(Replaced::Done) => return Ok((next, answer)),
+                Ok(Replaced::Conflict(current)) => {
+                    if changed.is_none() {
+                        command = None;
+                    }
+                    seen = *current;
+                }
+                Ok(Replaced::Gone) => return Err(answer_gone(&seen)),
+                Err(error) => {
+                    return Err(store_problem(&error, SideEffects::Unknown).about(&seen.booking.id));
+                }
+            }
+        }
+        Err(contention_problem(SideEffects::Unknown).about(&seen.booking.id))
+    }
+
+    /// Looks whether the provider's circuit lets an attempt through, on a state that is fresh.
+    pub(super) async fn fresh_permit(&self, provider: &ProviderSettings, probe_ms: u64) -> Permit {
+        let state = self.breakers.refresh(&provider.provider_id).await;
+        self.breakers.permit(&provider.provider_id, state, self.clock.now(), probe_ms).await
+    }
+}
+
+/// A command that does not apply any more is no error: the item says what became of the booking.
+pub(super) fn log_refused(seen: &StoredBooking, refused: Refused) {
+    tracing::info!(booking.id = %seen.booking.id, reason = %refused, "An outcome changes nothing any more.");
+}
+
+fn answer_problem(error: &serde_json::Error) -> Problem {
+    tracing::error!(%error, "An answer could not be written as JSON.");
+    Problem::new(ProblemCode::Internal, "The request could not be completed.")
+        .with_side_effects(SideEffects::Unknown)
+}
+
+fn answer_gone(seen: &StoredBooking) -> Problem {
+    tracing::error!(booking.id = %seen.booking.id, "A booking's item is gone.");
+    Problem::new(ProblemCode::Internal, "The request could not be completed.")
+        .with_side_effects(SideEffects::Unknown)
+        .about(&seen.booking.id)
+}

@@ -1,0 +1,213 @@
+//! The circuit breakers of providers: shared by all instances, remembered for a second by each.
+//!
+//! Five failures in a row open a circuit. For 30 s nothing is sent; then one attempt of all instances
+//! together, the probe, decides whether it closes or stays open for as long again.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use holdfast_domain::{AttemptError, AttemptOutcome, ProviderId, Timestamp};
+use tokio::time::{Instant, timeout};
+
+use crate::ports::{AttemptReport, BreakerStore};
+use crate::settings::BreakerState;
+
+/// Failures in a row that open a circuit.
+pub const FAILURE_THRESHOLD: u32 = 5;
+/// For how long an open circuit lets nothing through, in milliseconds.
+pub const OPEN_MS: u64 = 30_000;
+/// How old a state may be when something is sent, in milliseconds.
+const MAX_AGE_MS: u64 = 1_000;
+/// How long reading or writing a state may hold up a request. The breaker protects; it must not harm.
+const STORE_LIMIT: Duration = Duration::from_millis(250);
+/// The most providers whose state a process remembers.
+const MAX_REMEMBERED: usize = 10_000;
+
+/// What a breaker says of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permit {
+    /// The circuit is closed: go on.
+    Closed,
+    /// The circuit is open and this attempt is the one probe.
+    Probe,
+    /// The circuit is open: send nothing before this time.
+    Open {
+        /// When to ask again.
+        until: Timestamp,
+    },
+}
+
+struct Remembered {
+    state: BreakerState,
+    at: Instant,
+}
+
+/// The breakers, over their store.
+pub struct Breakers<B> {
+    store: B,
+    remembered: Mutex<HashMap<ProviderId, Remembered>>,
+}
+
+impl<B> std::fmt::Debug for Breakers<B> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Breakers")
+    }
+}
+
+impl<B: BreakerStore> Breakers<B> {
+    /// Breakers that nothing is known of yet.
+    pub fn new(store: B) -> Self {
+        Self { store, remembered: Mutex::new(HashMap::new()) }
+    }
+
+    /// Takes note of a state that was read just now together with something else.
+    pub fn remember(&self, provider_id: &ProviderId, state: BreakerState) {
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() >= MAX_REMEMBERED && !remembered.contains_key(provider_id) {
+            remembered.clear();
+        }
+        remembered.insert(provider_id.clone(), Remembered { state, at: Instant::now() });
+    }
+
+    fn recall(&self, provider_id: &ProviderId) -> Option<(BreakerState, Duration)> {
+        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        remembered.get(provider_id).map(|known| (known.state, known.at.elapsed()))
+    }
+
+    /// The state of a circuit that was not closed when last seen; `None` if nothing speaks against an
+    /// attempt as far as is known. Only a probe closes an open circuit, so that until its time is over
+    /// this needs no asking.
+    pub fn known_open(&self, provider_id: &ProviderId) -> Option<BreakerState> {
+        let (state, _) = self.recall(provider_id)?;
+        state.open_until.is_some().then_some(state)
+    }
+
+    /// Asks the store unless the state is fresh. Meant to run beside another call. A store that does not
+    /// answer leaves what was known.
+    pub async fn refresh(&self, provider_id: &ProviderId) -> BreakerState {
+        if let Some((state, age)) = self.recall(provider_id)
+            && age < Duration::from_millis(MAX_AGE_MS)
+        {
+            return state;
+        }
+        match timeout(STORE_LIMIT, self.store.read(provider_id)).await {
+            Ok(Ok(state)) => {
+                self.remember(provider_id, state);
+                state
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(provider.id = %provider_id, %error, "The breaker's state could not be read.");
+                self.recall(provider_id).map_or_else(BreakerState::default, |(state, _)| state)
+            }
+            Err(_) => {
+                tracing::warn!(provider.id = %provider_id, "Reading the breaker's state took too long.");
+                self.recall(provider_id).map_or_else(BreakerState::default, |(state, _)| state)
+            }
+        }
+    }
+
+    /// Whether something may be sent, given a fresh state. Takes the probe's lease if the circuit's time
+    /// is over; `probe_ms` is how long the probe may take.
+    pub async fn permit(
+        &self,
+        provider_id: &ProviderId,
+        state: BreakerState,
+        now: Timestamp,
+        probe_ms: u64,
+    ) -> Permit {
+        let Some(open_until) = state.open_until else { return Permit::Closed };
+        if open_until > now {
+            return Permit::Open { until: open_until };
+        }
+        let probe_until = now.plus_ms(probe_ms);
+        match timeout(STORE_LIMIT, self.store.try_probe(provider_id, now, probe_until)).await {
+            Ok(Ok(true)) => Permit::Probe,
+            Ok(Ok(false)) => {
+                Permit::Open { until: state.probe_until.unwrap_or(now).max(now.plus_ms(MAX_AGE_MS)) }
+            }
+            Ok(Err(_)) | Err(_) => Permit::Open { until: now.plus_ms(MAX_AGE_MS) },
+        }
+    }
+
+    /// Takes note of what came of an attempt. Meant to run beside the write that settles it.
+    pub async fn record(
+        &self,
+        provider_id: &ProviderId,
+        report: &AttemptReport,
+        permit: Permit,
+        now: Timestamp,
+    ) {
+        match verdict(&report.outcome) {
+            Verdict::Failure => self.record_failure(provider_id, now).await,
+            Verdict::Success => {
+                let had_failures = self
+                    .recall(provider_id)
+                    .is_some_and(|(state, _)| state.open_until.is_none() && state.consecutive_failures > 0);
+                // A circuit that opened while this attempt was under way is for the probe to close.
+                if had_failures || permit == Permit::Probe {
+                    self.record_success(provider_id).await;
+                }
+            }
+            Verdict::Neither => {}
+        }
+    }
+
+    async fn record_failure(&self, provider_id: &ProviderId, now: Timestamp) {
+        let write = self.store.record_failure(provider_id, FAILURE_THRESHOLD, now.plus_ms(OPEN_MS));
+        match timeout(STORE_LIMIT, write).await {
+            Ok(Ok(state)) => {
+                if state.consecutive_failures == FAILURE_THRESHOLD {
+                    tracing::warn!(provider.id = %provider_id, "The provider's circuit is open.");
+                }
+                self.remember(provider_id, state);
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(provider.id = %provider_id, %error, "A provider's failure could not be counted.");
+            }
+            Err(_) => {
+                tracing::warn!(provider.id = %provider_id, "Counting a provider's failure took too long.");
+            }
+        }
+    }
+
+    async fn record_success(&self, provider_id: &ProviderId) {
+        match timeout(STORE_LIMIT, self.store.record_success(provider_id)).await {
+            Ok(Ok(())) => self.remember(provider_id, BreakerState::default()),
+            Ok(Err(error)) => {
+                tracing::warn!(provider.id = %provider_id, %error, "A provider's circuit could not be closed.");
+            }
+            Err(_) => {
+                tracing::warn!(provider.id = %provider_id, "Closing a provider's circuit took too long.");
+            }
+        }
+    }
+}
+
+enum Verdict {
+    Success,
+    Failure,
+    Neither,
+}
+
+/// What an outcome says of the provider's health.
+fn verdict(outcome: &AttemptOutcome) -> Verdict {
+    match outcome {
+        AttemptOutcome::Acknowledged(_) | AttemptOutcome::Declined(_) => Verdict::Success,
+        AttemptOutcome::NotSent(error) | AttemptOutcome::Unknown(error) => match error {
+            AttemptError::AcceptedForLater => Verdict::Success,
+            // The provider is up and asks for less, or nothing was tried at all.
+            AttemptError::HttpStatus(409 | 425 | 429)
+            | AttemptError::CircuitOpen
+            | AttemptError::LeaseOver
+            | AttemptError::WorkerLost => Verdict::Neither,
+            AttemptError::ConnectionFailed
+            | AttemptError::TargetRefused
+            | AttemptError::TimedOut
+            | AttemptError::ConnectionLost
+            | AttemptError::HttpStatus(_)
+            | AttemptError::Misconfigured(_)
+            | AttemptError::UnusableAnswer => Verdict::Failure,
+        },
+    }
+}

@@ -1,0 +1,388 @@
+//! Creating a booking: one conditional write claims it, one more settles it, and between the two the
+//! provider is asked. A repetition of a request with a key is the one failed claim.
+
+use std::time::Duration;
+
+use holdfast_domain::{
+    AttemptError, AttemptOutcome, Booking, BookingId, Command, Operation, OperationKind, Patience, Phase,
+    Status, Tenant, Timestamp,
+};
+use tokio::time::sleep;
+use uuid::Builder;
+
+use super::answer::{Answer, RequestName};
+use super::attempt::not_sent;
+use super::{Engine, MAX_CONFLICTS, POLL_MS, Permit, ValidCreate, contention_problem, store_problem};
+use crate::idempotency::{IdempotencyKey, KEY_RETENTION_MS, MAX_GENERATIONS};
+use crate::ports::{
+    AttemptReport, BookingStore, BreakerStore, Claim, Clock, Entropy, ProviderGateway, Replaced,
+};
+use crate::problem::{Problem, ProblemCode, SideEffects};
+use crate::settings::ProviderSettings;
+use crate::stored::{CreateRecord, Fingerprint, StoredBooking};
+
+/// By how much the lease of a request's attempt outlasts its synchronous limit, in milliseconds: time to
+/// write the outcome before somebody else takes over.
+const LEASE_GRACE_MS: u64 = 1_000;
+
+/// A create, as it came.
+#[derive(Clone, Debug)]
+pub struct CreateCall<'a> {
+    /// Who asks, from the verified key.
+    pub tenant: Tenant,
+    /// The idempotency key, if there is one.
+    pub key: Option<IdempotencyKey>,
+    /// The fingerprint of the body.
+    pub fingerprint: Fingerprint,
+    /// For how long a repetition waits for the first request, in seconds.
+    pub prefer_wait_s: Option<u64>,
+    /// What is asked for.
+    pub create: ValidCreate,
+    /// The provider, if there is one of this name for the tenant's mode.
+    pub provider: Option<&'a ProviderSettings>,
+    /// When the request reached the service. The time limit runs from here.
+    pub received_at: Timestamp,
+    /// The request's path, for problems.
+    pub path: &'a str,
+    /// The request's id, for problems.
+    pub request_id: &'a str,
+}
+
+/// What a create led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// The booking.
+    pub booking_id: BookingId,
+    /// The response.
+    pub answer: Answer,
+    /// Whether the response is that of an earlier request.
+    pub replayed: bool,
+}
+
+/// What the claim came to.
+enum Start {
+    /// The booking is ours to make.
+    Fresh(Box<StoredBooking>),
+    /// The key has been used for this booking.
+    Used(Box<StoredBooking>),
+}
+
+impl<S, G, B, C, E> Engine<S, G, B, C, E>
+where
+    S: BookingStore,
+    G: ProviderGateway,
+    B: BreakerStore,
+    C: Clock,
+    E: Entropy,
+{
+    /// Creates a booking, or returns what an earlier request with the same key led to.
+    pub async fn create(&self, call: CreateCall<'_>) -> Result<Created, Problem> {
+        if let Some(problem) = call.create.refused_at(self.clock.now()) {
+            return self.replay_or(&call, problem).await;
+        }
+        let Some(provider) = call.provider else {
+            let detail = format!(
+                "No provider {} is configured for {} keys.",
+                call.create.request.provider_id,
+                call.tenant.mode.as_str()
+            );
+            return self.replay_or(&call, Problem::new(ProblemCode::UnknownProvider, detail)).await;
+        };
+        let mut known_permit = None;
+        if self.breakers.known_open(&provider.provider_id).is_some() {
+            match self.fresh_permit(provider, call.create.sync_timeout_ms).await {
+                Permit::Open { until } => return self.create_while_open(&call, until).await,
+                permit => known_permit = Some(permit),
+            }
+        }
+        let lease_until = call.received_at.plus_ms(call.create.sync_timeout_ms + LEASE_GRACE_MS);
+        let claim = self.claim(&call, Phase::InFlight { lease_until });
+        // The breaker's state is refreshed beside the first write, before anything is sent.
+        let (start, state) = tokio::join!(claim, self.breakers.refresh(&provider.provider_id));
+        let seen = match start? {
+            Start::Used(seen) => return self.replay(&call, *seen).await,
+            Start::Fresh(seen) => *seen,
+        };
+        let permit = if let Some(permit) = known_permit {
+            permit
+        } else {
+            let now = self.clock.now();
+            self.breakers.permit(&provider.provider_id, state, now, call.create.sync_timeout_ms).await
+        };
+        self.first_attempt(&call, provider, seen, permit).await
+    }
+
+    /// The attempt inside the request, and its outcome's write.
+    async fn first_attempt(
+        &self,
+        call: &CreateCall<'_>,
+        provider: &ProviderSettings,
+        seen: StoredBooking,
+        permit: Permit,
+    ) -> Result<Created, Problem> {
+        let name = RequestName { path: call.path, request_id: call.request_id };
+        let limit = call.received_at.plus_ms(call.create.sync_timeout_ms);
+        let Some(operation) = seen.booking.operation.clone() else {
+            return Err(Problem::new(ProblemCode::Internal, "The booking has no operation."));
+        };
+        let report = match permit {
+            // The circuit opened within the last moment, after the booking was claimed.
+            Permit::Open { .. } => not_sent(AttemptError::CircuitOpen),
+            Permit::Closed | Permit::Probe => self.attempt(provider, &seen, &operation, limit).await,
+        };
+        if report.outcome == AttemptOutcome::Unknown(AttemptError::AcceptedForLater) {
+            self.await_callback(&seen.booking.id, limit).await?;
+        }
+        let now = self.clock.now();
+        let command = self.record_command(provider, operation.attempts, report.clone());
+        let (settled, ()) = tokio::join!(
+            self.settle_and_answer(seen, Some(command), name),
+            self.breakers.record(&provider.provider_id, &report, permit, now),
+        );
+        let (stored, answer) = settled?;
+        log_outcome(&stored, &report, answer.status);
+        Ok(Created { booking_id: stored.booking.id, answer, replayed: false })
+    }
+
+    /// The provider will call back: looks until the limit whether it has.
+    async fn await_callback(&self, id: &BookingId, limit: Timestamp) -> Result<(), Problem> {
+        loop {
+            let remaining_ms = self.clock.now().ms_until(limit);
+            if remaining_ms == 0 {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(remaining_ms.min(POLL_MS))).await;
+            match self.store.read(id).await {
+                Ok(Some(stored)) if stored.booking.status() != Status::Pending => return Ok(()),
+                Ok(_) => {}
+                Err(error) => return Err(store_problem(&error, SideEffects::Unknown).about(id)),
+            }
+        }
+    }
+
+    /// The provider's circuit is open: nothing is sent.
+    async fn create_while_open(&self, call: &CreateCall<'_>, until: Timestamp) -> Result<Created, Problem> {
+        let now = self.clock.now();
+        if call.create.patience == Patience::Synchronous {
+            let retry_after_s = now.ms_until(until).div_ceil(1000).max(1);
+            let problem = Problem::new(
+                ProblemCode::ProviderUnavailable,
+                "The provider failed several times in a row and is not called for a moment.",
+            );
+            return self.replay_or(call, problem.retry_after_s(retry_after_s)).await;
+        }
+        let deadline_at = call.received_at.plus_ms(call.create.async_timeout_ms);
+        let next_attempt_at = until.max(now).min(deadline_at);
+        match self.claim(call, Phase::Waiting { next_attempt_at }).await? {
+            Start::Used(seen) => self.replay(call, *seen).await,
+            Start::Fresh(stored) => {
+                let name = RequestName { path: call.path, request_id: call.request_id };
+                let answer = Answer::from_state(&stored.booking, name, now).map_err(|_| {
+                    Problem::new(ProblemCode::Internal, "The request could not be completed.")
+                })?;
+                Ok(Created { booking_id: stored.booking.id, answer, replayed: false })
+            }
+        }
+    }
+
+    /// Writes the booking, unless its key has been used. A key whose retention is over is used afresh:
+    /// the old item is first marked with the next generation, and only then is that one written, so that
+    /// a repetition follows the marks whatever its own clock says.
+    async fn claim(&self, call: &CreateCall<'_>, phase: Phase) -> Result<Start, Problem> {
+        let mut generation = 0;
+        for _ in 0..MAX_GENERATIONS {
+            let new = self.new_booking(call, generation, phase)?;
+            let taken = match self.store.claim(&new).await {
+                Ok(Claim::Claimed) => return Ok(Start::Fresh(Box::new(new))),
+                Ok(Claim::Taken(taken)) => taken,
+                Err(error) => return Err(store_problem(&error, SideEffects::None)),
+            };
+            match self.next_generation(*taken).await? {
+                Ok(next) => generation = next,
+                Err(current) => return Ok(Start::Used(Box::new(current))),
+            }
+        }
+        Err(contention_problem(SideEffects::None))
+    }
+
+    /// Follows, or makes, the mark of an item whose key is being used afresh. Returns the item itself if
+    /// its key still stands for it.
+    async fn next_generation(&self, mut found: StoredBooking) -> Result<Result<u32, StoredBooking>, Problem> {
+        for _ in 0..MAX_CONFLICTS {
+            let Some(create) = &found.create else { return Ok(Err(found)) };
+            if let Some(next) = create.superseded_by {
+                return Ok(Ok(next));
+            }
+            let expires_at = found.booking.created_at().plus_ms(KEY_RETENTION_MS);
+            if self.clock.now() < expires_at {
+                return Ok(Err(found));
+            }
+            let next_generation = create.generation.saturating_add(1);
+            let mut marked = found.with_booking(found.booking.clone());
+            if let Some(create) = &mut marked.create {
+                create.superseded_by = Some(next_generation);
+            }
+            match self.store.replace(found.rev, &marked).await {
+                // An item that is gone meanwhile leaves its generation's successor free to be claimed.
+                Ok(Replaced::Done | Replaced::Gone) => return Ok(Ok(next_generation)),
+                Ok(Replaced::Conflict(current)) => found = *current,
+                Err(error) => return Err(store_problem(&error, SideEffects::None)),
+            }
+        }
+        Err(contention_problem(SideEffects::None))
+    }
+
+    fn new_booking(
+        &self,
+        call: &CreateCall<'_>,
+        generation: u32,
+        phase: Phase,
+    ) -> Result<StoredBooking, Problem> {
+        let create = &call.create;
+        let id = match &call.key {
+            Some(key) => key.booking_id(&call.tenant, generation),
+            None => self.random_id(call.received_at),
+        };
+        let deadline_at = match (create.patience, phase) {
+            // The consumer waits for the answer, and no longer than for that.
+            (Patience::Synchronous, Phase::InFlight { lease_until }) => lease_until,
+            (Patience::Synchronous, Phase::Waiting { next_attempt_at }) => next_attempt_at,
+            (Patience::Background, _) => call.received_at.plus_ms(create.async_timeout_ms),
+        };
+        let (attempts, last_error) = match phase {
+            Phase::InFlight { .. } => (1, None),
+            Phase::Waiting { .. } => (0, Some(AttemptError::CircuitOpen)),
+        };
+        let operation = Operation {
+            kind: OperationKind::Book,
+            number: 1,
+            patience: create.patience,
+            deadline_at,
+            attempts,
+            last_error,
+            unanswered_send_at: None,
+            phase,
+        };
+        let booking = Booking::claimed(
+            id,
+            call.tenant.clone(),
+            create.request.clone(),
+            create.slot.clone(),
+            operation,
+            call.received_at,
+        );
+        let record = call.key.as_ref().map(|_| CreateRecord {
+            fingerprint: call.fingerprint,
+            generation,
+            superseded_by: None,
+            response: None,
+        });
+        let stored = StoredBooking { booking, create: record, rev: 1 };
+        if attempts > 0 {
+            return Ok(stored);
+        }
+        // Nothing is attempted inside this request, so that its answer goes into the same write.
+        let name = RequestName { path: call.path, request_id: call.request_id };
+        let answer = Answer::from_state(&stored.booking, name, self.clock.now())
+            .map_err(|_| Problem::new(ProblemCode::Internal, "The request could not be completed."))?;
+        Ok(stored.freezing(&answer))
+    }
+
+    /// An identifier for a booking without a key: a `UUIDv7` (RFC 9562, section 5.7).
+    fn random_id(&self, now: Timestamp) -> BookingId {
+        let mut random = [0; 10];
+        random.copy_from_slice(&self.entropy.bytes16()[..10]);
+        let unix_ms = u64::try_from(now.as_unix_ms()).unwrap_or(0);
+        let uuid = Builder::from_unix_timestamp_millis(unix_ms, &random).into_uuid();
+        BookingId::from_bytes(uuid.into_bytes())
+    }
+
+    /// A request that is refused before anything is written: unless its key has been used, in which case
+    /// the first response stands, whatever has changed since.
+    async fn replay_or(&self, call: &CreateCall<'_>, problem: Problem) -> Result<Created, Problem> {
+        let Some(key) = &call.key else { return Err(problem) };
+        let mut generation = 0;
+        for _ in 0..MAX_GENERATIONS {
+            let id = key.booking_id(&call.tenant, generation);
+            let found = match self.store.read(&id).await {
+                Ok(Some(found)) => found,
+                Ok(None) => return Err(problem),
+                Err(error) => return Err(store_problem(&error, SideEffects::None)),
+            };
+            let expires_at = found.booking.created_at().plus_ms(KEY_RETENTION_MS);
+            match found.create.as_ref().and_then(|create| create.superseded_by) {
+                Some(next) => generation = next,
+                None if self.clock.now() < expires_at => return self.replay(call, found).await,
+                None => return Err(problem),
+            }
+        }
+        Err(problem)
+    }
+
+    /// Answers a repetition from the item of the first request.
+    async fn replay(&self, call: &CreateCall<'_>, mut found: StoredBooking) -> Result<Created, Problem> {
+        let name = RequestName { path: call.path, request_id: call.request_id };
+        let wait_until = self.clock.now().plus_ms(call.prefer_wait_s.unwrap_or(0) * 1000);
+        loop {
+            if found.create.as_ref().is_none_or(|create| create.fingerprint != call.fingerprint) {
+                let detail = "The key stands for another request; this one was not passed on.";
+                return Err(Problem::new(ProblemCode::IdempotencyKeyReused, detail));
+            }
+            let now = self.clock.now();
+            let id = found.booking.id.clone();
+            if let Some(response) = found.response() {
+                let answer = Answer::frozen(response, &found.booking, now);
+                return Ok(Created { booking_id: id, answer, replayed: true });
+            }
+            let Some(operation) = &found.booking.operation else {
+                return self.answer_now(found, None, name).await;
+            };
+            if !operation.phase.is_leased(now) || !found.booking.is_within_its_request() {
+                // Its worker is gone. The deadline of a caller who waits is the end of the lease.
+                let give_up = (operation.patience == Patience::Synchronous).then_some(Command::GiveUp);
+                return self.answer_now(found, give_up, name).await;
+            }
+            if now >= wait_until {
+                let detail = "The first request with this key is still being worked on.";
+                return Err(Problem::new(ProblemCode::RequestInFlight, detail)
+                    .with_side_effects(SideEffects::Unknown)
+                    .retry_after_s(1)
+                    .about(&id));
+            }
+            sleep(Duration::from_millis(POLL_MS.min(now.ms_until(wait_until)))).await;
+            found = match self.store.read(&id).await {
+                Ok(Some(current)) => current,
+                Ok(None) => return Err(Problem::new(ProblemCode::Internal, "The booking is gone.")),
+                Err(error) => return Err(store_problem(&error, SideEffects::Unknown).about(&id)),
+            };
+        }
+    }
+
+    /// Freezes the answer that the booking's state calls for, after `command` if there is one.
+    async fn answer_now(
+        &self,
+        found: StoredBooking,
+        command: Option<Command>,
+        name: RequestName<'_>,
+    ) -> Result<Created, Problem> {
+        let (stored, answer) = self.settle_and_answer(found, command, name).await?;
+        Ok(Created { booking_id: stored.booking.id, answer, replayed: true })
+    }
+}
+
+fn log_outcome(stored: &StoredBooking, report: &AttemptReport, answered_status: u16) {
+    let outcome = match &report.outcome {
+        AttemptOutcome::Acknowledged(_) => "acknowledged".to_owned(),
+        AttemptOutcome::Declined(_) => "declined".to_owned(),
+        AttemptOutcome::NotSent(error) => format!("not_sent:{}", error.code()),
+        AttemptOutcome::Unknown(error) => format!("unknown:{}", error.code()),
+    };
+    tracing::info!(
+        booking.id = %stored.booking.id,
+        booking.status = stored.booking.status().as_str(),
+        provider.id = %stored.booking.request.provider_id,
+        attempt.outcome = outcome,
+        http.status = answered_status,
+        "The booking's first attempt is over."
+    );
+}

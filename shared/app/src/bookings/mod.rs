@@ -1,0 +1,88 @@
+//! Bookings: creating, reading, confirming in the background, hearing from providers.
+//!
+//! One [`Engine`] does all of it, over ports. The booking function runs the first attempt inside the
+//! request, the retry function all others, and both go through the same code.
+
+mod acknowledge;
+mod answer;
+mod attempt;
+mod breakers;
+mod create;
+mod read;
+mod request;
+mod timers;
+
+pub use acknowledge::{Acknowledged, DEFAULT_HOLD_MS, ProviderAnswer, read_provider_answer};
+pub use answer::Answer;
+pub use breakers::{Breakers, FAILURE_THRESHOLD, OPEN_MS, Permit};
+pub use create::{CreateCall, Created};
+pub use read::{MAX_WAIT_S, Read};
+pub use request::{
+    DEFAULT_ASYNC_TIMEOUT_MS, DEFAULT_SYNC_TIMEOUT_MS, MAX_ASYNC_TIMEOUT_MS, MAX_ID_CHARS, MAX_SLOT_AHEAD_MS,
+    MAX_SYNC_TIMEOUT_MS, MIN_ASYNC_TIMEOUT_MS, MIN_SYNC_TIMEOUT_MS, ValidCreate, read_create,
+};
+pub use timers::{SWEEP_LIMIT, TimerOutcome};
+
+use crate::ports::{BookingStore, BreakerStore, Clock, Entropy, ProviderGateway, StoreError};
+use crate::problem::{Problem, ProblemCode, SideEffects};
+
+/// How often a write that lost against others is tried on the item as it is then. Every loser sees a
+/// newer item, and an item has a bounded number of writers.
+const MAX_CONFLICTS: u32 = 20;
+
+/// How often an item is looked at while somebody else is at work on it, in milliseconds.
+const POLL_MS: u64 = 250;
+
+/// The use cases of bookings, over what they need of the world.
+#[derive(Debug)]
+pub struct Engine<S, G, B, C, E> {
+    store: S,
+    gateway: G,
+    breakers: Breakers<B>,
+    clock: C,
+    entropy: E,
+}
+
+impl<S, G, B, C, E> Engine<S, G, B, C, E>
+where
+    S: BookingStore,
+    G: ProviderGateway,
+    B: BreakerStore,
+    C: Clock,
+    E: Entropy,
+{
+    /// An engine over these ports.
+    pub fn new(store: S, gateway: G, breakers: Breakers<B>, clock: C, entropy: E) -> Self {
+        Self { store, gateway, breakers, clock, entropy }
+    }
+
+    /// The breakers, so that whoever reads one together with something else can pass it on.
+    pub fn breakers(&self) -> &Breakers<B> {
+        &self.breakers
+    }
+}
+
+/// What a caller is told when the store fails. `side_effects` says whether something was sent before.
+fn store_problem(error: &StoreError, side_effects: SideEffects) -> Problem {
+    match error {
+        StoreError::Unavailable(_) => {
+            tracing::warn!(%error, "The booking store is not available.");
+            Problem::new(ProblemCode::StoreUnavailable, "Storage is not available at the moment.")
+                .with_side_effects(side_effects)
+                .retry_after_s(1)
+        }
+        StoreError::Corrupt(_) | StoreError::Refused(_) => {
+            tracing::error!(%error, "The booking store failed.");
+            Problem::new(ProblemCode::Internal, "The request could not be completed.")
+                .with_side_effects(side_effects)
+        }
+    }
+}
+
+/// An item that loses every race is a fault of ours, not of the caller's.
+fn contention_problem(side_effects: SideEffects) -> Problem {
+    tracing::warn!("A booking's item was changed by others too often.");
+    Problem::new(ProblemCode::StoreUnavailable, "The booking is being changed by many at once.")
+        .with_side_effects(side_effects)
+        .retry_after_s(1)
+}

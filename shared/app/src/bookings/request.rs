@@ -1,0 +1,413 @@
+//! The body of a create: its form and its limits.
+//!
+//! What depends on the time or the configuration, such as a slot in the past, is not judged here: a
+//! repeated request has to get its first response even when the slot has passed since.
+
+use std::collections::BTreeMap;
+
+use holdfast_domain::{
+    BookingRequest, Customer, Patience, Personal, ProviderId, Slot, Timestamp, UnitQuantity,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::parse::{self, FieldErrors};
+use crate::problem::{FieldError, Problem, ProblemCode};
+
+/// The synchronous limit unless asked otherwise, in milliseconds.
+pub const DEFAULT_SYNC_TIMEOUT_MS: u64 = 2_500;
+/// The shortest synchronous limit, in milliseconds.
+pub const MIN_SYNC_TIMEOUT_MS: u64 = 1_000;
+/// The longest synchronous limit, in milliseconds; API Gateway itself ends a call after 30 s.
+pub const MAX_SYNC_TIMEOUT_MS: u64 = 10_000;
+/// The background deadline unless asked otherwise, in milliseconds: 15 min.
+pub const DEFAULT_ASYNC_TIMEOUT_MS: u64 = 900_000;
+/// The shortest background deadline, in milliseconds: 1 min.
+pub const MIN_ASYNC_TIMEOUT_MS: u64 = 60_000;
+/// The longest background deadline, in milliseconds: 48 h.
+pub const MAX_ASYNC_TIMEOUT_MS: u64 = 172_800_000;
+
+/// The longest identifier that a consumer or provider may use, in characters.
+pub const MAX_ID_CHARS: usize = 128;
+/// The longest name of a customer, in characters.
+const MAX_CUSTOMER_NAME_CHARS: usize = 200;
+/// The longest e-mail address, in characters (RFC 5321, section 4.5.3.1.3, less the brackets).
+const MAX_EMAIL_CHARS: usize = 254;
+/// The longest telephone number, in characters, separators included.
+const MAX_PHONE_CHARS: usize = 40;
+/// The longest language tag, in characters (RFC 5646, section 4.4.1).
+const MAX_LANGUAGE_CHARS: usize = 35;
+/// The longest notes, in characters.
+const MAX_NOTES_CHARS: usize = 1_000;
+/// The most metadata pairs.
+const MAX_METADATA_PAIRS: usize = 20;
+/// The longest metadata key, in characters.
+const MAX_METADATA_KEY_CHARS: usize = 64;
+/// The longest metadata value, in characters.
+const MAX_METADATA_VALUE_CHARS: usize = 500;
+/// The most kinds of unit.
+const MAX_UNITS: usize = 50;
+/// The most units of one kind.
+const MAX_UNIT_QUANTITY: u32 = 1_000;
+/// The longest slot, in milliseconds: 366 days.
+const MAX_SLOT_LENGTH_MS: u64 = 366 * 24 * 60 * 60 * 1000;
+/// How far ahead a slot may begin, in milliseconds: two years. The store's retention relies on it.
+pub const MAX_SLOT_AHEAD_MS: u64 = 2 * 366 * 24 * 60 * 60 * 1000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreateBody {
+    provider_id: String,
+    slot: SlotBody,
+    customer: CustomerBody,
+    reference: Option<String>,
+    notes: Option<String>,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+    #[serde(default)]
+    units: Vec<UnitBody>,
+    #[serde(default)]
+    hold: bool,
+    #[serde(default)]
+    async_confirmation: bool,
+    sync_confirmation_timeout_millisecond: Option<u64>,
+    async_confirmation_timeout_millisecond: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SlotBody {
+    location_id: String,
+    start: String,
+    end: String,
+    resource_id: Option<String>,
+    service_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CustomerBody {
+    name: String,
+    email: Option<String>,
+    phone: Option<String>,
+    birth_date: Option<String>,
+    language: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UnitBody {
+    unit_id: String,
+    quantity: u32,
+}
+
+/// A create that is well formed.
+#[derive(Clone, Debug)]
+pub struct ValidCreate {
+    /// What is asked for.
+    pub request: BookingRequest,
+    /// When and where.
+    pub slot: Slot,
+    /// Whether it goes on in the background.
+    pub patience: Patience,
+    /// The synchronous limit, in milliseconds.
+    pub sync_timeout_ms: u64,
+    /// The background deadline, in milliseconds.
+    pub async_timeout_ms: u64,
+}
+
+/// Reads a create's body. Every field at fault is named.
+pub fn read_create(body: &Value) -> Result<ValidCreate, Problem> {
+    let (body, errors) = parse::parse_checked::<CreateBody>(body)?.into_parts();
+    let mut check = Check { errors };
+    let provider_id = check.provider_id(&body.provider_id);
+    let slot = check.slot(&body.slot);
+    check.customer(&body.customer);
+    check.optional("/reference", body.reference.as_deref(), MAX_ID_CHARS);
+    check.notes(body.notes.as_deref());
+    check.metadata(&body.metadata);
+    check.units(&body.units);
+    let sync_timeout_ms = check.range(
+        "/sync_confirmation_timeout_millisecond",
+        body.sync_confirmation_timeout_millisecond,
+        DEFAULT_SYNC_TIMEOUT_MS,
+        MIN_SYNC_TIMEOUT_MS,
+        MAX_SYNC_TIMEOUT_MS,
+    );
+    let async_timeout_ms = check.range(
+        "/async_confirmation_timeout_millisecond",
+        body.async_confirmation_timeout_millisecond,
+        DEFAULT_ASYNC_TIMEOUT_MS,
+        MIN_ASYNC_TIMEOUT_MS,
+        MAX_ASYNC_TIMEOUT_MS,
+    );
+    check.errors.finish()?;
+    let (Some(provider_id), Some(slot)) = (provider_id, slot) else {
+        // Both name their error when they are missing.
+        return Err(Problem::new(ProblemCode::InvalidRequest, "The body is not valid."));
+    };
+    let request = BookingRequest {
+        provider_id,
+        customer: Personal::new(body.customer.into()),
+        reference: body.reference,
+        notes: body.notes.map(Personal::new),
+        metadata: body.metadata,
+        units: body.units.into_iter().map(Into::into).collect(),
+        hold: body.hold,
+    };
+    let patience = if body.async_confirmation { Patience::Background } else { Patience::Synchronous };
+    Ok(ValidCreate { request, slot, patience, sync_timeout_ms, async_timeout_ms })
+}
+
+impl ValidCreate {
+    /// What cannot be booked at this time although it is well formed: slots in the past or too far
+    /// ahead.
+    pub fn refused_at(&self, now: Timestamp) -> Option<Problem> {
+        if self.slot.start <= now {
+            let detail = format!("is in the past: it is {now} now");
+            return Some(invalid("/slot/start", detail));
+        }
+        if now.ms_until(self.slot.start) > MAX_SLOT_AHEAD_MS {
+            return Some(invalid("/slot/start", "is more than two years ahead".to_owned()));
+        }
+        None
+    }
+}
+
+fn invalid(pointer: &str, detail: String) -> Problem {
+    let error = FieldError::new(pointer, detail);
+    Problem::new(ProblemCode::InvalidRequest, format!("{} {}.", error.pointer, error.detail))
+        .with_errors(vec![error])
+}
+
+impl From<CustomerBody> for Customer {
+    fn from(body: CustomerBody) -> Self {
+        Self {
+            name: body.name,
+            email: body.email,
+            phone: body.phone,
+            birth_date: body.birth_date,
+            language: body.language,
+        }
+    }
+}
+
+impl From<UnitBody> for UnitQuantity {
+    fn from(body: UnitBody) -> Self {
+        Self { unit_id: body.unit_id, quantity: body.quantity }
+    }
+}
+
+/// Collects what is wrong.
+struct Check {
+    errors: FieldErrors,
+}
+
+impl Check {
+    fn error(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+        self.errors.push(pointer, detail);
+    }
+
+    fn text(&mut self, pointer: &str, text: &str, max_chars: usize) {
+        if text.trim().is_empty() {
+            self.error(pointer, "must not be empty");
+        }
+        let chars = text.chars().count();
+        if chars > max_chars {
+            self.error(pointer, format!("has {chars} characters; at most {max_chars} are allowed"));
+        }
+        if text.chars().any(char::is_control) {
+            self.error(pointer, "must not have control characters");
+        }
+    }
+
+    fn optional(&mut self, pointer: &str, text: Option<&str>, max_chars: usize) {
+        if let Some(text) = text {
+            self.text(pointer, text, max_chars);
+        }
+    }
+
+    fn provider_id(&mut self, text: &str) -> Option<ProviderId> {
+        ProviderId::parse(text).map_err(|error| self.error("/provider_id", error.to_string())).ok()
+    }
+
+    fn time(&mut self, pointer: &str, text: &str) -> Option<Timestamp> {
+        Timestamp::parse_rfc3339(text).map_err(|error| self.error(pointer, format!("is {error}"))).ok()
+    }
+
+    fn slot(&mut self, body: &SlotBody) -> Option<Slot> {
+        self.text("/slot/location_id", &body.location_id, MAX_ID_CHARS);
+        self.optional("/slot/resource_id", body.resource_id.as_deref(), MAX_ID_CHARS);
+        self.optional("/slot/service_id", body.service_id.as_deref(), MAX_ID_CHARS);
+        let start = self.time("/slot/start", &body.start);
+        let end = self.time("/slot/end", &body.end);
+        let (start, end) = (start?, end?);
+        if end <= start {
+            self.error("/slot/end", "must be later than /slot/start");
+        } else if start.ms_until(end) > MAX_SLOT_LENGTH_MS {
+            self.error("/slot/end", "is more than 366 days after /slot/start");
+        }
+        Some(Slot {
+            location_id: body.location_id.clone(),
+            start,
+            end,
+            resource_id: body.resource_id.clone(),
+            service_id: body.service_id.clone(),
+        })
+    }
+
+    fn customer(&mut self, body: &CustomerBody) {
+        self.text("/customer/name", &body.name, MAX_CUSTOMER_NAME_CHARS);
+        if let Some(email) = &body.email {
+            self.text("/customer/email", email, MAX_EMAIL_CHARS);
+            let parts = email.rsplit_once('@');
+            if parts.is_none_or(|(local, domain)| local.is_empty() || domain.is_empty()) {
+                self.error("/customer/email", "is not an e-mail address");
+            }
+        }
+        if let Some(phone) = &body.phone {
+            self.text("/customer/phone", phone, MAX_PHONE_CHARS);
+            if !phone.chars().any(|character| character.is_ascii_digit()) {
+                self.error("/customer/phone", "has no digit");
+            }
+        }
+        if let Some(birth_date) = &body.birth_date
+            && (birth_date.len() != "YYYY-MM-DD".len() || birth_date.parse::<jiff::civil::Date>().is_err())
+        {
+            self.error("/customer/birth_date", "is not a date of the form YYYY-MM-DD");
+        }
+        if let Some(language) = &body.language {
+            self.text("/customer/language", language, MAX_LANGUAGE_CHARS);
+            if !language.chars().all(|character| character.is_ascii_alphanumeric() || character == '-') {
+                self.error("/customer/language", "is not a language tag such as de or pt-BR");
+            }
+        }
+    }
+
+    fn notes(&mut self, notes: Option<&str>) {
+        let Some(notes) = notes else { return };
+        let chars = notes.chars().count();
+        if chars > MAX_NOTES_CHARS {
+            self.error("/notes", format!("has {chars} characters; at most {MAX_NOTES_CHARS} are allowed"));
+        }
+        if notes.chars().any(|character| character.is_control() && !matches!(character, '\n' | '\r' | '\t')) {
+            self.error("/notes", "must not have control characters other than line breaks and tabs");
+        }
+    }
+
+    fn metadata(&mut self, metadata: &BTreeMap<String, String>) {
+        if metadata.len() > MAX_METADATA_PAIRS {
+            let detail = format!("has {} pairs; at most {MAX_METADATA_PAIRS} are allowed", metadata.len());
+            self.error("/metadata", detail);
+        }
+        for (key, value) in metadata.iter().take(MAX_METADATA_PAIRS) {
+            let pointer = format!("/metadata/{}", parse::escape(key));
+            self.text(&pointer, key, MAX_METADATA_KEY_CHARS);
+            if value.chars().count() > MAX_METADATA_VALUE_CHARS {
+                self.error(&pointer, format!("is longer than {MAX_METADATA_VALUE_CHARS} characters"));
+            }
+            if value.chars().any(char::is_control) {
+                self.error(&pointer, "must not have control characters");
+            }
+        }
+    }
+
+    fn units(&mut self, units: &[UnitBody]) {
+        if units.len() > MAX_UNITS {
+            self.error("/units", format!("has {} entries; at most {MAX_UNITS} are allowed", units.len()));
+        }
+        for (index, unit) in units.iter().enumerate().take(MAX_UNITS) {
+            self.text(&format!("/units/{index}/unit_id"), &unit.unit_id, MAX_ID_CHARS);
+            if !(1..=MAX_UNIT_QUANTITY).contains(&unit.quantity) {
+                self.error(format!("/units/{index}/quantity"), format!("must be 1 to {MAX_UNIT_QUANTITY}"));
+            }
+        }
+    }
+
+    fn range(&mut self, pointer: &str, asked: Option<u64>, default: u64, least: u64, most: u64) -> u64 {
+        let value = asked.unwrap_or(default);
+        if !(least..=most).contains(&value) {
+            self.error(pointer, format!("must be {least} to {most}"));
+        }
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn example() -> Value {
+        json!({
+            "provider_id": "demo-clinic",
+            "slot": {
+                "location_id": "main-street",
+                "start": "2027-01-15T09:00:00Z",
+                "end": "2027-01-15T09:30:00Z"
+            },
+            "customer": {"name": "Ada Lovelace", "email": "ada@example.com"},
+            "reference": "order-1001"
+        })
+    }
+
+    fn pointers(change: impl FnOnce(&mut Value)) -> Vec<String> {
+        let mut body = example();
+        change(&mut body);
+        let problem = read_create(&body).unwrap_err();
+        assert_eq!(problem.code, ProblemCode::InvalidRequest, "{problem}");
+        problem.errors.into_iter().map(|error| error.pointer).collect()
+    }
+
+    #[test]
+    fn the_example_is_valid_and_has_the_defaults() {
+        let create = read_create(&example()).unwrap();
+        assert_eq!(create.sync_timeout_ms, 2_500);
+        assert_eq!(create.async_timeout_ms, 900_000);
+        assert_eq!(create.patience, Patience::Synchronous);
+        assert!(!create.request.hold);
+    }
+
+    #[test]
+    fn each_field_at_fault_is_named() {
+        assert_eq!(pointers(|body| body["provider_id"] = json!("Demo Clinic")), ["/provider_id"]);
+        assert_eq!(pointers(|body| body["slot"]["end"] = json!("2027-01-15T09:00:00Z")), ["/slot/end"]);
+        assert_eq!(pointers(|body| body["slot"]["start"] = json!("tomorrow")), ["/slot/start"]);
+        assert_eq!(pointers(|body| body["customer"]["email"] = json!("ada")), ["/customer/email"]);
+        assert_eq!(pointers(|body| body["customer"]["name"] = json!("A\u{0}")), ["/customer/name"]);
+        assert_eq!(pointers(|body| body["metadata"] = json!({"a/b": "\u{7}"})), ["/metadata/a~1b"]);
+        assert_eq!(
+            pointers(|body| body["units"] = json!([{"unit_id": "adult", "quantity": 0}])),
+            ["/units/0/quantity"]
+        );
+        assert_eq!(
+            pointers(|body| body["sync_confirmation_timeout_millisecond"] = json!(999)),
+            ["/sync_confirmation_timeout_millisecond"]
+        );
+        assert_eq!(
+            pointers(|body| body["async_confirmation_timeout_millisecond"] = json!(172_800_001)),
+            ["/async_confirmation_timeout_millisecond"]
+        );
+        assert_eq!(pointers(|body| body["notes"] = json!("x".repeat(1_001))), ["/notes"]);
+    }
+
+    #[test]
+    fn several_faults_are_named_together() {
+        let errors = pointers(|body| {
+            body["provider_id"] = json!("");
+            body["slot"]["location_id"] = json!(" ");
+            body["customer"]["phone"] = json!("none");
+        });
+        assert_eq!(errors, ["/provider_id", "/slot/location_id", "/customer/phone"]);
+    }
+
+    #[test]
+    fn slots_must_be_ahead_but_not_too_far() {
+        let create = read_create(&example()).unwrap();
+        let start = create.slot.start;
+        assert!(create.refused_at(start.minus_ms(1)).is_none());
+        assert_eq!(create.refused_at(start).unwrap().errors[0].pointer, "/slot/start");
+        assert!(create.refused_at(start.minus_ms(MAX_SLOT_AHEAD_MS + 1)).is_some());
+    }
+}

@@ -1,0 +1,21 @@
+//! The use cases of Holdfast, over ports.
+//!
+//! A use case reads a clock, draws random numbers, stores, calls and sends only through what it is
+//! handed, so that the functions, the contract suite and the simulation run the same code. Nothing here
+//! knows Amazon or HTTP.
+
+pub mod auth;
+pub mod bookings;
+pub mod idempotency;
+pub mod outbox;
+pub mod parse;
+pub mod ports;
+pub mod problem;
+pub mod settings;
+pub mod settings_cache;
+pub mod stored;
+pub mod view;
+pub mod webhook;
+
+#[cfg(feature = "test-util")]
+pub mod test_util;

@@ -1,0 +1,132 @@
+//! The stream is the outbox: carries out what a change of a booking's item makes happen elsewhere.
+//!
+//! Everything is sent at least once and may be sent again; events carry ids that never change, and
+//! timers are hints, so that repeating does no harm.
+
+use holdfast_domain::{Booking, Effect, effects};
+
+use crate::ports::{
+    Clock, EventBus, OutgoingEvent, ParkedRecord, RecordParking, StoreError, TimerMessage, TimerQueue,
+};
+use crate::view::event_body;
+
+/// One change, as the stream tells it.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// The item before (`None`: it is new) and after.
+    Images {
+        /// Before.
+        old: Option<Box<Booking>>,
+        /// After.
+        new: Box<Booking>,
+    },
+    /// A record that cannot be read.
+    Unreadable(ParkedRecord),
+}
+
+/// Where the effects go.
+#[derive(Debug)]
+pub struct Outbox<T, B, P, C> {
+    /// The timers.
+    pub timers: T,
+    /// The event bus.
+    pub bus: B,
+    /// Where what cannot be processed is kept.
+    pub parking: P,
+    /// Tells timers how far away they are.
+    pub clock: C,
+}
+
+impl<T, B, P, C> Outbox<T, B, P, C>
+where
+    T: TimerQueue,
+    B: EventBus,
+    P: RecordParking,
+    C: Clock,
+{
+    /// Carries out the effects of `changes`, which are in the stream's order. Returns one result a
+    /// change, in order; a failed one has to come again, and whatever was sent for it is sent again.
+    pub async fn carry_out(&self, changes: &[Change]) -> Vec<Result<(), StoreError>> {
+        let mut results: Vec<Result<(), StoreError>> = changes.iter().map(|_| Ok(())).collect();
+        let mut events = Vec::new();
+        let mut timers = Vec::new();
+        for (index, change) in changes.iter().enumerate() {
+            if let Err(error) = self.collect(index, change, &mut events, &mut timers).await {
+                results[index] = Err(error);
+            }
+        }
+        let (event_owners, events): (Vec<usize>, Vec<OutgoingEvent>) = events.into_iter().unzip();
+        let (timer_owners, timers): (Vec<usize>, Vec<TimerMessage>) = timers.into_iter().unzip();
+        let now = self.clock.now();
+        let (sent_events, sent_timers) = tokio::join!(
+            async { if events.is_empty() { Vec::new() } else { self.bus.publish(&events).await } },
+            async { if timers.is_empty() { Vec::new() } else { self.timers.arm(&timers, now).await } },
+        );
+        let sent = event_owners.into_iter().zip(sent_events).chain(timer_owners.into_iter().zip(sent_timers));
+        for (index, result) in sent {
+            if let Err(error) = result
+                && results[index].is_ok()
+            {
+                results[index] = Err(error);
+            }
+        }
+        results
+    }
+
+    /// Collects the events and timers of one change, and sends at once what goes one by one.
+    async fn collect(
+        &self,
+        index: usize,
+        change: &Change,
+        events: &mut Vec<(usize, OutgoingEvent)>,
+        timers: &mut Vec<(usize, TimerMessage)>,
+    ) -> Result<(), StoreError> {
+        let (old, new) = match change {
+            Change::Images { old, new } => (old.as_deref(), new),
+            Change::Unreadable(record) => {
+                tracing::error!(
+                    booking.id = record.booking_id,
+                    reason = record.reason,
+                    "A record is parked."
+                );
+                return self.parking.park(record).await;
+            }
+        };
+        for effect in effects(old, new) {
+            match effect {
+                Effect::Emit(event) => match event_body(new, &event) {
+                    Ok(body) => events.push((
+                        index,
+                        OutgoingEvent {
+                            event_type: event.event_type.as_str().to_owned(),
+                            at: event.at,
+                            tenant: new.tenant.clone(),
+                            subject: new.id.as_str().to_owned(),
+                            body,
+                        },
+                    )),
+                    Err(error) => {
+                        tracing::error!(booking.id = %new.id, %error, "An event cannot be written as JSON.");
+                        let record = record(new, event.version, event.version, "event_not_serialisable");
+                        self.parking.park(&record).await?;
+                    }
+                },
+                Effect::ArmTimer { due_at } => timers.push((index, TimerMessage::new(&new.id, due_at))),
+                Effect::DeadLetter { reason, version } => {
+                    tracing::error!(booking.id = %new.id, reason = reason.as_str(), "A booking needs a look.");
+                    self.parking.dead_letter(&record(new, version, version, reason.as_str())).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn record(booking: &Booking, from_version: u32, to_version: u32, reason: &str) -> ParkedRecord {
+    ParkedRecord {
+        booking_id: booking.id.as_str().to_owned(),
+        from_version: Some(from_version),
+        to_version: Some(to_version),
+        reason: reason.to_owned(),
+    }
+}

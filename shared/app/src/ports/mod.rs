@@ -1,0 +1,41 @@
+//! What the use cases need of the world. Each port is named for its role; its obligations are marked
+//! MUST, and one contract suite checks them on every implementation.
+//!
+//! All futures are `Send`, and every call ends within a time limit of the implementation's own.
+
+mod admin;
+mod delivery;
+mod outside;
+mod signals;
+mod store;
+
+pub use admin::{ConfigurationStore, EndpointStore, PutEndpoint};
+pub use delivery::{DeliveryClaim, DeliveryHint, DeliveryQueue, DeliveryStore, DeliveryUpdate};
+pub use outside::{
+    AttemptReport, CompensationCall, CompensationReport, PostOutcome, ProviderCall, ProviderGateway,
+    WebhookPost, WebhookSender,
+};
+pub use signals::{EventBus, OutgoingEvent, ParkedRecord, RecordParking, TimerMessage, TimerQueue};
+pub use store::{BookingStore, BreakerStore, Claim, Loaded, Replaced, SettingsReader, StoreError, Wanted};
+
+use holdfast_domain::Timestamp;
+
+/// The time of day.
+pub trait Clock: Send + Sync {
+    /// Now, in UTC.
+    fn now(&self) -> Timestamp;
+}
+
+/// Random numbers.
+pub trait Entropy: Send + Sync {
+    /// Sixteen random bytes.
+    fn bytes16(&self) -> [u8; 16];
+
+    /// An evenly distributed random number.
+    fn u64(&self) -> u64 {
+        let bytes = self.bytes16();
+        let mut eight = [0; 8];
+        eight.copy_from_slice(&bytes[..8]);
+        u64::from_be_bytes(eight)
+    }
+}

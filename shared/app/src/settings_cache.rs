@@ -1,0 +1,293 @@
+//! Keys and providers, remembered by the process for a short time, so that a warm process reads nothing.
+//!
+//! Ages are told by the wall clock: a process that was frozen wakes with the right time of day, whereas
+//! its monotonic clock may have stood still, and a revoked key must not live on through that. What does
+//! not exist is never remembered, so that a new key works at once. Breakers are not kept here.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use holdfast_domain::{KeyId, ProviderId, Timestamp};
+
+use crate::auth::{PresentedKey, presented_key};
+use crate::ports::{Loaded, SettingsReader, StoreError, Wanted};
+use crate::problem::{Problem, ProblemCode};
+use crate::settings::{BreakerState, KeyRecord, ProviderSettings};
+
+/// For how long a key or a provider is believed unread, in milliseconds. A revoked key must be dead
+/// everywhere within 30 s (contract section 8).
+pub const SETTINGS_MAX_AGE_MS: u64 = 30_000;
+
+/// The most keys, and the most providers, that a process remembers.
+const MAX_REMEMBERED: usize = 4_096;
+
+/// After how many seconds a caller may ask again when the configuration could not be read.
+const RETRY_AFTER_S: u64 = 1;
+
+/// What is known of the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct KnownSettings {
+    /// The key, if it was wanted and exists.
+    pub key: Option<KeyRecord>,
+    /// The provider, if it was wanted and exists.
+    pub provider: Option<ProviderSettings>,
+    /// The provider's breaker, if this very call read it from the store.
+    pub breaker: Option<BreakerReading>,
+}
+
+/// A breaker as it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerReading {
+    /// What was read.
+    pub state: BreakerState,
+    /// When reading it began; it may be older by no more than the read took.
+    pub read_at: Timestamp,
+}
+
+/// A reader of settings that remembers.
+#[derive(Debug)]
+pub struct SettingsCache<R> {
+    reader: R,
+    keys: Mutex<Remembered<KeyId, KeyRecord>>,
+    providers: Mutex<Remembered<ProviderId, ProviderSettings>>,
+}
+
+impl<R: SettingsReader> SettingsCache<R> {
+    /// A cache that knows nothing yet.
+    pub fn new(reader: R) -> Self {
+        Self { reader, keys: Mutex::default(), providers: Mutex::default() }
+    }
+
+    /// Gives everything wanted. What is not remembered is read at once, in one round trip.
+    pub async fn load(&self, wanted: &Wanted, now: Timestamp) -> Result<KnownSettings, StoreError> {
+        let mut known = KnownSettings {
+            key: wanted.key_id.as_ref().and_then(|id| recall(&self.keys, id, now)),
+            provider: wanted.provider_id.as_ref().and_then(|id| recall(&self.providers, id, now)),
+            breaker: None,
+        };
+        let missing = Wanted {
+            key_id: wanted.key_id.clone().filter(|_| known.key.is_none()),
+            provider_id: wanted.provider_id.clone().filter(|_| known.provider.is_none()),
+        };
+        if missing == Wanted::default() {
+            return Ok(known);
+        }
+        let Loaded { key, provider, breaker } = self.reader.load(&missing).await?;
+        if let Some(key) = key {
+            remember(&self.keys, &key.key_id, &key, now);
+            known.key = Some(key);
+        }
+        if let Some(provider) = provider {
+            remember(&self.providers, &provider.provider_id, &provider, now);
+            known.provider = Some(provider);
+        }
+        known.breaker = missing.provider_id.map(|_| BreakerReading { state: breaker, read_at: now });
+        Ok(known)
+    }
+
+    /// Verifies the key of an `Authorization` header, and loads the provider that the request names, in
+    /// the same read. Which role the key must have is for the caller to ask.
+    pub async fn authenticate(
+        &self,
+        authorization: Option<&str>,
+        provider_id: Option<&ProviderId>,
+        now: Timestamp,
+    ) -> Result<Authenticated, Problem> {
+        self.verify(&presented_key(authorization)?, provider_id, now).await
+    }
+
+    /// The same for a key that was taken from its header already.
+    pub async fn verify(
+        &self,
+        presented: &PresentedKey,
+        provider_id: Option<&ProviderId>,
+        now: Timestamp,
+    ) -> Result<Authenticated, Problem> {
+        let wanted = Wanted { key_id: Some(presented.key_id.clone()), provider_id: provider_id.cloned() };
+        let known = self.load(&wanted, now).await.map_err(|error| configuration_problem(&error))?;
+        let key = presented.verify(known.key.as_ref(), now)?;
+        Ok(Authenticated { key, provider: known.provider, breaker: known.breaker })
+    }
+}
+
+/// Who calls, and what was loaded with the key.
+#[derive(Clone, Debug)]
+pub struct Authenticated {
+    /// The caller's key, verified.
+    pub key: KeyRecord,
+    /// The provider that the request names, if it exists.
+    pub provider: Option<ProviderSettings>,
+    /// The provider's breaker, if it was read just now.
+    pub breaker: Option<BreakerReading>,
+}
+
+/// What a caller is told when the configuration cannot be read or written. The failure is logged here.
+pub fn configuration_problem(error: &StoreError) -> Problem {
+    match error {
+        StoreError::Unavailable(_) => {
+            tracing::warn!(%error, "The configuration store is not available.");
+            Problem::new(ProblemCode::StoreUnavailable, "Storage is not available at the moment.")
+                .retry_after_s(RETRY_AFTER_S)
+        }
+        StoreError::Corrupt(_) | StoreError::Refused(_) => {
+            tracing::error!(%error, "The configuration store failed.");
+            Problem::new(ProblemCode::Internal, "The request could not be completed.")
+        }
+    }
+}
+
+impl<R: SettingsReader> SettingsReader for Arc<R> {
+    fn load(&self, wanted: &Wanted) -> impl Future<Output = Result<Loaded, StoreError>> + Send {
+        self.as_ref().load(wanted)
+    }
+}
+
+#[derive(Debug)]
+struct Entry<V> {
+    value: V,
+    read_at: Timestamp,
+}
+
+impl<V> Entry<V> {
+    /// Whether it may still be believed. One from the future, as after a clock was set back, may not.
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        self.read_at <= now && self.read_at.ms_until(now) < SETTINGS_MAX_AGE_MS
+    }
+}
+
+#[derive(Debug)]
+struct Remembered<K, V>(HashMap<K, Entry<V>>);
+
+impl<K, V> Default for Remembered<K, V> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+fn recall<K: Eq + Hash, V: Clone>(
+    remembered: &Mutex<Remembered<K, V>>,
+    key: &K,
+    now: Timestamp,
+) -> Option<V> {
+    let remembered = remembered.lock().unwrap_or_else(PoisonError::into_inner);
+    remembered.0.get(key).filter(|entry| entry.is_fresh(now)).map(|entry| entry.value.clone())
+}
+
+/// Keeps a value that was asked for at `read_at`: the time before the read, so that whatever changed
+/// during it counts as not yet seen.
+fn remember<K: Eq + Hash + Clone, V: Clone>(
+    remembered: &Mutex<Remembered<K, V>>,
+    key: &K,
+    value: &V,
+    read_at: Timestamp,
+) {
+    let mut remembered = remembered.lock().unwrap_or_else(PoisonError::into_inner);
+    if remembered.0.len() >= MAX_REMEMBERED && !remembered.0.contains_key(key) {
+        remembered.0.retain(|_, entry| entry.is_fresh(read_at));
+        if remembered.0.len() >= MAX_REMEMBERED {
+            // More is in use than is kept: starting over is simpler than ordering, and as correct.
+            remembered.0.clear();
+        }
+    }
+    remembered.0.insert(key.clone(), Entry { value: value.clone(), read_at });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use holdfast_domain::{ConsumerId, Mode};
+
+    use super::*;
+    use crate::settings::{KeyHash, KeyOwner};
+
+    struct Reader {
+        key: Mutex<Option<KeyRecord>>,
+        reads: AtomicUsize,
+    }
+
+    impl SettingsReader for Reader {
+        async fn load(&self, wanted: &Wanted) -> Result<Loaded, StoreError> {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            let key = wanted.key_id.as_ref().and_then(|_| self.key.lock().unwrap().clone());
+            Ok(Loaded { key, ..Loaded::default() })
+        }
+    }
+
+    fn at(unix_ms: i64) -> Timestamp {
+        Timestamp::from_unix_ms(unix_ms).unwrap()
+    }
+
+    fn key(number: u8) -> KeyRecord {
+        KeyRecord {
+            key_id: KeyId::from_bytes([number; 16]),
+            owner: KeyOwner::Consumer(ConsumerId::parse("c").unwrap()),
+            mode: Mode::Test,
+            hash: KeyHash([0; 32]),
+            created_at: at(0),
+            revoked_from: None,
+        }
+    }
+
+    fn cache(key: Option<KeyRecord>) -> SettingsCache<Arc<Reader>> {
+        SettingsCache::new(Arc::new(Reader { key: Mutex::new(key), reads: AtomicUsize::new(0) }))
+    }
+
+    fn reads(cache: &SettingsCache<Arc<Reader>>) -> usize {
+        cache.reader.reads.load(Ordering::Relaxed)
+    }
+
+    fn wanting(key: &KeyRecord) -> Wanted {
+        Wanted { key_id: Some(key.key_id.clone()), provider_id: None }
+    }
+
+    #[tokio::test]
+    async fn a_warm_cache_reads_nothing_and_forgets_after_its_time() {
+        let cache = cache(Some(key(1)));
+        for (now, expected_reads) in [(0, 1), (1, 1), (29_999, 1), (30_000, 2), (59_999, 2)] {
+            let known = cache.load(&wanting(&key(1)), at(now)).await.unwrap();
+            assert_eq!(known.key, Some(key(1)));
+            assert_eq!(reads(&cache), expected_reads, "at {now}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_revoked_key_is_seen_within_its_time_even_if_the_clock_was_set_back() {
+        let cache = cache(Some(key(1)));
+        cache.load(&wanting(&key(1)), at(600_000)).await.unwrap();
+        let revoked = KeyRecord { revoked_from: Some(at(1)), ..key(1) };
+        *cache.reader.key.lock().unwrap() = Some(revoked.clone());
+        let known = cache.load(&wanting(&key(1)), at(300_000)).await.unwrap();
+        assert_eq!(known.key, Some(revoked));
+    }
+
+    #[tokio::test]
+    async fn what_does_not_exist_is_asked_for_again() {
+        let cache = cache(None);
+        assert!(cache.load(&wanting(&key(1)), at(0)).await.unwrap().key.is_none());
+        *cache.reader.key.lock().unwrap() = Some(key(1));
+        assert!(cache.load(&wanting(&key(1)), at(1)).await.unwrap().key.is_some());
+        assert_eq!(reads(&cache), 2);
+    }
+
+    #[tokio::test]
+    async fn a_breaker_is_given_only_when_it_was_read() {
+        let cache = cache(Some(key(1)));
+        let wanted = Wanted { provider_id: Some(ProviderId::parse("p").unwrap()), ..wanting(&key(1)) };
+        let known = cache.load(&wanted, at(5)).await.unwrap();
+        assert_eq!(known.breaker, Some(BreakerReading { state: BreakerState::default(), read_at: at(5) }));
+        assert_eq!(cache.load(&wanting(&key(1)), at(6)).await.unwrap().breaker, None);
+        assert_eq!(reads(&cache), 1);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let remembered = Mutex::new(Remembered::default());
+        for number in 0..=MAX_REMEMBERED {
+            remember(&remembered, &number, &(), at(0));
+        }
+        assert!(remembered.lock().unwrap().0.len() <= MAX_REMEMBERED);
+        assert_eq!(recall(&remembered, &MAX_REMEMBERED, at(1)), Some(()));
+    }
+}

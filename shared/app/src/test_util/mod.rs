@@ -1,0 +1,1 @@
+//! In-memory ports that can be told to fail. Only tests use them.

@@ -1,0 +1,229 @@
+//! Bookings as the API and the events show them.
+//!
+//! Personal data has one way out, [`personal_view`], and that only for the consumer's own read.
+
+use std::collections::BTreeMap;
+
+use holdfast_domain::{
+    AttemptError, Booking, Cancellation, Event, HistoryEntry, Phase, Rejection, Slot, State, Status,
+    Timestamp,
+};
+use serde::Serialize;
+
+/// A booking without personal data: the body of a create's answer, and the data of an event.
+#[derive(Debug, Serialize)]
+pub struct BookingView<'a> {
+    id: &'a str,
+    status: &'static str,
+    provider_id: &'a str,
+    slot: SlotView<'a>,
+    reference: Option<&'a str>,
+    metadata: &'a BTreeMap<String, String>,
+    provider_reference: Option<&'a str>,
+    expires_at: Option<Timestamp>,
+    rejection: Option<RejectionView<'a>>,
+    cancellation: Option<CancellationView>,
+    operation: Option<OperationView>,
+    version: u32,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+/// A slot.
+#[derive(Debug, Serialize)]
+pub struct SlotView<'a> {
+    location_id: &'a str,
+    start: Timestamp,
+    end: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_id: Option<&'a str>,
+}
+
+impl<'a> SlotView<'a> {
+    /// Shows a slot.
+    pub fn new(slot: &'a Slot) -> Self {
+        Self {
+            location_id: &slot.location_id,
+            start: slot.start,
+            end: slot.end,
+            resource_id: slot.resource_id.as_deref(),
+            service_id: slot.service_id.as_deref(),
+        }
+    }
+}
+
+/// A provider's no.
+#[derive(Debug, Serialize)]
+pub struct RejectionView<'a> {
+    code: &'a str,
+    message: Option<&'a str>,
+    provider_code: Option<&'a str>,
+}
+
+impl<'a> RejectionView<'a> {
+    /// Shows a rejection.
+    pub fn new(rejection: &'a Rejection) -> Self {
+        Self {
+            code: &rejection.code,
+            message: rejection.message.as_deref(),
+            provider_code: rejection.provider_code.as_deref(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct CancellationView {
+    by: &'static str,
+    reason: &'static str,
+    note: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct OperationView {
+    kind: &'static str,
+    attempts: u32,
+    next_attempt_at: Option<Timestamp>,
+    deadline_at: Timestamp,
+    last_error: Option<String>,
+}
+
+/// A booking as it is now, without personal data.
+pub fn booking_view(booking: &Booking) -> BookingView<'_> {
+    let operation = booking.operation.as_ref().map(|operation| OperationView {
+        kind: operation.kind.as_str(),
+        attempts: operation.attempts,
+        next_attempt_at: match operation.phase {
+            Phase::Waiting { next_attempt_at } => Some(next_attempt_at),
+            Phase::InFlight { .. } => None,
+        },
+        deadline_at: operation.deadline_at,
+        last_error: operation.last_error.map(AttemptError::code),
+    });
+    BookingView {
+        id: booking.id.as_str(),
+        status: booking.status().as_str(),
+        provider_id: booking.request.provider_id.as_str(),
+        slot: SlotView::new(&booking.slot),
+        reference: booking.request.reference.as_deref(),
+        metadata: &booking.request.metadata,
+        provider_reference: booking.provider_reference.as_deref(),
+        expires_at: match booking.state {
+            State::Reserved { expires_at } => Some(expires_at),
+            _ => None,
+        },
+        rejection: match &booking.state {
+            State::Rejected(rejection) => Some(RejectionView::new(rejection)),
+            _ => None,
+        },
+        cancellation: match booking.state {
+            State::Cancelled(Cancellation::BySystem(reason)) => {
+                Some(CancellationView { by: "system", reason: reason.as_str(), note: None })
+            }
+            _ => None,
+        },
+        operation,
+        version: booking.version(),
+        created_at: booking.created_at(),
+        updated_at: booking.updated_at(),
+    }
+}
+
+/// A booking as it was when `event` happened. What only the current version knows is left out of the
+/// earlier ones.
+fn view_at<'a>(booking: &'a Booking, event: &Event) -> BookingView<'a> {
+    let mut view = booking_view(booking);
+    if event.version != booking.version() {
+        view.status = event.status.as_str();
+        view.version = event.version;
+        view.updated_at = event.at;
+        view.operation = None;
+        if event.status != booking.status() {
+            view.expires_at = None;
+            view.rejection = None;
+            view.cancellation = None;
+        }
+        if event.status == Status::Pending {
+            view.provider_reference = None;
+        }
+    }
+    view
+}
+
+#[derive(Serialize)]
+struct EventBody<'a> {
+    id: &'a str,
+    #[serde(rename = "type")]
+    event_type: &'static str,
+    timestamp: Timestamp,
+    data: BookingView<'a>,
+}
+
+/// The body of an event, the same on the bus, in webhooks and in the feed.
+pub fn event_body(booking: &Booking, event: &Event) -> Result<String, serde_json::Error> {
+    serde_json::to_string(&EventBody {
+        id: event.id.as_str(),
+        event_type: event.event_type.as_str(),
+        timestamp: event.at,
+        data: view_at(booking, event),
+    })
+}
+
+#[derive(Debug, Serialize)]
+struct CustomerView<'a> {
+    name: &'a str,
+    email: Option<&'a str>,
+    phone: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    birth_date: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    language: Option<&'a str>,
+}
+
+/// A booking with the customer's data, for the consumer's own read alone.
+#[derive(Debug, Serialize)]
+pub struct PersonalView<'a> {
+    #[serde(flatten)]
+    booking: BookingView<'a>,
+    customer: CustomerView<'a>,
+    notes: Option<&'a str>,
+}
+
+/// A booking with the customer's data.
+pub fn personal_view(booking: &Booking) -> PersonalView<'_> {
+    let customer = booking.request.customer.expose();
+    PersonalView {
+        booking: booking_view(booking),
+        customer: CustomerView {
+            name: &customer.name,
+            email: customer.email.as_deref(),
+            phone: customer.phone.as_deref(),
+            birth_date: customer.birth_date.as_deref(),
+            language: customer.language.as_deref(),
+        },
+        notes: booking.request.notes.as_ref().map(|notes| notes.expose().as_str()),
+    }
+}
+
+/// One version, in a booking's history.
+#[derive(Debug, Serialize)]
+pub struct VersionView {
+    version: u32,
+    status: &'static str,
+    at: Timestamp,
+    cause: &'static str,
+    attempts: u32,
+}
+
+/// Every version of a booking, the first first.
+pub fn history_view(booking: &Booking) -> Vec<VersionView> {
+    let view = |(version, entry): (u32, &HistoryEntry)| VersionView {
+        version,
+        status: entry.status.as_str(),
+        at: entry.at,
+        cause: entry.cause.as_str(),
+        attempts: entry.attempts,
+    };
+    (1..).zip(&booking.history).map(view).collect()
+}

@@ -1,0 +1,217 @@
+//! From an item to its booking.
+
+use holdfast_app::stored::{CreateRecord, Fingerprint, FrozenResponse, StoredBooking};
+use holdfast_domain::{
+    AttemptError, Booking, BookingId, BookingRequest, Cancellation, CancellationReason, Compensation,
+    CompensationRun, Customer, HistoryEntry, Operation, OperationKind, Patience, Personal, Phase, ProviderId,
+    Rejection, Slot, State, Status, Tenant, Timestamp, UnitQuantity,
+};
+use serde_dynamo::{AttributeValue, Item};
+
+use super::encode::{PK_PREFIX, kind_name};
+use super::history::{entry_of, status_of};
+use super::item::{
+    BookingItem, CompensationItem, ITEM_FORMAT, OperationItem, PhaseItem, RejectionItem, RunItem,
+};
+use super::response::unpack;
+use crate::item::{PK, from_item};
+
+/// Why an item is not a booking that this version of the code can read. It holds no stored value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// A later version of the code wrote it.
+    #[error("format {0} is later than {ITEM_FORMAT}")]
+    LaterFormat(u32),
+    /// An attribute is missing or is not what it should be.
+    #[error("attribute {0} is missing or malformed")]
+    Attribute(String),
+}
+
+fn malformed(attribute: &str) -> CodecError {
+    CodecError::Attribute(attribute.to_owned())
+}
+
+/// An image in the stream that cannot be read, with what can be told of it all the same.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the image cannot be read: {error}")]
+pub struct UnreadableImage {
+    /// The booking, if the key is one.
+    pub booking_id: Option<BookingId>,
+    /// The version, if the history can be counted.
+    pub version: Option<u32>,
+    /// What is wrong.
+    pub error: CodecError,
+}
+
+/// Reads a booking from an image in the table's stream, or from an item.
+pub fn stored_from_image(image: Item) -> Result<StoredBooking, UnreadableImage> {
+    let booking_id = booking_id_of(&image);
+    let version = match image.get("y") {
+        Some(AttributeValue::L(entries)) => u32::try_from(entries.len()).ok(),
+        _ => None,
+    };
+    read(image).map_err(|error| UnreadableImage { booking_id, version, error })
+}
+
+/// The booking that an item or a key is of.
+pub(super) fn booking_id_of(item: &Item) -> Option<BookingId> {
+    match item.get(PK) {
+        Some(AttributeValue::S(pk)) => BookingId::parse(pk.strip_prefix(PK_PREFIX)?).ok(),
+        _ => None,
+    }
+}
+
+fn read(image: Item) -> Result<StoredBooking, CodecError> {
+    // The format is looked at before all else, for a later one may have any other attributes.
+    if let Some(AttributeValue::N(format)) = image.get("v") {
+        let format = format.parse().map_err(|_| malformed("v"))?;
+        if format > ITEM_FORMAT {
+            return Err(CodecError::LaterFormat(format));
+        }
+    }
+    let item: BookingItem = from_item(image).map_err(CodecError::Attribute)?;
+    let create = create_record(&item)?;
+    let rev = item.rev;
+    Ok(StoredBooking { booking: booking(item)?, create, rev })
+}
+
+fn create_record(item: &BookingItem) -> Result<Option<CreateRecord>, CodecError> {
+    let Some(fingerprint) = &item.fingerprint else {
+        return Ok(None);
+    };
+    let fingerprint = fingerprint.0.as_slice().try_into().map_err(|_| malformed("fp"))?;
+    let response = match (item.response_status, &item.response_body) {
+        (None, None) => None,
+        (Some(status), Some(packed)) => {
+            Some(FrozenResponse { status, body: unpack(&packed.0).ok_or_else(|| malformed("rb"))? })
+        }
+        (None, Some(_)) | (Some(_), None) => return Err(malformed("rs")),
+    };
+    Ok(Some(CreateRecord {
+        fingerprint: Fingerprint(fingerprint),
+        generation: item.generation,
+        superseded_by: item.superseded_by,
+        response,
+    }))
+}
+
+fn booking(item: BookingItem) -> Result<Booking, CodecError> {
+    let id = item.pk.strip_prefix(PK_PREFIX).and_then(|id| BookingId::parse(id).ok());
+    let history: Option<Vec<HistoryEntry>> = item.history.iter().map(|text| entry_of(text)).collect();
+    let history = history.filter(|entries| !entries.is_empty()).ok_or_else(|| malformed("y"))?;
+    let customer = Customer {
+        name: item.customer_name,
+        email: item.customer_email,
+        phone: item.customer_phone,
+        birth_date: item.customer_birth_date,
+        language: item.customer_language,
+    };
+    let units = item.units.into_iter();
+    let request = BookingRequest {
+        provider_id: ProviderId::parse(&item.provider_id).map_err(|_| malformed("p"))?,
+        customer: Personal::new(customer),
+        reference: item.reference,
+        notes: item.notes.map(Personal::new),
+        metadata: item.metadata,
+        units: units.map(|unit| UnitQuantity { unit_id: unit.unit_id, quantity: unit.quantity }).collect(),
+        hold: item.hold,
+    };
+    let slot = Slot {
+        location_id: item.location_id,
+        start: time("a", item.start)?,
+        end: time("e", item.end)?,
+        resource_id: item.resource_id,
+        service_id: item.service_id,
+    };
+    Ok(Booking {
+        id: id.ok_or_else(|| malformed(PK))?,
+        tenant: Tenant::parse(&item.tenant).ok_or_else(|| malformed("t"))?,
+        request,
+        slot,
+        state: state(&item.status, item.expires_at, item.rejection, item.cancelled_by_system.as_deref())?,
+        provider_reference: item.provider_reference,
+        operation: item.operation.map(operation).transpose()?,
+        compensation: compensation(item.compensation)?,
+        operations_begun: item.operations_begun,
+        history,
+    })
+}
+
+fn time(attribute: &str, unix_ms: i64) -> Result<Timestamp, CodecError> {
+    Timestamp::from_unix_ms(unix_ms).map_err(|_| malformed(attribute))
+}
+
+fn state(
+    letter: &str,
+    expires_at: Option<i64>,
+    rejection: Option<RejectionItem>,
+    cancelled_by_system: Option<&str>,
+) -> Result<State, CodecError> {
+    let mut letters = letter.chars();
+    let (Some(letter), None) = (letters.next(), letters.next()) else {
+        return Err(malformed("s"));
+    };
+    Ok(match status_of(letter).ok_or_else(|| malformed("s"))? {
+        Status::Pending => State::Pending,
+        Status::Reserved => {
+            State::Reserved { expires_at: time("x", expires_at.ok_or_else(|| malformed("x"))?)? }
+        }
+        Status::Confirmed => State::Confirmed,
+        Status::Rejected => {
+            let RejectionItem { code, message, provider_code } = rejection.ok_or_else(|| malformed("rj"))?;
+            State::Rejected(Rejection { code, message, provider_code })
+        }
+        Status::Cancelled => {
+            let reason = cancelled_by_system.and_then(CancellationReason::parse);
+            State::Cancelled(Cancellation::BySystem(reason.ok_or_else(|| malformed("cr"))?))
+        }
+        Status::Expired => State::Expired,
+        Status::Completed => State::Completed,
+        Status::NoShow => State::NoShow,
+    })
+}
+
+fn operation(item: OperationItem) -> Result<Operation, CodecError> {
+    let kind = [OperationKind::Book].into_iter().find(|kind| kind_name(*kind) == item.kind);
+    Ok(Operation {
+        kind: kind.ok_or_else(|| malformed("op"))?,
+        number: item.number,
+        patience: if item.background { Patience::Background } else { Patience::Synchronous },
+        deadline_at: time("op", item.deadline_at)?,
+        attempts: item.attempts,
+        last_error: attempt_error("op", item.last_error)?,
+        unanswered_send_at: item.unanswered_send_at.map(|at| time("op", at)).transpose()?,
+        phase: phase("op", &item.phase)?,
+    })
+}
+
+fn attempt_error(attribute: &str, code: Option<String>) -> Result<Option<AttemptError>, CodecError> {
+    code.map(|code| AttemptError::parse(&code).ok_or_else(|| malformed(attribute))).transpose()
+}
+
+fn phase(attribute: &str, item: &PhaseItem) -> Result<Phase, CodecError> {
+    Ok(match item {
+        PhaseItem::InFlight(lease_until) => Phase::InFlight { lease_until: time(attribute, *lease_until)? },
+        PhaseItem::Waiting(next) => Phase::Waiting { next_attempt_at: time(attribute, *next)? },
+    })
+}
+
+fn compensation(item: Option<CompensationItem>) -> Result<Compensation, CodecError> {
+    Ok(match item {
+        None => Compensation::NotNeeded,
+        Some(CompensationItem::Underway(run)) => Compensation::Underway(run_of(run)?),
+        Some(CompensationItem::Done) => Compensation::Done,
+        Some(CompensationItem::Failed) => Compensation::Failed,
+    })
+}
+
+fn run_of(item: RunItem) -> Result<CompensationRun, CodecError> {
+    Ok(CompensationRun {
+        number: item.number,
+        give_up_at: time("cp", item.give_up_at)?,
+        attempts: item.attempts,
+        unanswered_send_at: time("cp", item.unanswered_send_at)?,
+        last_error: attempt_error("cp", item.last_error)?,
+        phase: phase("cp", &item.phase)?,
+    })
+}

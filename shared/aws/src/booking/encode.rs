@@ -1,0 +1,193 @@
+//! From a booking to its item.
+
+use holdfast_app::stored::StoredBooking;
+use holdfast_domain::{
+    Booking, BookingId, Cancellation, Compensation, CompensationRun, Operation, OperationKind, Patience,
+    Phase, Rejection, State, Timestamp,
+};
+
+use super::history::{entry_text, status_letter};
+use super::item::{
+    BookingItem, CompensationItem, ITEM_FORMAT, OperationItem, PhaseItem, RejectionItem, RunItem, UnitItem,
+};
+use super::overdue::shard_of;
+use super::response::pack;
+use crate::item::Bytes;
+
+/// What every partition key of a booking begins with; the stream's filter names it too.
+pub(super) const PK_PREFIX: &str = "BKG#";
+
+const MS_PER_SECOND: i64 = 1_000;
+const MS_PER_DAY: u64 = 24 * 60 * 60 * 1_000;
+
+/// How much longer an item is kept that a later generation of its key has superseded, besides the
+/// retention once more, in milliseconds: two years, the farthest ahead that a slot may be, 14 days, the
+/// key's retention, and a day. So it outlives its successor, whatever that one books.
+const SUPERSEDED_EXTRA_MS: u64 = (2 * 366 + 14 + 1) * MS_PER_DAY;
+
+/// The partition key of a booking.
+pub(super) fn partition_key(id: &BookingId) -> String {
+    format!("{PK_PREFIX}{id}")
+}
+
+/// The item of a booking that is kept for `retention_ms` after its slot.
+pub(super) fn item_of(stored: &StoredBooking, retention_ms: u64, nonce: Bytes) -> BookingItem {
+    let StoredBooking { booking, create, rev } = stored;
+    let Booking { id, tenant, request, slot, state, provider_reference, .. } = booking;
+    let customer = request.customer.expose();
+    let due = index_due_at(booking).map(|due_at| (shard_of(id, due_at), due_at.as_unix_ms()));
+    let (due_shard, due_at) = due.unzip();
+    let response = create.as_ref().and_then(|create| create.response.as_ref());
+    BookingItem {
+        pk: partition_key(id),
+        format: ITEM_FORMAT,
+        rev: *rev,
+        nonce,
+        tenant: tenant.to_string(),
+        provider_id: request.provider_id.as_str().to_owned(),
+        status: status_letter(state.status()).to_string(),
+        location_id: slot.location_id.clone(),
+        start: slot.start.as_unix_ms(),
+        end: slot.end.as_unix_ms(),
+        history: booking.history.iter().map(entry_text).collect(),
+        operations_begun: booking.operations_begun,
+        resource_id: slot.resource_id.clone(),
+        service_id: slot.service_id.clone(),
+        customer_name: customer.name.clone(),
+        customer_email: customer.email.clone(),
+        customer_phone: customer.phone.clone(),
+        customer_birth_date: customer.birth_date.clone(),
+        customer_language: customer.language.clone(),
+        reference: request.reference.clone(),
+        notes: request.notes.as_ref().map(|notes| notes.expose().clone()),
+        metadata: request.metadata.clone(),
+        units: request
+            .units
+            .iter()
+            .map(|unit| UnitItem { unit_id: unit.unit_id.clone(), quantity: unit.quantity })
+            .collect(),
+        hold: request.hold,
+        expires_at: expires_at(state),
+        rejection: rejection(state),
+        cancelled_by_system: cancelled_by_system(state),
+        provider_reference: provider_reference.clone(),
+        operation: booking.operation.as_ref().map(operation),
+        compensation: compensation(&booking.compensation),
+        fingerprint: create.as_ref().map(|create| Bytes(create.fingerprint.0.to_vec())),
+        generation: create.as_ref().map_or(0, |create| create.generation),
+        superseded_by: create.as_ref().and_then(|create| create.superseded_by),
+        response_status: response.map(|response| response.status),
+        response_body: response.map(|response| Bytes(pack(&response.body))),
+        due_shard,
+        due_at,
+        ttl: ttl(stored, retention_ms),
+    }
+}
+
+/// When the booking is due, as the sparse index shows it. While the request that made it is still at work
+/// it is not in the index, so that the hot path pays for no index write.
+fn index_due_at(booking: &Booking) -> Option<Timestamp> {
+    if booking.is_within_its_request() { None } else { booking.due_at() }
+}
+
+fn ttl(stored: &StoredBooking, retention_ms: u64) -> i64 {
+    let booking = &stored.booking;
+    let kept_until = booking.created_at().max(booking.slot.end).plus_ms(retention_ms);
+    let superseded = stored.create.as_ref().is_some_and(|create| create.superseded_by.is_some());
+    let kept_until = if superseded {
+        kept_until.plus_ms(retention_ms.saturating_add(SUPERSEDED_EXTRA_MS))
+    } else {
+        kept_until
+    };
+    kept_until.as_unix_ms() / MS_PER_SECOND
+}
+
+fn expires_at(state: &State) -> Option<i64> {
+    match state {
+        State::Reserved { expires_at } => Some(expires_at.as_unix_ms()),
+        State::Pending
+        | State::Confirmed
+        | State::Rejected(_)
+        | State::Cancelled(_)
+        | State::Expired
+        | State::Completed
+        | State::NoShow => None,
+    }
+}
+
+fn rejection(state: &State) -> Option<RejectionItem> {
+    match state {
+        State::Rejected(Rejection { code, message, provider_code }) => Some(RejectionItem {
+            code: code.clone(),
+            message: message.clone(),
+            provider_code: provider_code.clone(),
+        }),
+        State::Pending
+        | State::Reserved { .. }
+        | State::Confirmed
+        | State::Cancelled(_)
+        | State::Expired
+        | State::Completed
+        | State::NoShow => None,
+    }
+}
+
+fn cancelled_by_system(state: &State) -> Option<String> {
+    match state {
+        State::Cancelled(Cancellation::BySystem(reason)) => Some(reason.as_str().to_owned()),
+        State::Pending
+        | State::Reserved { .. }
+        | State::Confirmed
+        | State::Rejected(_)
+        | State::Expired
+        | State::Completed
+        | State::NoShow => None,
+    }
+}
+
+/// The stored name of a kind of operation.
+pub(super) fn kind_name(kind: OperationKind) -> &'static str {
+    match kind {
+        OperationKind::Book => "b",
+    }
+}
+
+fn operation(operation: &Operation) -> OperationItem {
+    OperationItem {
+        kind: kind_name(operation.kind).to_owned(),
+        number: operation.number,
+        background: operation.patience == Patience::Background,
+        deadline_at: operation.deadline_at.as_unix_ms(),
+        attempts: operation.attempts,
+        last_error: operation.last_error.map(holdfast_domain::AttemptError::code),
+        unanswered_send_at: operation.unanswered_send_at.map(Timestamp::as_unix_ms),
+        phase: phase(operation.phase),
+    }
+}
+
+fn phase(phase: Phase) -> PhaseItem {
+    match phase {
+        Phase::InFlight { lease_until } => PhaseItem::InFlight(lease_until.as_unix_ms()),
+        Phase::Waiting { next_attempt_at } => PhaseItem::Waiting(next_attempt_at.as_unix_ms()),
+    }
+}
+
+fn compensation(compensation: &Compensation) -> Option<CompensationItem> {
+    match compensation {
+        Compensation::NotNeeded => None,
+        Compensation::Underway(run) => Some(CompensationItem::Underway(run_item(run))),
+        Compensation::Done => Some(CompensationItem::Done),
+        Compensation::Failed => Some(CompensationItem::Failed),
+    }
+}
+
+fn run_item(run: &CompensationRun) -> RunItem {
+    RunItem {
+        number: run.number,
+        give_up_at: run.give_up_at.as_unix_ms(),
+        attempts: run.attempts,
+        unanswered_send_at: run.unanswered_send_at.as_unix_ms(),
+        last_error: run.last_error.map(holdfast_domain::AttemptError::code),
+        phase: phase(run.phase),
+    }
+}

@@ -1,0 +1,209 @@
+//! Every kind of booking survives its item.
+
+use std::collections::BTreeSet;
+
+use holdfast_app::stored::{CreateRecord, Fingerprint, FrozenResponse, StoredBooking};
+use holdfast_domain::{
+    AttemptError, Booking, BookingId, BookingRequest, Cancellation, CancellationReason, Cause, Compensation,
+    CompensationRun, ConsumerId, Customer, HistoryEntry, Mode, Operation, OperationKind, Patience, Personal,
+    Phase, ProviderId, Rejection, Slot, State, Status, Tenant, Timestamp, UnitQuantity,
+};
+use serde_dynamo::{AttributeValue, Item};
+
+use super::encode::item_of;
+use super::item::{ATTRIBUTES, DUE_AT, DUE_SHARD};
+use super::{CodecError, stored_from_image};
+use crate::item::{Bytes, PK, TTL, to_sdk_item};
+
+const DAY_MS: u64 = 86_400_000;
+const RETENTION_MS: u64 = 400 * DAY_MS;
+
+fn at(offset_ms: u64) -> Timestamp {
+    Timestamp::from_unix_ms(1_795_257_665_123).unwrap().plus_ms(offset_ms)
+}
+
+/// A booking with everything that a booking can have, and a pending state.
+fn full() -> StoredBooking {
+    let operation = Operation {
+        kind: OperationKind::Book,
+        number: 1,
+        patience: Patience::Background,
+        deadline_at: at(900_000),
+        attempts: 2,
+        last_error: Some(AttemptError::HttpStatus(503)),
+        unanswered_send_at: Some(at(7)),
+        phase: Phase::Waiting { next_attempt_at: at(5_000) },
+    };
+    let booking = Booking {
+        id: BookingId::from_bytes([7; 16]),
+        tenant: Tenant { consumer_id: ConsumerId::parse("shop").unwrap(), mode: Mode::Live },
+        request: BookingRequest {
+            provider_id: ProviderId::parse("clinic").unwrap(),
+            customer: Personal::new(Customer {
+                name: "Ada Lovelace".into(),
+                email: Some("ada@example.com".into()),
+                phone: Some("+44 20 7946 0000".into()),
+                birth_date: Some("1815-12-10".into()),
+                language: Some("en-GB".into()),
+            }),
+            reference: Some("order-1001".into()),
+            notes: Some(Personal::new("first visit".into())),
+            metadata: [("campaign".to_owned(), "spring".to_owned())].into(),
+            units: vec![UnitQuantity { unit_id: "adult".into(), quantity: 2 }],
+            hold: true,
+        },
+        slot: Slot {
+            location_id: "main-street".into(),
+            start: at(DAY_MS),
+            end: at(DAY_MS + 1_800_000),
+            resource_id: Some("room-4".into()),
+            service_id: Some("first-visit".into()),
+        },
+        state: State::Pending,
+        provider_reference: Some("sim-17".into()),
+        operation: Some(operation),
+        compensation: Compensation::Underway(CompensationRun {
+            number: 2,
+            give_up_at: at(DAY_MS),
+            attempts: 3,
+            unanswered_send_at: at(9),
+            last_error: Some(AttemptError::TimedOut),
+            phase: Phase::InFlight { lease_until: at(60_000) },
+        }),
+        operations_begun: 2,
+        history: vec![HistoryEntry {
+            status: Status::Pending,
+            at: at(0),
+            cause: Cause::Created,
+            attempts: 1,
+        }],
+    };
+    let create = CreateRecord {
+        fingerprint: Fingerprint([3; 32]),
+        generation: 4,
+        superseded_by: Some(5),
+        response: Some(FrozenResponse { status: 202, body: br#"{"id":"x"}"#.to_vec() }),
+    };
+    StoredBooking { booking, create: Some(create), rev: 9 }
+}
+
+fn image(stored: &StoredBooking) -> Item {
+    to_sdk_item("booking", &item_of(stored, RETENTION_MS, Bytes(vec![1; 8]))).unwrap().into()
+}
+
+#[test]
+fn every_state_survives() {
+    let rejection = Rejection {
+        code: "slot_taken".into(),
+        message: Some("Sorry".into()),
+        provider_code: Some("17".into()),
+    };
+    let reasons = CancellationReason::ALL.map(|reason| State::Cancelled(Cancellation::BySystem(reason)));
+    let states = [
+        State::Pending,
+        State::Reserved { expires_at: at(60_000) },
+        State::Confirmed,
+        State::Rejected(rejection),
+        State::Expired,
+        State::Completed,
+        State::NoShow,
+    ];
+    for state in states.into_iter().chain(reasons) {
+        let mut stored = full();
+        stored.booking.state = state;
+        assert_eq!(stored_from_image(image(&stored)).unwrap(), stored);
+    }
+}
+
+#[test]
+fn what_is_absent_survives() {
+    let mut stored = full();
+    stored.create = None;
+    let booking = &mut stored.booking;
+    booking.operation = None;
+    booking.provider_reference = None;
+    booking.slot.resource_id = None;
+    booking.slot.service_id = None;
+    booking.request.reference = None;
+    booking.request.notes = None;
+    booking.request.metadata.clear();
+    booking.request.units.clear();
+    booking.request.hold = false;
+    for compensation in [Compensation::NotNeeded, Compensation::Done, Compensation::Failed] {
+        stored.booking.compensation = compensation;
+        assert_eq!(stored_from_image(image(&stored)).unwrap(), stored);
+    }
+}
+
+#[test]
+fn a_replacement_knows_every_attribute() {
+    let mut written = BTreeSet::new();
+    for state in [
+        State::Reserved { expires_at: at(1) },
+        State::Rejected(Rejection { code: "no".into(), message: None, provider_code: None }),
+        State::Cancelled(Cancellation::BySystem(CancellationReason::ProviderFailed)),
+    ] {
+        let mut stored = full();
+        stored.booking.state = state;
+        written.extend(image(&stored).keys().cloned());
+    }
+    let known: BTreeSet<String> = ATTRIBUTES.into_iter().chain([PK]).map(str::to_owned).collect();
+    assert_eq!(written, known);
+}
+
+#[test]
+fn the_index_holds_what_is_due_after_its_request() {
+    let mut stored = full();
+    stored.booking.compensation = Compensation::NotNeeded;
+    assert_eq!(image(&stored)[DUE_AT], AttributeValue::N(at(5_000).as_unix_ms().to_string()));
+    assert!(matches!(&image(&stored)[DUE_SHARD], AttributeValue::S(shard) if shard.ends_with("#498682")));
+    if let Some(operation) = &mut stored.booking.operation {
+        operation.attempts = 1;
+        operation.phase = Phase::InFlight { lease_until: at(2_500) };
+    }
+    assert!(image(&stored).get(DUE_SHARD).is_none(), "within its request");
+    stored.booking.operation = None;
+    stored.booking.state = State::Confirmed;
+    assert!(image(&stored).get(DUE_AT).is_none(), "nothing is due");
+}
+
+#[test]
+fn a_superseded_item_outlives_its_successor() {
+    let ttl = |stored: &StoredBooking| match &image(stored)[TTL] {
+        AttributeValue::N(seconds) => seconds.parse::<u64>().unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let superseded = full();
+    let mut current = full();
+    current.create.as_mut().unwrap().superseded_by = None;
+    let slot_end_s = u64::try_from(current.booking.slot.end.as_unix_ms() / 1_000).unwrap();
+    assert_eq!(ttl(&current), slot_end_s + RETENTION_MS / 1_000);
+    // The latest that a successor can be made is when its predecessor is removed; it books two years ahead.
+    let latest_successor = ttl(&current) + (2 * 366 * DAY_MS + RETENTION_MS) / 1_000;
+    assert!(ttl(&superseded) > latest_successor);
+}
+
+#[test]
+fn what_cannot_be_read_is_named_without_its_value() {
+    let refused = |change: &dyn Fn(&mut Item)| {
+        let mut image = image(&full());
+        change(&mut image);
+        stored_from_image(image).unwrap_err()
+    };
+    let later = refused(&|image| {
+        image.insert("v".into(), AttributeValue::N("2".into()));
+    });
+    assert_eq!(later.error, CodecError::LaterFormat(2));
+    assert_eq!((later.booking_id, later.version), (Some(full().booking.id), Some(1)));
+    for attribute in ["t", "p", "s", "a", "y", "fp", "rb", "op", "cp", "cn", "rev", "u"] {
+        let unreadable = refused(&|image| {
+            image.insert(attribute.into(), AttributeValue::Ss(vec!["Ada".into()]));
+        });
+        assert_eq!(unreadable.error, CodecError::Attribute(attribute.into()));
+    }
+    let missing = refused(&|image| {
+        image.remove("t");
+    });
+    assert!(!missing.to_string().contains("Ada"), "{missing}");
+    assert_eq!(refused(&|image| image.clear()).booking_id, None);
+}

@@ -1,0 +1,146 @@
+//! The SDK's clients, built from explicit configuration.
+//!
+//! There is no search for regions, profiles or credentials: a function on Lambda has all three in its
+//! environment, and whoever reads the environment hands them in. All clients share one connection pool.
+
+use std::fmt;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, SharedHttpClient};
+use aws_smithy_http_client::tls;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::CallLog;
+
+/// How long connecting may take, TLS included, in milliseconds. The SDK's default, 3.1 s, exceeds the
+/// synchronous limit of a booking.
+const CONNECT_TIMEOUT_MS: u64 = 500;
+
+/// How long one attempt of a call may take, in milliseconds.
+const ATTEMPT_TIMEOUT_MS: u64 = 1_000;
+
+/// How long a call may take with all its attempts, in milliseconds.
+const OPERATION_TIMEOUT_MS: u64 = 2_500;
+
+/// How often a call is attempted at most.
+const MAX_ATTEMPTS: u32 = 3;
+
+/// The bound of the first delay between two attempts, in milliseconds; it doubles, with jitter.
+const FIRST_BACKOFF_MS: u64 = 50;
+
+/// Who calls, as the Lambda environment says it.
+#[derive(Clone)]
+pub struct AwsCredentials {
+    /// `AWS_ACCESS_KEY_ID`.
+    pub access_key_id: String,
+    /// `AWS_SECRET_ACCESS_KEY`.
+    pub secret_access_key: SecretString,
+    /// `AWS_SESSION_TOKEN`; absent for a user's long-lived keys.
+    pub session_token: Option<SecretString>,
+}
+
+impl fmt::Debug for AwsCredentials {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[credentials]")
+    }
+}
+
+/// Where and as whom to call.
+#[derive(Clone, Debug)]
+pub struct AwsConfig {
+    /// The region, such as `eu-central-1`.
+    pub region: String,
+    /// Where to call instead of the region's endpoints (`AWS_ENDPOINT_URL`). With `http://` no TLS is set
+    /// up at all.
+    pub endpoint_url: Option<String>,
+    /// As whom.
+    pub credentials: AwsCredentials,
+}
+
+/// What tests change in the clients.
+#[derive(Clone, Debug, Default)]
+pub struct AwsHooks {
+    /// Sends the requests instead of the client for HTTP that the configuration asks for.
+    pub http_client: Option<SharedHttpClient>,
+    /// Notes every call.
+    pub call_log: Option<CallLog>,
+}
+
+/// The clients of the services that Holdfast uses. They are cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AwsClients {
+    /// Tables.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    /// Queues.
+    pub sqs: aws_sdk_sqs::Client,
+    /// The bus.
+    pub eventbridge: aws_sdk_eventbridge::Client,
+}
+
+macro_rules! client {
+    ($sdk:ident, $config:expr, $http_client:expr, $hooks:expr) => {{
+        let mut builder = $sdk::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new($config.region.clone()))
+            .credentials_provider(credentials(&$config.credentials))
+            .retry_config(retries())
+            .timeout_config(timeouts())
+            .http_client($http_client.clone());
+        if let Some(endpoint_url) = &$config.endpoint_url {
+            builder = builder.endpoint_url(endpoint_url);
+        }
+        if let Some(call_log) = &$hooks.call_log {
+            builder = builder.interceptor(call_log.clone());
+        }
+        $sdk::Client::from_conf(builder.build())
+    }};
+}
+
+impl AwsClients {
+    /// The clients. Nothing is connected before the first call.
+    pub fn new(config: &AwsConfig) -> Self {
+        Self::with_hooks(config, &AwsHooks::default())
+    }
+
+    /// The clients with something changed.
+    pub fn with_hooks(config: &AwsConfig, hooks: &AwsHooks) -> Self {
+        let http_client = hooks.http_client.clone().unwrap_or_else(|| http_client(config));
+        Self {
+            dynamodb: client!(aws_sdk_dynamodb, config, http_client, hooks),
+            sqs: client!(aws_sdk_sqs, config, http_client, hooks),
+            eventbridge: client!(aws_sdk_eventbridge, config, http_client, hooks),
+        }
+    }
+}
+
+fn http_client(config: &AwsConfig) -> SharedHttpClient {
+    let builder = aws_smithy_http_client::Builder::new();
+    if config.endpoint_url.as_deref().is_some_and(|url| url.starts_with("http://")) {
+        return builder.build_http();
+    }
+    builder.tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc)).build_https()
+}
+
+fn credentials(credentials: &AwsCredentials) -> Credentials {
+    let session_token = credentials.session_token.as_ref().map(|token| token.expose_secret().to_owned());
+    let secret = credentials.secret_access_key.expose_secret();
+    // They expire with the execution environment that they were given to, not before it.
+    Credentials::new(&credentials.access_key_id, secret, session_token, None, "environment")
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig::standard()
+        .with_max_attempts(MAX_ATTEMPTS)
+        .with_initial_backoff(Duration::from_millis(FIRST_BACKOFF_MS))
+}
+
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MS))
+        .read_timeout(Duration::from_millis(ATTEMPT_TIMEOUT_MS))
+        .operation_attempt_timeout(Duration::from_millis(ATTEMPT_TIMEOUT_MS))
+        .operation_timeout(Duration::from_millis(OPERATION_TIMEOUT_MS))
+        .build()
+}

@@ -1,0 +1,30 @@
+//! Adapters of the ports to Amazon's services: DynamoDB tables and their items, SQS queues, the
+//! EventBridge bus.
+//!
+//! Nothing here decides anything about bookings, and nothing here reads the environment: configuration
+//! is handed in. What Amazon reports becomes a [`StoreError`](holdfast_app::ports::StoreError) in one
+//! place, without the service's own text, which may repeat what was written.
+
+mod booking;
+mod bus;
+mod calls;
+mod clients;
+mod delivery;
+mod error;
+mod item;
+mod queues;
+mod settings;
+
+pub mod codec {
+    //! Bookings as items, for whoever reads the table's stream.
+
+    pub use crate::booking::{CodecError, ITEM_FORMAT, UnreadableImage, stored_from_image};
+}
+
+pub use booking::{DynamoBookingStore, OVERDUE_INDEX};
+//pub use bus::{EVENT_SOURCE, EventBridgeBus, tenant_of_resources};
+pub use calls::CallLog;
+pub use clients::{AwsClients, AwsConfig, AwsCredentials, AwsHooks};
+//pub use delivery::DynamoDeliveryStore;
+//pub use queues::{SqsDeliveries, SqsParking, SqsTimers};
+//pub use settings::DynamoSettings;

@@ -1,0 +1,436 @@
+//! A booking and everything that is known of it.
+
+use std::collections::BTreeMap;
+
+use crate::{AttemptError, BookingId, Operation, Personal, Phase, ProviderId, Tenant, Timestamp};
+
+/// The most versions that a booking may have (contract section 1).
+pub const MAX_VERSIONS: usize = 200;
+
+/// The name of a booking's state, without its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Status {
+    /// The provider has not decided yet.
+    Pending,
+    /// A slot is held until a time.
+    Reserved,
+    /// Booked.
+    Confirmed,
+    /// The provider said no.
+    Rejected,
+    /// Somebody withdrew it, or its deadline passed.
+    Cancelled,
+    /// A hold ran out.
+    Expired,
+    /// The customer came.
+    Completed,
+    /// The customer did not come.
+    NoShow,
+}
+
+impl Status {
+    /// Every status.
+    pub const ALL: [Self; 8] = [
+        Self::Pending,
+        Self::Reserved,
+        Self::Confirmed,
+        Self::Rejected,
+        Self::Cancelled,
+        Self::Expired,
+        Self::Completed,
+        Self::NoShow,
+    ];
+
+    /// The name that the API shows.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Reserved => "reserved",
+            Self::Confirmed => "confirmed",
+            Self::Rejected => "rejected",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+            Self::Completed => "completed",
+            Self::NoShow => "no_show",
+        }
+    }
+
+    /// Reads the name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+
+    /// Whether nothing may follow.
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Pending | Self::Reserved | Self::Confirmed => false,
+            Self::Rejected | Self::Cancelled | Self::Expired | Self::Completed | Self::NoShow => true,
+        }
+    }
+
+    /// Whether `next` may follow this status (contract section 1, "Status").
+    pub fn may_become(self, next: Self) -> bool {
+        match self {
+            Self::Pending => {
+                matches!(next, Self::Confirmed | Self::Reserved | Self::Rejected | Self::Cancelled)
+            }
+            Self::Reserved => matches!(next, Self::Confirmed | Self::Cancelled | Self::Expired),
+            Self::Confirmed => matches!(next, Self::Cancelled | Self::Completed | Self::NoShow),
+            Self::Rejected | Self::Cancelled | Self::Expired | Self::Completed | Self::NoShow => false,
+        }
+    }
+}
+
+/// A booking's state with the data that only this state has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The provider has not decided yet.
+    Pending,
+    /// The slot is held.
+    Reserved {
+        /// When the hold lapses by itself.
+        expires_at: Timestamp,
+    },
+    /// Booked.
+    Confirmed,
+    /// The provider said no.
+    Rejected(Rejection),
+    /// Withdrawn or given up.
+    Cancelled(Cancellation),
+    /// The hold ran out.
+    Expired,
+    /// The customer came.
+    Completed,
+    /// The customer did not come.
+    NoShow,
+}
+
+impl State {
+    /// The state's name.
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Pending => Status::Pending,
+            Self::Reserved { .. } => Status::Reserved,
+            Self::Confirmed => Status::Confirmed,
+            Self::Rejected(_) => Status::Rejected,
+            Self::Cancelled(_) => Status::Cancelled,
+            Self::Expired => Status::Expired,
+            Self::Completed => Status::Completed,
+            Self::NoShow => Status::NoShow,
+        }
+    }
+}
+
+/// A provider's definite no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// What kind of no it is, in Holdfast's words.
+    pub code: String,
+    /// The provider's message for the user.
+    pub message: Option<String>,
+    /// The provider's own code.
+    pub provider_code: Option<String>,
+}
+
+/// Who withdrew a booking, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cancellation {
+    /// Holdfast itself.
+    BySystem(CancellationReason),
+}
+
+/// Why Holdfast cancelled a booking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CancellationReason {
+    /// The background deadline passed.
+    ConfirmationTimeout,
+    /// The provider was silent until the synchronous limit.
+    ProviderTimeout,
+    /// The provider failed within the synchronous limit.
+    ProviderFailed,
+}
+
+impl CancellationReason {
+    /// Every reason.
+    pub const ALL: [Self; 3] = [Self::ConfirmationTimeout, Self::ProviderTimeout, Self::ProviderFailed];
+
+    /// The name that the API shows.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ConfirmationTimeout => "confirmation_timeout",
+            Self::ProviderTimeout => "provider_timeout",
+            Self::ProviderFailed => "provider_failed",
+        }
+    }
+
+    /// Reads the name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
+    }
+}
+
+/// What is booked: a time at a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// The provider's location.
+    pub location_id: String,
+    /// When it begins.
+    pub start: Timestamp,
+    /// When it ends; later than `start`.
+    pub end: Timestamp,
+    /// The doctor, room, boat or product option, where the provider has such.
+    pub resource_id: Option<String>,
+    /// The treatment, test or product, where the provider has such.
+    pub service_id: Option<String>,
+}
+
+/// How many of which unit (adult, child, sample) are booked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnitQuantity {
+    /// The provider's unit.
+    pub unit_id: String,
+    /// One or more.
+    pub quantity: u32,
+}
+
+/// For whom it is booked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Customer {
+    /// Full name.
+    pub name: String,
+    /// E-mail address.
+    pub email: Option<String>,
+    /// Telephone number.
+    pub phone: Option<String>,
+    /// Date of birth, `YYYY-MM-DD`.
+    pub birth_date: Option<String>,
+    /// Preferred language, a BCP 47 tag.
+    pub language: Option<String>,
+}
+
+/// What the consumer asked for, as it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BookingRequest {
+    /// Whom to book.
+    pub provider_id: ProviderId,
+    /// For whom.
+    pub customer: Personal<Customer>,
+    /// The consumer's own reference.
+    pub reference: Option<String>,
+    /// Free text for the provider. It may hold personal data.
+    pub notes: Option<Personal<String>>,
+    /// The consumer's own labels.
+    pub metadata: BTreeMap<String, String>,
+    /// What is booked besides the time.
+    pub units: Vec<UnitQuantity>,
+    /// Only reserve.
+    pub hold: bool,
+}
+
+/// Why a version came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The consumer asked for it.
+    Created,
+    /// The provider said yes.
+    ProviderAcknowledged,
+    /// The provider said no.
+    ProviderDeclined,
+    /// The provider ended a booking that it had.
+    ProviderEnded,
+    /// The provider failed or was silent, and there was no time left.
+    GivenUp,
+    /// The hold ran out.
+    HoldExpired,
+    /// The provider said yes after the booking had ended; a compensation began.
+    LateAcknowledgement,
+    /// The compensation succeeded.
+    Compensated,
+    /// The compensation failed for good.
+    CompensationFailed,
+}
+
+impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 9] = [
+        Self::Created,
+        Self::ProviderAcknowledged,
+        Self::ProviderDeclined,
+        Self::ProviderEnded,
+        Self::GivenUp,
+        Self::HoldExpired,
+        Self::LateAcknowledgement,
+        Self::Compensated,
+        Self::CompensationFailed,
+    ];
+
+    /// The name that the API shows.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::ProviderAcknowledged => "provider_acknowledged",
+            Self::ProviderDeclined => "provider_declined",
+            Self::ProviderEnded => "provider_ended",
+            Self::GivenUp => "given_up",
+            Self::HoldExpired => "hold_expired",
+            Self::LateAcknowledgement => "late_acknowledgement",
+            Self::Compensated => "compensated",
+            Self::CompensationFailed => "compensation_failed",
+        }
+    }
+
+    /// Reads the name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.as_str() == text)
+    }
+}
+
+/// One version of a booking: what an event about it shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryEntry {
+    /// The status from this version on.
+    pub status: Status,
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub cause: Cause,
+    /// Attempts that the operation or compensation which led here had made.
+    pub attempts: u32,
+}
+
+/// The compensating cancel: what makes sure that nothing stays booked at the provider by a booking that
+/// ended otherwise (contract section 4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compensation {
+    /// The provider surely holds nothing, or rightly holds the booking.
+    NotNeeded,
+    /// The provider is being asked to cancel.
+    Underway(CompensationRun),
+    /// The provider cancelled, or knows no such booking.
+    Done,
+    /// The provider refused, or could not be reached in time. Somebody has to look.
+    Failed,
+}
+
+/// A compensation that is under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompensationRun {
+    /// Its operation number.
+    pub number: u32,
+    /// When it is given up and raised as an alarm.
+    pub give_up_at: Timestamp,
+    /// Attempts begun so far.
+    pub attempts: u32,
+    /// The latest moment at which a booking request may have been sent, or the provider told of the
+    /// booking. "No such booking" counts only if asked long enough after it.
+    pub unanswered_send_at: Timestamp,
+    /// Why the last attempt failed.
+    pub last_error: Option<AttemptError>,
+    /// What goes on with it now.
+    pub phase: Phase,
+}
+
+/// A booking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Booking {
+    /// Its identifier.
+    pub id: BookingId,
+    /// Who owns it.
+    pub tenant: Tenant,
+    /// What was asked for.
+    pub request: BookingRequest,
+    /// What is or will be booked.
+    pub slot: Slot,
+    /// Where it stands.
+    pub state: State,
+    /// The provider's own name for it.
+    pub provider_reference: Option<String>,
+    /// The change in flight.
+    pub operation: Option<Operation>,
+    /// Whether something has to be undone at the provider.
+    pub compensation: Compensation,
+    /// The number of the operation begun last.
+    pub operations_begun: u32,
+    /// One entry a version, the first first; never empty. A version's number is its place, from 1, so
+    /// that versions have no gaps by construction.
+    pub history: Vec<HistoryEntry>,
+}
+
+impl Booking {
+    /// A booking as it is claimed: pending, the first attempt leased to the request that made it.
+    ///
+    /// `lease_until` must be at least the synchronous limit; `deadline_at` is the background deadline
+    /// and is used only with [`Patience::Background`](crate::Patience::Background).
+    pub fn claimed(
+        id: BookingId,
+        tenant: Tenant,
+        request: BookingRequest,
+        slot: Slot,
+        operation: Operation,
+        at: Timestamp,
+    ) -> Self {
+        let entry =
+            HistoryEntry { status: Status::Pending, at, cause: Cause::Created, attempts: operation.attempts };
+        Self {
+            id,
+            tenant,
+            request,
+            slot,
+            state: State::Pending,
+            provider_reference: None,
+            operations_begun: operation.number,
+            operation: Some(operation),
+            compensation: Compensation::NotNeeded,
+            history: vec![entry],
+        }
+    }
+
+    /// The state's name.
+    pub fn status(&self) -> Status {
+        self.state.status()
+    }
+
+    /// The number of the current version, from 1.
+    pub fn version(&self) -> u32 {
+        u32::try_from(self.history.len()).unwrap_or(u32::MAX)
+    }
+
+    /// When it was made.
+    pub fn created_at(&self) -> Timestamp {
+        self.history.first().map_or(Timestamp::EPOCH, |entry| entry.at)
+    }
+
+    /// When its current version came to be.
+    pub fn updated_at(&self) -> Timestamp {
+        self.history.last().map_or(Timestamp::EPOCH, |entry| entry.at)
+    }
+
+    /// When something has to be done with it if nothing happens before; `None` if nothing has to.
+    pub fn due_at(&self) -> Option<Timestamp> {
+        let operation = self.operation.as_ref().map(|operation| operation.phase.due_at());
+        let compensation = match &self.compensation {
+            Compensation::Underway(run) => Some(run.phase.due_at()),
+            Compensation::NotNeeded | Compensation::Done | Compensation::Failed => None,
+        };
+        let hold = match self.state {
+            State::Reserved { expires_at } => Some(expires_at),
+            State::Pending
+            | State::Confirmed
+            | State::Rejected(_)
+            | State::Cancelled(_)
+            | State::Expired
+            | State::Completed
+            | State::NoShow => None,
+        };
+        [operation, compensation, hold].into_iter().flatten().min()
+    }
+
+    /// Whether the request that made it is still at work on its first attempt.
+    pub fn is_within_its_request(&self) -> bool {
+        self.operation.as_ref().is_some_and(|operation| {
+            operation.number == 1
+                && operation.attempts == 1
+                && matches!(operation.phase, Phase::InFlight { .. })
+        })
+    }
+}

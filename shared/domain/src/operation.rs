@@ -1,0 +1,231 @@
+//! The operation in flight: one change that a provider is asked for, its attempts and its limits.
+
+use crate::{Rejection, State, Timestamp};
+
+/// What a provider is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OperationKind {
+    /// Book the slot, or reserve it if the consumer asked for a hold.
+    Book,
+}
+
+impl OperationKind {
+    /// The name that the API shows.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Book => "book",
+        }
+    }
+}
+
+/// Whether an operation goes on after the request that began it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Patience {
+    /// The consumer wants an answer within the synchronous limit; after it the booking is cancelled
+    /// (`async_confirmation: false`).
+    Synchronous,
+    /// The operation is retried until its deadline (`async_confirmation: true`).
+    Background,
+}
+
+/// What goes on with an operation or a compensation at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// A worker holds the lease for an attempt. It sends nothing once the lease is over, so that from
+    /// then on the attempt's outcome is unknown and another worker may take over.
+    InFlight {
+        /// The end of the lease.
+        lease_until: Timestamp,
+    },
+    /// Nobody is working on it.
+    Waiting {
+        /// When the next attempt is due.
+        next_attempt_at: Timestamp,
+    },
+}
+
+impl Phase {
+    /// When something has to be done if nothing happens before.
+    pub fn due_at(self) -> Timestamp {
+        match self {
+            Self::InFlight { lease_until } => lease_until,
+            Self::Waiting { next_attempt_at } => next_attempt_at,
+        }
+    }
+
+    /// Whether a worker holds a lease at `now`.
+    pub fn is_leased(self, now: Timestamp) -> bool {
+        match self {
+            Self::InFlight { lease_until } => lease_until > now,
+            Self::Waiting { .. } => false,
+        }
+    }
+}
+
+/// A change that a provider is being asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// What is asked for.
+    pub kind: OperationKind,
+    /// Counts the booking's operations, compensations included, from 1. It is part of the provider's
+    /// idempotency key.
+    pub number: u32,
+    /// Whether it goes on after the request.
+    pub patience: Patience,
+    /// When it is given up. For [`Patience::Synchronous`] this is the end of the request's lease.
+    pub deadline_at: Timestamp,
+    /// Attempts begun so far.
+    pub attempts: u32,
+    /// Why the last attempt that failed did so.
+    pub last_error: Option<AttemptError>,
+    /// The latest moment at which a request that has no usable answer may have been sent. `None` means
+    /// that the provider surely holds nothing.
+    pub unanswered_send_at: Option<Timestamp>,
+    /// What goes on with it now.
+    pub phase: Phase,
+}
+
+/// What came of one attempt (contract section 4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// The provider did it.
+    Acknowledged(Acknowledgement),
+    /// The provider said a definite no.
+    Declined(Rejection),
+    /// No byte of the request was written: the provider surely knows nothing of this attempt.
+    NotSent(AttemptError),
+    /// The request was, or may have been, sent and there is no usable answer.
+    Unknown(AttemptError),
+}
+
+/// A provider's yes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledgement {
+    /// The provider's own name for the booking.
+    pub provider_reference: Option<String>,
+    /// When a reservation lapses; `None` for a confirmed booking.
+    pub reserved_until: Option<Timestamp>,
+}
+
+impl Acknowledgement {
+    /// The booking's state after this acknowledgement.
+    pub fn state(&self) -> State {
+        match self.reserved_until {
+            Some(expires_at) => State::Reserved { expires_at },
+            None => State::Confirmed,
+        }
+    }
+}
+
+/// What the provider says of a booking when asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LookUpOutcome {
+    /// It holds the booking.
+    Found(Acknowledgement),
+    /// It knows the booking and has not decided.
+    StillPending,
+    /// It had the booking and ended it: its cancelled or expired.
+    Ended,
+    /// It knows no such booking.
+    NotFound,
+    /// It could not be asked.
+    Unavailable(AttemptError),
+    /// Its protocol has no look-up.
+    Unsupported,
+}
+
+/// What came of one compensating cancel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompensationOutcome {
+    /// The provider cancelled, or had already.
+    Acknowledged,
+    /// The provider knows no such booking.
+    NoSuchBooking,
+    /// The provider refuses to cancel.
+    Declined,
+    /// No usable answer, sent or not.
+    Failed(AttemptError),
+}
+
+/// Why an attempt failed. It holds no text from outside, so that it can be logged and shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AttemptError {
+    /// No connection could be made: refused, unresolvable, or TLS failed.
+    ConnectionFailed,
+    /// The target is an address that the deployment does not allow.
+    TargetRefused,
+    /// The provider's circuit is open; nothing was sent.
+    CircuitOpen,
+    /// The lease was over before the request could be sent.
+    LeaseOver,
+    /// No answer within the time limit.
+    TimedOut,
+    /// The connection broke before the answer was complete.
+    ConnectionLost,
+    /// A status that is neither a yes nor a definite no.
+    HttpStatus(u16),
+    /// A status that says that Holdfast is misconfigured at this provider: 401, 403, 405 or 415.
+    Misconfigured(u16),
+    /// An answer that the protocol does not allow, or one that is too large.
+    UnusableAnswer,
+    /// The provider took the request and will call back.
+    AcceptedForLater,
+    /// The worker that held the lease did not report.
+    WorkerLost,
+}
+
+impl AttemptError {
+    /// Whether the caller is told of a time-out (504) rather than a failure (502).
+    pub fn is_timeout(self) -> bool {
+        match self {
+            Self::TimedOut | Self::AcceptedForLater | Self::WorkerLost | Self::LeaseOver => true,
+            Self::ConnectionFailed
+            | Self::TargetRefused
+            | Self::CircuitOpen
+            | Self::ConnectionLost
+            | Self::HttpStatus(_)
+            | Self::Misconfigured(_)
+            | Self::UnusableAnswer => false,
+        }
+    }
+
+    /// The code that the API shows and the store keeps.
+    pub fn code(self) -> String {
+        match self {
+            Self::ConnectionFailed => "connection_failed".to_owned(),
+            Self::TargetRefused => "target_refused".to_owned(),
+            Self::CircuitOpen => "circuit_open".to_owned(),
+            Self::LeaseOver => "lease_over".to_owned(),
+            Self::TimedOut => "timed_out".to_owned(),
+            Self::ConnectionLost => "connection_lost".to_owned(),
+            Self::HttpStatus(status) => format!("http_{status}"),
+            Self::Misconfigured(status) => format!("misconfigured_{status}"),
+            Self::UnusableAnswer => "unusable_answer".to_owned(),
+            Self::AcceptedForLater => "accepted_for_later".to_owned(),
+            Self::WorkerLost => "worker_lost".to_owned(),
+        }
+    }
+
+    /// Reads a [`Self::code`].
+    pub fn parse(code: &str) -> Option<Self> {
+        if let Some(status) = code.strip_prefix("http_") {
+            return status.parse().ok().map(Self::HttpStatus);
+        }
+        if let Some(status) = code.strip_prefix("misconfigured_") {
+            return status.parse().ok().map(Self::Misconfigured);
+        }
+        [
+            Self::ConnectionFailed,
+            Self::TargetRefused,
+            Self::CircuitOpen,
+            Self::LeaseOver,
+            Self::TimedOut,
+            Self::ConnectionLost,
+            Self::UnusableAnswer,
+            Self::AcceptedForLater,
+            Self::WorkerLost,
+        ]
+        .into_iter()
+        .find(|error| error.code() == code)
+    }
+}

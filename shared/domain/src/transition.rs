@@ -1,0 +1,502 @@
+//! The one function that changes a booking.
+//!
+//! [`transition`] is pure and total: for every booking, command and time it returns the next booking or
+//! says why the command does not apply. Whoever calls it writes the result conditionally on the item
+//! that it read, and asks again with the item that it finds instead.
+
+use crate::{
+    Acknowledgement, AttemptError, AttemptOutcome, Booking, Cancellation, CancellationReason, Cause,
+    Compensation, CompensationOutcome, CompensationRun, Event, HistoryEntry, MAX_VERSIONS, Operation,
+    Patience, Phase, Rejection, State, Status, Timestamp, events_since,
+};
+
+/// For how long a compensation is tried, in milliseconds: 24 h (contract section 4).
+pub const COMPENSATION_LIMIT_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// The least time after the last unanswered request before "no such booking" is believed, in
+/// milliseconds (contract section 4: never under 60 s). A provider's attempt time-out may raise it.
+pub const MIN_SETTLE_WINDOW_MS: u64 = 60_000;
+
+/// Something that happens to a booking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// A worker takes the lease for the next attempt of the operation.
+    ClaimAttempt {
+        /// The end of its lease.
+        lease_until: Timestamp,
+    },
+    /// An attempt that is due cannot be made now, for reasons that have nothing to do with the booking:
+    /// the provider's circuit is open.
+    Postpone {
+        /// When to try again.
+        until: Timestamp,
+    },
+    /// A worker reports what came of an attempt.
+    RecordAttempt {
+        /// Which attempt: the count at the time it was claimed.
+        attempt: u32,
+        /// What came of it.
+        outcome: AttemptOutcome,
+        /// How long to wait before the next one, in milliseconds.
+        retry_delay_ms: u64,
+    },
+    /// The provider says yes by calling us.
+    Acknowledge(Acknowledgement),
+    /// The provider says no by calling us.
+    Decline(Rejection),
+    /// A look-up found that the provider had the booking and ended it.
+    AdoptEnded {
+        /// The attempt that looked.
+        attempt: u32,
+    },
+    /// The operation's deadline has passed.
+    GiveUp,
+    /// A worker takes the lease for the next attempt of the compensation.
+    ClaimCompensation {
+        /// The end of its lease.
+        lease_until: Timestamp,
+    },
+    /// A worker reports what came of a compensating cancel.
+    RecordCompensation {
+        /// Which attempt: the count at the time it was claimed.
+        attempt: u32,
+        /// When the provider was asked.
+        asked_at: Timestamp,
+        /// What came of it.
+        outcome: CompensationOutcome,
+        /// How long to wait before the next one, in milliseconds.
+        retry_delay_ms: u64,
+        /// How long after the last unanswered request "no such booking" is not believed, in
+        /// milliseconds. Values below [`MIN_SETTLE_WINDOW_MS`] count as that.
+        settle_window_ms: u64,
+    },
+    /// The compensation's time is over.
+    GiveUpCompensation,
+    /// The hold's end has come.
+    ExpireHold,
+}
+
+/// Why a command does not apply to a booking as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// There is no operation in flight (any more).
+    #[error("the booking is {} and has no operation in flight", .status.as_str())]
+    Settled {
+        /// Its status.
+        status: Status,
+    },
+    /// A worker holds the lease.
+    #[error("an attempt is in flight until {until}")]
+    LeaseHeld {
+        /// The end of the lease.
+        until: Timestamp,
+    },
+    /// It is too early.
+    #[error("not due before {at}")]
+    NotDue {
+        /// When it is due.
+        at: Timestamp,
+    },
+    /// The operation's time is over; no further attempt may begin.
+    #[error("the deadline has passed")]
+    DeadlinePassed,
+    /// Another attempt was begun since; a failure of this one says nothing new.
+    #[error("a later attempt has begun")]
+    Superseded,
+    /// No compensation is under way.
+    #[error("no compensation is under way")]
+    NoCompensation,
+    /// The booking is not held.
+    #[error("the booking is not reserved")]
+    NotReserved,
+    /// The booking has as many versions as it may have.
+    #[error("the booking has {MAX_VERSIONS} versions")]
+    TooManyVersions,
+}
+
+/// The booking after a command, and what listeners hear of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The booking as it is now.
+    pub booking: Booking,
+    /// The events of its new versions, as [`crate::effects`] will derive them from the images.
+    pub events: Vec<Event>,
+}
+
+/// Applies `command` to `booking` at `now`.
+pub fn transition(booking: &Booking, command: Command, now: Timestamp) -> Result<Transition, Refused> {
+    let mut next = booking.clone();
+    match command {
+        Command::ClaimAttempt { lease_until } => claim_attempt(&mut next, lease_until, now)?,
+        Command::Postpone { until } => postpone(&mut next, until, now)?,
+        Command::RecordAttempt { attempt, outcome, retry_delay_ms } => {
+            record_attempt(&mut next, attempt, outcome, retry_delay_ms, now)?;
+        }
+        Command::Acknowledge(acknowledgement) => acknowledge(&mut next, acknowledgement, now)?,
+        Command::Decline(rejection) => {
+            end_pending(&mut next, State::Rejected(rejection), Cause::ProviderDeclined, None, now)?;
+        }
+        Command::AdoptEnded { attempt } => {
+            let rejection =
+                Rejection { code: "ended_by_provider".to_owned(), message: None, provider_code: None };
+            end_pending(&mut next, State::Rejected(rejection), Cause::ProviderEnded, Some(attempt), now)?;
+        }
+        Command::GiveUp => give_up(&mut next, now)?,
+        Command::ClaimCompensation { lease_until } => claim_compensation(&mut next, lease_until, now)?,
+        Command::RecordCompensation { attempt, asked_at, outcome, retry_delay_ms, settle_window_ms } => {
+            let settle_window_ms = settle_window_ms.max(MIN_SETTLE_WINDOW_MS);
+            record_compensation(
+                &mut next,
+                attempt,
+                asked_at,
+                outcome,
+                retry_delay_ms,
+                settle_window_ms,
+                now,
+            )?;
+        }
+        Command::GiveUpCompensation => give_up_compensation(&mut next, now)?,
+        Command::ExpireHold => expire_hold(&mut next, now)?,
+    }
+    let events = events_since(&next, booking.version());
+    Ok(Transition { booking: next, events })
+}
+
+fn claim_attempt(booking: &mut Booking, lease_until: Timestamp, now: Timestamp) -> Result<(), Refused> {
+    let status = booking.status();
+    let operation = booking.operation.as_mut().ok_or(Refused::Settled { status })?;
+    match operation.phase {
+        Phase::InFlight { lease_until } if lease_until > now => {
+            return Err(Refused::LeaseHeld { until: lease_until });
+        }
+        Phase::Waiting { next_attempt_at } if next_attempt_at > now => {
+            return Err(Refused::NotDue { at: next_attempt_at });
+        }
+        Phase::InFlight { lease_until: lost } => {
+            // Its worker did not report. It may have sent the request until the very end of its lease.
+            operation.unanswered_send_at = operation.unanswered_send_at.max(Some(lost));
+            operation.last_error = Some(AttemptError::WorkerLost);
+        }
+        Phase::Waiting { .. } => {}
+    }
+    if operation.deadline_at <= now || operation.patience == Patience::Synchronous {
+        return Err(Refused::DeadlinePassed);
+    }
+    operation.attempts = operation.attempts.saturating_add(1);
+    operation.phase = Phase::InFlight { lease_until };
+    Ok(())
+}
+
+fn postpone(booking: &mut Booking, until: Timestamp, now: Timestamp) -> Result<(), Refused> {
+    let status = booking.status();
+    let operation = booking.operation.as_mut().ok_or(Refused::Settled { status })?;
+    if operation.phase.is_leased(now) {
+        return Err(Refused::LeaseHeld { until: operation.phase.due_at() });
+    }
+    if let Phase::InFlight { lease_until: lost } = operation.phase {
+        operation.unanswered_send_at = operation.unanswered_send_at.max(Some(lost));
+    }
+    operation.last_error = Some(AttemptError::CircuitOpen);
+    operation.phase = Phase::Waiting { next_attempt_at: until.min(operation.deadline_at) };
+    Ok(())
+}
+
+fn record_attempt(
+    booking: &mut Booking,
+    attempt: u32,
+    outcome: AttemptOutcome,
+    retry_delay_ms: u64,
+    now: Timestamp,
+) -> Result<(), Refused> {
+    match outcome {
+        AttemptOutcome::Acknowledged(acknowledgement) => acknowledge(booking, acknowledgement, now),
+        AttemptOutcome::Declined(rejection) => {
+            end_pending(booking, State::Rejected(rejection), Cause::ProviderDeclined, Some(attempt), now)
+        }
+        AttemptOutcome::NotSent(error) => record_failure(booking, attempt, error, None, retry_delay_ms, now),
+        AttemptOutcome::Unknown(error) => {
+            record_failure(booking, attempt, error, Some(now), retry_delay_ms, now)
+        }
+    }
+}
+
+/// An attempt failed. `unanswered_send_at` is set if the provider may have received it.
+fn record_failure(
+    booking: &mut Booking,
+    attempt: u32,
+    error: AttemptError,
+    unanswered_send_at: Option<Timestamp>,
+    retry_delay_ms: u64,
+    now: Timestamp,
+) -> Result<(), Refused> {
+    let Some(operation) = booking.operation.as_mut() else {
+        return match unanswered_send_at {
+            Some(sent_at) => note_send_after_end(booking, sent_at),
+            None => Err(Refused::Settled { status: booking.status() }),
+        };
+    };
+    if operation.attempts != attempt {
+        let known_send_at = operation.unanswered_send_at;
+        operation.unanswered_send_at = known_send_at.max(unanswered_send_at);
+        return if operation.unanswered_send_at == known_send_at { Err(Refused::Superseded) } else { Ok(()) };
+    }
+    operation.unanswered_send_at = operation.unanswered_send_at.max(unanswered_send_at);
+    operation.last_error = Some(error);
+    match operation.patience {
+        Patience::Background => {
+            let next_attempt_at = now.plus_ms(retry_delay_ms).min(operation.deadline_at);
+            operation.phase = Phase::Waiting { next_attempt_at };
+            Ok(())
+        }
+        Patience::Synchronous => {
+            let state = State::Cancelled(Cancellation::BySystem(synchronous_reason(error)));
+            end_pending(booking, state, Cause::GivenUp, Some(attempt), now)
+        }
+    }
+}
+
+/// A request that turns out to have been sent although the booking has ended: a compensation that is
+/// under way has to outwait it.
+fn note_send_after_end(booking: &mut Booking, sent_at: Timestamp) -> Result<(), Refused> {
+    let refused = Refused::Settled { status: booking.status() };
+    match &mut booking.compensation {
+        Compensation::Underway(run) if run.unanswered_send_at < sent_at => {
+            run.unanswered_send_at = sent_at;
+            Ok(())
+        }
+        Compensation::Underway(_) | Compensation::NotNeeded | Compensation::Done | Compensation::Failed => {
+            Err(refused)
+        }
+    }
+}
+
+fn synchronous_reason(error: AttemptError) -> CancellationReason {
+    if error.is_timeout() { CancellationReason::ProviderTimeout } else { CancellationReason::ProviderFailed }
+}
+
+fn acknowledge(
+    booking: &mut Booking,
+    acknowledgement: Acknowledgement,
+    now: Timestamp,
+) -> Result<(), Refused> {
+    match booking.status() {
+        Status::Pending => {
+            let state = acknowledgement.state();
+            let attempts = booking.operation.as_ref().map_or(0, |operation| operation.attempts);
+            advance(booking, Some(state), Cause::ProviderAcknowledged, attempts, now)?;
+            booking.provider_reference = acknowledgement.provider_reference;
+            booking.operation = None;
+            Ok(())
+        }
+        Status::Rejected | Status::Cancelled | Status::Expired => {
+            late_acknowledgement(booking, acknowledgement, now)
+        }
+        status @ (Status::Reserved | Status::Confirmed | Status::Completed | Status::NoShow) => {
+            Err(Refused::Settled { status })
+        }
+    }
+}
+
+/// The provider holds a booking that has ended here: it has to be cancelled there.
+fn late_acknowledgement(
+    booking: &mut Booking,
+    acknowledgement: Acknowledgement,
+    now: Timestamp,
+) -> Result<(), Refused> {
+    if let Compensation::Underway(run) = &mut booking.compensation {
+        run.unanswered_send_at = run.unanswered_send_at.max(now);
+    } else {
+        advance(booking, None, Cause::LateAcknowledgement, 0, now)?;
+        begin_compensation(booking, now, now, now);
+    }
+    if acknowledgement.provider_reference.is_some() {
+        booking.provider_reference = acknowledgement.provider_reference;
+    }
+    Ok(())
+}
+
+/// Ends a pending booking other than by an acknowledgement, and begins the compensation if a request
+/// may have reached the provider. `reporter` is the attempt whose own report ends it, if one does.
+fn end_pending(
+    booking: &mut Booking,
+    state: State,
+    cause: Cause,
+    reporter: Option<u32>,
+    now: Timestamp,
+) -> Result<(), Refused> {
+    let status = booking.status();
+    if status != Status::Pending {
+        return Err(Refused::Settled { status });
+    }
+    let attempts = booking.operation.as_ref().map_or(0, |operation| operation.attempts);
+    advance(booking, Some(state), cause, attempts, now)?;
+    if let Some(operation) = booking.operation.take() {
+        compensate_if_sent(booking, &operation, reporter, now);
+    }
+    Ok(())
+}
+
+fn compensate_if_sent(booking: &mut Booking, operation: &Operation, reporter: Option<u32>, now: Timestamp) {
+    let lease_until = match operation.phase {
+        Phase::InFlight { lease_until } => Some(lease_until),
+        Phase::Waiting { .. } => None,
+    };
+    // An attempt that did not itself report this end may send until its lease is over.
+    let overtaken = if reporter == Some(operation.attempts) { None } else { lease_until };
+    if let Some(unanswered_send_at) = operation.unanswered_send_at.max(overtaken) {
+        // A compensation starts only when the attempt's lease is over.
+        let start_at = lease_until.unwrap_or(now).max(now);
+        begin_compensation(booking, unanswered_send_at, start_at, now);
+    }
+}
+
+fn begin_compensation(
+    booking: &mut Booking,
+    unanswered_send_at: Timestamp,
+    start_at: Timestamp,
+    now: Timestamp,
+) {
+    booking.operations_begun = booking.operations_begun.saturating_add(1);
+    booking.compensation = Compensation::Underway(CompensationRun {
+        number: booking.operations_begun,
+        give_up_at: now.plus_ms(COMPENSATION_LIMIT_MS),
+        attempts: 0,
+        unanswered_send_at,
+        last_error: None,
+        phase: Phase::Waiting { next_attempt_at: start_at },
+    });
+}
+
+fn give_up(booking: &mut Booking, now: Timestamp) -> Result<(), Refused> {
+    let status = booking.status();
+    let operation = booking.operation.as_ref().ok_or(Refused::Settled { status })?;
+    if let Phase::InFlight { lease_until } = operation.phase
+        && lease_until > now
+    {
+        return Err(Refused::LeaseHeld { until: lease_until });
+    }
+    if operation.deadline_at > now {
+        return Err(Refused::NotDue { at: operation.deadline_at });
+    }
+    let reason = match operation.patience {
+        Patience::Background => CancellationReason::ConfirmationTimeout,
+        Patience::Synchronous => CancellationReason::ProviderTimeout,
+    };
+    end_pending(booking, State::Cancelled(Cancellation::BySystem(reason)), Cause::GivenUp, None, now)
+}
+
+fn claim_compensation(booking: &mut Booking, lease_until: Timestamp, now: Timestamp) -> Result<(), Refused> {
+    let Compensation::Underway(run) = &mut booking.compensation else {
+        return Err(Refused::NoCompensation);
+    };
+    match run.phase {
+        Phase::InFlight { lease_until } if lease_until > now => {
+            return Err(Refused::LeaseHeld { until: lease_until });
+        }
+        Phase::Waiting { next_attempt_at } if next_attempt_at > now => {
+            return Err(Refused::NotDue { at: next_attempt_at });
+        }
+        Phase::InFlight { .. } | Phase::Waiting { .. } => {}
+    }
+    if run.give_up_at <= now {
+        return Err(Refused::DeadlinePassed);
+    }
+    run.attempts = run.attempts.saturating_add(1);
+    run.phase = Phase::InFlight { lease_until };
+    Ok(())
+}
+
+fn record_compensation(
+    booking: &mut Booking,
+    attempt: u32,
+    asked_at: Timestamp,
+    outcome: CompensationOutcome,
+    retry_delay_ms: u64,
+    settle_window_ms: u64,
+    now: Timestamp,
+) -> Result<(), Refused> {
+    let Compensation::Underway(run) = &mut booking.compensation else {
+        return Err(Refused::NoCompensation);
+    };
+    if run.attempts != attempt {
+        return Err(Refused::Superseded);
+    }
+    let believed_from = run.unanswered_send_at.plus_ms(settle_window_ms);
+    match outcome {
+        CompensationOutcome::Acknowledged => {
+            end_compensation(booking, Compensation::Done, Cause::Compensated, now)
+        }
+        CompensationOutcome::NoSuchBooking if asked_at >= believed_from => {
+            end_compensation(booking, Compensation::Done, Cause::Compensated, now)
+        }
+        CompensationOutcome::NoSuchBooking => {
+            // The request may still arrive there: ask again when it no longer can.
+            run.phase = Phase::Waiting { next_attempt_at: believed_from.max(now) };
+            Ok(())
+        }
+        CompensationOutcome::Declined => {
+            end_compensation(booking, Compensation::Failed, Cause::CompensationFailed, now)
+        }
+        CompensationOutcome::Failed(error) => {
+            run.last_error = Some(error);
+            run.phase = Phase::Waiting { next_attempt_at: now.plus_ms(retry_delay_ms).min(run.give_up_at) };
+            Ok(())
+        }
+    }
+}
+
+fn give_up_compensation(booking: &mut Booking, now: Timestamp) -> Result<(), Refused> {
+    let Compensation::Underway(run) = &booking.compensation else {
+        return Err(Refused::NoCompensation);
+    };
+    if run.phase.is_leased(now) {
+        return Err(Refused::LeaseHeld { until: run.phase.due_at() });
+    }
+    if run.give_up_at > now {
+        return Err(Refused::NotDue { at: run.give_up_at });
+    }
+    end_compensation(booking, Compensation::Failed, Cause::CompensationFailed, now)
+}
+
+fn end_compensation(
+    booking: &mut Booking,
+    compensation: Compensation,
+    cause: Cause,
+    now: Timestamp,
+) -> Result<(), Refused> {
+    let attempts = match &booking.compensation {
+        Compensation::Underway(run) => run.attempts,
+        Compensation::NotNeeded | Compensation::Done | Compensation::Failed => 0,
+    };
+    advance(booking, None, cause, attempts, now)?;
+    booking.compensation = compensation;
+    Ok(())
+}
+
+fn expire_hold(booking: &mut Booking, now: Timestamp) -> Result<(), Refused> {
+    let State::Reserved { expires_at } = booking.state else {
+        return Err(Refused::NotReserved);
+    };
+    if expires_at > now {
+        return Err(Refused::NotDue { at: expires_at });
+    }
+    advance(booking, Some(State::Expired), Cause::HoldExpired, 0, now)
+}
+
+/// Makes the next version, in a new state or (`None`) the same.
+fn advance(
+    booking: &mut Booking,
+    state: Option<State>,
+    cause: Cause,
+    attempts: u32,
+    now: Timestamp,
+) -> Result<(), Refused> {
+    if booking.history.len() >= MAX_VERSIONS {
+        return Err(Refused::TooManyVersions);
+    }
+    if let Some(state) = state {
+        booking.state = state;
+    }
+    booking.history.push(HistoryEntry { status: booking.status(), at: now, cause, attempts });
+    Ok(())
+}

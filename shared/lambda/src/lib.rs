@@ -1,0 +1,16 @@
+//! What every function shares: configuration from the environment, the clock, random numbers, telemetry,
+//! HTTP as API Gateway brings it, and batches of messages.
+//!
+//! Nothing here knows bookings. Which key opens what is decided in `holdfast_app`; this crate carries
+//! requests to a handler and answers back, and never lets a raw Lambda error reach a caller.
+
+pub mod batch;
+pub mod config;
+pub mod http;
+mod system;
+pub mod telemetry;
+
+pub use system::{SystemClock, SystemEntropy};
+
+/// Why a function could not start or had to stop.
+pub type RunError = lambda_runtime::Error;

@@ -1,0 +1,140 @@
+//! Structured logs: one JSON object a line, on standard output, where Lambda takes them up.
+//!
+//! Fields are dotted (`booking.id`). Our own crates log at the level that is asked for; everything else
+//! at warnings at most, because clients of HTTP and of Amazon write whole requests, and so personal data,
+//! at their finer levels. There are no metrics and no traces here.
+
+use std::panic::PanicHookInfo;
+
+use tracing::Span;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+use crate::config::{ConfigError, LogLevel};
+
+/// What our own targets begin with: the shared crates and the functions.
+const OWN_TARGETS: [&str; 7] =
+    ["holdfast", "booking", "provider_callback", "manage", "dispatch", "retry", "webhook"];
+
+/// Why telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The level is malformed.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Somebody has set up logging before.
+    #[error("logging is set up already")]
+    AlreadySet(#[source] TryInitError),
+}
+
+/// Sets up logging for the process, at `LOG_LEVEL`, and for panics too. To be called once, first of all.
+pub fn init() -> Result<(), TelemetryError> {
+    let level = LogLevel::from_env()?;
+    let layer = tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(true)
+        .with_span_list(false)
+        .with_writer(std::io::stdout);
+    tracing_subscriber::registry()
+        .with(layer)
+        .with(targets(level.0))
+        .try_init()
+        .map_err(TelemetryError::AlreadySet)?;
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+/// The span of one request or message. All that is logged within it carries its fields; `booking.id` is
+/// filled in by [`record_booking`] once it is known.
+pub(crate) fn request_span(request_id: &str) -> Span {
+    tracing::info_span!("request", request.id = request_id, booking.id = tracing::field::Empty)
+}
+
+/// Notes in the current request's span which booking it is about.
+pub fn record_booking(booking_id: &holdfast_domain::BookingId) {
+    Span::current().record("booking.id", booking_id.as_str());
+}
+
+fn targets(level: LevelFilter) -> Targets {
+    let others = level.min(LevelFilter::WARN);
+    Targets::new().with_default(others).with_targets(OWN_TARGETS.map(|target| (target, level)))
+}
+
+/// Logs where a panic happened. Its message is logged only if it is a constant: a formatted one may hold
+/// anything.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let message = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("[formatted]");
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(panic.message = message, panic.location = place, "The code panicked.");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use holdfast_domain::BookingId;
+    use tracing::Level;
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Sink {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[test]
+    fn others_are_never_finer_than_warnings() {
+        let at = |level| targets(level);
+        assert!(at(LevelFilter::TRACE).would_enable("holdfast_app::bookings", &Level::TRACE));
+        assert!(at(LevelFilter::TRACE).would_enable("provider_callback", &Level::TRACE));
+        assert!(!at(LevelFilter::TRACE).would_enable("aws_smithy_runtime", &Level::INFO));
+        assert!(!at(LevelFilter::TRACE).would_enable("hyper_util", &Level::DEBUG));
+        assert!(at(LevelFilter::INFO).would_enable("lambda_runtime", &Level::WARN));
+        assert!(!at(LevelFilter::ERROR).would_enable("lambda_runtime", &Level::WARN));
+    }
+
+    #[test]
+    fn a_line_is_one_object_with_the_fields_of_its_request() {
+        let sink = Sink::default();
+        let layer = tracing_subscriber::fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .with_writer(sink.clone());
+        let subscriber = tracing_subscriber::registry().with(layer).with(targets(LevelFilter::INFO));
+        tracing::subscriber::with_default(subscriber, || {
+            let _entered = request_span("r-1").entered();
+            record_booking(&BookingId::from_bytes([0; 16]));
+            tracing::info!(http.status = 200, "Answered.");
+        });
+        let bytes = sink.0.lock().unwrap().clone();
+        let line: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(line["message"], "Answered.");
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["http.status"], 200);
+        assert_eq!(line["span"]["request.id"], "r-1");
+        assert_eq!(line["span"]["booking.id"], "bkg_00000000000000000000000000");
+    }
+}

@@ -1,0 +1,21 @@
+//! Adapters to the outside: the providers' protocols, the posting of webhooks, and the HTTP client that
+//! reaches nothing that it must not.
+//!
+//! Nothing here stores, retries or decides: each call is made once, within its limit, and its outcome is
+//! reported. What a customer said goes into a request's body and nowhere else.
+
+mod native;
+mod once_body;
+mod retry_after;
+mod safe_client;
+mod signing;
+mod targets;
+mod text;
+mod webhook;
+
+pub use native::{DEFAULT_HOLD_MS, NativeGateway};
+pub use retry_after::MAX_RETRY_AFTER_MS;
+pub use safe_client::{ClientError, MAX_ANSWER_BYTES, SafeClient};
+pub use signing::{SecretError, SigningKey, generate_secret};
+pub use targets::AllowedHosts;
+pub use webhook::WebhookClient;
