@@ -1,1 +1,241 @@
-//! Placeholder.
+//! `POST /v1/bookings`, `GET /v1/bookings/{id}` and `GET /v1/bookings/{id}/events`.
+//!
+//! Between HTTP and the use cases: keys, headers, bodies and status codes. What a booking is and may
+//! become is decided elsewhere.
+
+use std::time::Duration;
+
+use holdfast_app::auth::{consumer_of, presented_key};
+use holdfast_app::bookings::{
+    CreateCall, Created, Engine, MAX_WAIT_S, Read, owned, read, read_create, retry_after_s,
+};
+use holdfast_app::idempotency::{IdempotencyKey, fingerprint, preferred_wait_s};
+use holdfast_app::ports::{BookingStore, BreakerStore, Clock, Entropy, ProviderGateway, SettingsReader};
+use holdfast_app::problem::{FieldError, Problem, ProblemCode};
+use holdfast_app::settings_cache::SettingsCache;
+use holdfast_app::view::{history_view, personal_view};
+use holdfast_domain::{Booking, BookingId, Tenant};
+use holdfast_lambda::http::{Request, Response, RouteError, Routed, Router, json_body};
+use holdfast_lambda::telemetry::record_booking;
+use http::header::{AUTHORIZATION, ETAG, IF_NONE_MATCH, LINK, LOCATION, RETRY_AFTER};
+use http::{HeaderName, Method, StatusCode};
+use serde_json::json;
+
+/// What is left of the function's time when a waiting read answers, in milliseconds.
+const WAIT_MARGIN_MS: u64 = 1_000;
+
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// The calls that this function answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `POST /v1/bookings`
+    Create,
+    /// `GET /v1/bookings/{id}`
+    Read,
+    /// `GET /v1/bookings/{id}/events`
+    History,
+}
+
+/// The routes of this function.
+pub fn router() -> Result<Router<Route>, RouteError> {
+    Router::new(&[
+        (Method::POST, "/v1/bookings", Route::Create),
+        (Method::GET, "/v1/bookings/{id}", Route::Read),
+        (Method::GET, "/v1/bookings/{id}/events", Route::History),
+    ])
+}
+
+/// The function, over what it needs of the world.
+#[derive(Debug)]
+pub struct Service<S, G, B, R, C, E> {
+    /// Makes bookings.
+    pub engine: Engine<S, G, B, C, E>,
+    /// Keys and providers.
+    pub settings: SettingsCache<R>,
+    /// The time of day.
+    pub clock: C,
+}
+
+impl<S, G, B, R, C, E> Service<S, G, B, R, C, E>
+where
+    S: BookingStore,
+    G: ProviderGateway,
+    B: BreakerStore,
+    R: SettingsReader,
+    C: Clock,
+    E: Entropy,
+{
+    /// Answers a request.
+    pub async fn handle(&self, request: Request, routed: Routed<Route>) -> Result<Response, Problem> {
+        match routed.key {
+            Route::Create => self.create(&request).await,
+            Route::Read => self.read(&request, routed.parameter("id")).await,
+            Route::History => self.history(&request, routed.parameter("id")).await,
+        }
+    }
+
+    async fn create(&self, request: &Request) -> Result<Response, Problem> {
+        let presented = presented_key(request.header(AUTHORIZATION.as_str())?)?;
+        // The body is read before the key is verified, so that key and provider come in one read; who has
+        // no key is told of that alone.
+        let body = json_body(request);
+        let create = body.as_ref().map_err(Clone::clone).and_then(read_create);
+        let provider_id = create.as_ref().ok().map(|create| create.request.provider_id.clone());
+        let caller = self.settings.verify(&presented, provider_id.as_ref(), self.clock.now()).await?;
+        let tenant = consumer_of(&caller.key)?;
+        if let (Some(reading), Some(provider_id)) = (caller.breaker, &provider_id) {
+            self.engine.breakers().remember(provider_id, reading.state);
+        }
+        let body = body?;
+        let key = idempotency_key(request)?;
+        let create = create?;
+        let fingerprint = fingerprint(&body).map_err(|error| {
+            Problem::new(ProblemCode::MalformedJson, format!("The body has no canonical form: {error}."))
+        })?;
+        let provider = caller.provider.filter(|provider| provider.mode == tenant.mode);
+        let created = self
+            .engine
+            .create(CreateCall {
+                tenant,
+                key,
+                fingerprint,
+                prefer_wait_s: preferred_wait_s(request.header("prefer")?),
+                create,
+                provider: provider.as_ref(),
+                received_at: request.received_at,
+                path: &request.path,
+                request_id: &request.request_id,
+            })
+            .await?;
+        record_booking(&created.booking_id);
+        Ok(created_response(created))
+    }
+
+    async fn read(&self, request: &Request, id: &str) -> Result<Response, Problem> {
+        let tenant = self.tenant(request).await?;
+        request.only_query(&["wait"])?;
+        let id = booking_id(id)?;
+        record_booking(&id);
+        let known_version = known_version(request.header(IF_NONE_MATCH.as_str())?);
+        let wait = self.wait(request)?;
+        let found = read(self.engine.store(), &tenant, &id, known_version, wait).await?;
+        match found {
+            Read::Unchanged => {
+                let etag = entity_tag(known_version.unwrap_or_default());
+                Ok(Response::empty(StatusCode::NOT_MODIFIED).with_header(ETAG, &etag))
+            }
+            Read::Found(booking) => self.booking_response(&booking),
+        }
+    }
+
+    fn booking_response(&self, booking: &Booking) -> Result<Response, Problem> {
+        let body = serde_json::to_vec(&personal_view(booking)).map_err(|error| {
+            tracing::error!(%error, "A booking could not be written as JSON.");
+            Problem::new(ProblemCode::Internal, "The request could not be completed.")
+        })?;
+        let response =
+            Response::json_bytes(StatusCode::OK, body).with_header(ETAG, &entity_tag(booking.version()));
+        Ok(match retry_after_s(booking, self.clock.now()) {
+            Some(seconds) => response.with_header(RETRY_AFTER, &seconds.to_string()),
+            None => response,
+        })
+    }
+
+    async fn history(&self, request: &Request, id: &str) -> Result<Response, Problem> {
+        let tenant = self.tenant(request).await?;
+        request.only_query(&[])?;
+        let id = booking_id(id)?;
+        record_booking(&id);
+        let booking = owned(self.engine.store(), &tenant, &id).await?;
+        let body = json!({ "data": history_view(&booking), "next_cursor": null });
+        Ok(Response::json(StatusCode::OK, &body))
+    }
+
+    async fn tenant(&self, request: &Request) -> Result<Tenant, Problem> {
+        let authorization = request.header(AUTHORIZATION.as_str())?;
+        let caller = self.settings.authenticate(authorization, None, self.clock.now()).await?;
+        consumer_of(&caller.key)
+    }
+
+    /// How long a read waits for a change: what was asked for, but never beyond the function's own time.
+    fn wait(&self, request: &Request) -> Result<Duration, Problem> {
+        let Some(asked) = request.query_value("wait")? else { return Ok(Duration::ZERO) };
+        let seconds =
+            asked.parse::<u64>().ok().filter(|seconds| *seconds <= MAX_WAIT_S).ok_or_else(|| {
+                let detail = format!("must be a whole number of seconds from 0 to {MAX_WAIT_S}");
+                Problem::new(ProblemCode::InvalidParameter, format!("wait {detail}."))
+                    .with_errors(vec![FieldError::new("wait", detail)])
+            })?;
+        let left_ms = self.clock.now().ms_until(request.deadline).saturating_sub(WAIT_MARGIN_MS);
+        Ok(Duration::from_secs(seconds).min(Duration::from_millis(left_ms)))
+    }
+}
+
+fn idempotency_key(request: &Request) -> Result<Option<IdempotencyKey>, Problem> {
+    let header = |name| {
+        request.header(name).map_err(|problem| {
+            Problem::new(ProblemCode::InvalidIdempotencyKey, problem.detail).with_errors(problem.errors)
+        })
+    };
+    IdempotencyKey::from_headers(header("idempotency-key")?, header("x-idempotency-key")?)
+}
+
+fn booking_id(text: &str) -> Result<BookingId, Problem> {
+    BookingId::parse(text).map_err(|_| Problem::new(ProblemCode::NotFound, "There is no such booking."))
+}
+
+/// A weak entity tag (RFC 9110, section 8.8.3): the version, since the attempts of an operation in flight
+/// change the body but not the version.
+fn entity_tag(version: u32) -> String {
+    format!("W/\"{version}\"")
+}
+
+/// The newest version that the caller says it has.
+fn known_version(if_none_match: Option<&str>) -> Option<u32> {
+    if_none_match?
+        .split(',')
+        .filter_map(|tag| tag.trim().trim_start_matches("W/").trim_matches('"').parse().ok())
+        .max()
+}
+
+fn created_response(created: Created) -> Response {
+    let Created { booking_id, answer, replayed } = created;
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let location = format!("/v1/bookings/{booking_id}");
+    let mut response = if status.is_success() {
+        Response::json_bytes(status, answer.body).with_header(LOCATION, &location)
+    } else {
+        Response::problem_bytes(status, answer.body)
+    };
+    if let Some(seconds) = answer.retry_after_s {
+        response = response.with_header(RETRY_AFTER, &seconds.to_string());
+    }
+    if replayed {
+        response = response
+            .with_header(IDEMPOTENCY_REPLAYED, "true")
+            .with_header(LINK, &format!("<{location}>; rel=\"current\""));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_known_version_counts() {
+        assert_eq!(known_version(Some("W/\"3\"")), Some(3));
+        assert_eq!(known_version(Some("\"2\", W/\"4\"")), Some(4));
+        assert_eq!(known_version(Some("\"other\"")), None);
+        assert_eq!(known_version(None), None);
+    }
+
+    #[test]
+    fn routes_are_consistent() {
+        let router = router().unwrap();
+        assert_eq!(router.find(&Method::POST, "/v1/bookings").unwrap().key, Route::Create);
+        assert_eq!(router.find(&Method::GET, "/v1/bookings/b").unwrap().key, Route::Read);
+        assert_eq!(router.find(&Method::GET, "/v1/bookings/b/events").unwrap().key, Route::History);
+    }
+}

@@ -1,1 +1,156 @@
-//! Placeholder.
+//! The function for everything that is configured, and for what is open to all: administration of
+//! consumers, providers and keys, webhook endpoints, documents, health, and unknown routes.
+//!
+//! It decides who may call what and turns the use cases' results into answers. It never touches bookings.
+
+mod documents;
+mod routes;
+
+use std::sync::Arc;
+
+use holdfast_app::auth::{PresentedKey, consumer_of, presented_key};
+use holdfast_app::manage::{self, TargetRules};
+use holdfast_app::ports::{Clock, ConfigurationStore, EndpointStore, Entropy, SettingsReader};
+use holdfast_app::problem::{Problem, ProblemCode};
+use holdfast_app::settings::{KeyHash, KeyOwner, KeyRecord};
+use holdfast_app::settings_cache::SettingsCache;
+use holdfast_domain::{Tenant, Timestamp};
+use holdfast_lambda::http::{Request, Response, Routed, json_body};
+use http::StatusCode;
+use http::header::LOCATION;
+use serde_json::Value;
+
+pub use routes::{Admin, Endpoints, Open, Route, router};
+
+/// The function, over what it needs of the world.
+#[derive(Debug)]
+pub struct Manage<S, C, E> {
+    store: Arc<S>,
+    settings: SettingsCache<Arc<S>>,
+    admins: Vec<KeyHash>,
+    rules: TargetRules,
+    clock: C,
+    entropy: E,
+}
+
+/// Who calls.
+enum Caller {
+    /// An administrator whose key the deployment was given.
+    Bootstrap,
+    /// The owner of a key.
+    Known(KeyRecord),
+}
+
+impl<S, C, E> Manage<S, C, E>
+where
+    S: ConfigurationStore + EndpointStore + SettingsReader,
+    C: Clock,
+    E: Entropy,
+{
+    /// A function that knows these administrators.
+    pub fn new(store: S, admins: Vec<KeyHash>, rules: TargetRules, clock: C, entropy: E) -> Self {
+        let store = Arc::new(store);
+        Self { settings: SettingsCache::new(Arc::clone(&store)), store, admins, rules, clock, entropy }
+    }
+
+    /// Answers a request.
+    pub async fn handle(&self, request: Request, routed: Routed<Route>) -> Result<Response, Problem> {
+        match routed.key {
+            Route::Open(open) => documents::answer(open, &request, &routed),
+            Route::Admin(admin) => self.administer(admin, &request, &routed).await,
+            Route::Endpoints(call) => self.endpoints(call, &request, &routed).await,
+        }
+    }
+
+    async fn administer(
+        &self,
+        call: Admin,
+        request: &Request,
+        routed: &Routed<Route>,
+    ) -> Result<Response, Problem> {
+        let now = self.clock.now();
+        self.require_admin(request, now).await?;
+        let (store, id) = (&*self.store, routed.parameter("id"));
+        match call {
+            Admin::PutConsumer => ok(&manage::put_consumer(store, id, &json_body(request)?).await?),
+            Admin::GetConsumer => ok(&manage::consumer(store, id).await?),
+            Admin::ListConsumers => ok(&manage::consumers(store).await?),
+            Admin::DeleteConsumer => gone(manage::delete_consumer(store, id, now).await),
+            Admin::PutProvider => {
+                ok(&manage::put_provider(store, self.rules, id, &json_body(request)?).await?)
+            }
+            Admin::GetProvider => ok(&manage::provider(store, id).await?),
+            Admin::ListProviders => ok(&manage::providers(store).await?),
+            Admin::DeleteProvider => gone(manage::delete_provider(store, id, now).await),
+            Admin::CreateKey(kind) => {
+                let body = json_body(request)?;
+                let key = manage::create_key(store, &self.entropy, kind, id, &body, now).await?;
+                Ok(Response::json(StatusCode::CREATED, &key))
+            }
+            Admin::ListKeys(kind) => ok(&manage::keys(store, kind, id).await?),
+            Admin::RevokeKey(kind) => {
+                gone(manage::revoke_key(store, kind, id, routed.parameter("key_id"), now).await)
+            }
+        }
+    }
+
+    async fn endpoints(
+        &self,
+        call: Endpoints,
+        request: &Request,
+        routed: &Routed<Route>,
+    ) -> Result<Response, Problem> {
+        let now = self.clock.now();
+        let tenant = self.require_consumer(request, now).await?;
+        let (store, id) = (&*self.store, routed.parameter("id"));
+        match call {
+            Endpoints::Create => {
+                let body = json_body(request)?;
+                let made =
+                    manage::create_endpoint(store, &self.entropy, self.rules, &tenant, &body, now).await?;
+                let location = format!("{}/{}", request.path, made["id"].as_str().unwrap_or_default());
+                Ok(Response::json(StatusCode::CREATED, &made).with_header(LOCATION, &location))
+            }
+            Endpoints::List => ok(&manage::endpoints(store, &tenant).await?),
+            Endpoints::Get => ok(&manage::endpoint(store, &tenant, id).await?),
+            Endpoints::Delete => gone(manage::delete_endpoint(store, &tenant, id).await),
+        }
+    }
+
+    async fn require_admin(&self, request: &Request, now: Timestamp) -> Result<(), Problem> {
+        match self.caller(request, now).await? {
+            Caller::Bootstrap => Ok(()),
+            Caller::Known(key) if key.owner == KeyOwner::Admin => Ok(()),
+            Caller::Known(_) => {
+                Err(Problem::new(ProblemCode::Forbidden, "This call needs an administrator's key."))
+            }
+        }
+    }
+
+    async fn require_consumer(&self, request: &Request, now: Timestamp) -> Result<Tenant, Problem> {
+        match self.caller(request, now).await? {
+            Caller::Known(key) => consumer_of(&key),
+            Caller::Bootstrap => {
+                Err(Problem::new(ProblemCode::Forbidden, "This call needs a consumer's key."))
+            }
+        }
+    }
+
+    async fn caller(&self, request: &Request, now: Timestamp) -> Result<Caller, Problem> {
+        let presented: PresentedKey = presented_key(request.header("authorization")?)?;
+        if presented.is_bootstrap_admin(&self.admins) {
+            return Ok(Caller::Bootstrap);
+        }
+        Ok(Caller::Known(self.settings.verify(&presented, None, now).await?.key))
+    }
+}
+
+/// An answer with a body. It is a `Result` so that the calls read alike.
+#[allow(clippy::unnecessary_wraps, reason = "each call of a table of calls returns the same type")]
+fn ok(body: &Value) -> Result<Response, Problem> {
+    Ok(Response::json(StatusCode::OK, body))
+}
+
+fn gone(outcome: Result<(), Problem>) -> Result<Response, Problem> {
+    outcome.map(|()| Response::empty(StatusCode::NO_CONTENT))
+}

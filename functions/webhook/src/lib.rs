@@ -1,1 +1,214 @@
-//! Placeholder.
+//! Messages of three queues: events from the bus, and hints of deliveries to quick and to slow endpoints.
+//!
+//! A message is read and handed to the use case. One that cannot be read fails, so that it ends in its
+//! queue's dead-letter queue; nothing of its body is logged.
+
+use std::sync::Arc;
+
+use holdfast_app::deliveries::{Deliveries, DeliveryError, HintOutcome, IncomingEvent, Lane};
+use holdfast_app::ports::{
+    Clock, DeliveryHint, DeliveryQueue, DeliveryStore, EndpointStore, Entropy, StoreError, WebhookSender,
+};
+use holdfast_aws::{EVENT_SOURCE, tenant_of_resources};
+use holdfast_domain::EventId;
+use holdfast_lambda::batch::QueueMessage;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// Why a message was not worked on. It has to come again. It holds nothing of the message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// The message is neither an event of Holdfast's bus nor a hint.
+    #[error("the message is malformed: {0}")]
+    Malformed(&'static str),
+    /// The event could not be given to all endpoints.
+    #[error("an event could not be given to all endpoints: {0}")]
+    FanOut(#[source] StoreError),
+    /// The delivery could not be worked on.
+    #[error("a delivery could not be worked on: {0}")]
+    Delivery(#[source] DeliveryError),
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// An event, as EventBridge's rule passes it on.
+    Event(IncomingEvent),
+    /// A delivery to look at.
+    Hint(DeliveryHint),
+}
+
+/// Tells an event from a hint, which has no such member.
+#[derive(Deserialize)]
+struct Kind {
+    #[serde(rename = "detail-type")]
+    detail_type: Option<String>,
+}
+
+/// The envelope of an event (EventBridge user guide, "Event structure").
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    source: String,
+    resources: Vec<String>,
+    /// The event's body, of which not a byte is changed, since it is signed and compared as it is.
+    #[serde(borrow)]
+    detail: &'a RawValue,
+}
+
+/// Of an event's body, what its delivery goes by.
+#[derive(Deserialize)]
+struct Detail {
+    id: String,
+}
+
+/// Reads a message's body.
+pub fn read(body: &str) -> Result<Incoming, MessageError> {
+    let kind: Kind = serde_json::from_str(body).map_err(|_| MessageError::Malformed("no JSON object"))?;
+    match kind.detail_type {
+        Some(event_type) => read_event(body, event_type).map(Incoming::Event),
+        None => serde_json::from_str(body)
+            .map(Incoming::Hint)
+            .map_err(|_| MessageError::Malformed("neither an event nor a hint")),
+    }
+}
+
+fn read_event(body: &str, event_type: String) -> Result<IncomingEvent, MessageError> {
+    let malformed = MessageError::Malformed;
+    let envelope: Envelope<'_> = serde_json::from_str(body)
+        .map_err(|_| malformed("an envelope without source, resources or detail"))?;
+    if envelope.source != EVENT_SOURCE {
+        return Err(malformed("an event of another source"));
+    }
+    let detail = envelope.detail.get();
+    let id = serde_json::from_str::<Detail>(detail).map_err(|_| malformed("an event without an id"))?.id;
+    Ok(IncomingEvent {
+        tenant: tenant_of_resources(envelope.resources.iter().map(String::as_str))
+            .ok_or(malformed("an event without a tenant"))?,
+        id: EventId::parse(&id).map_err(|_| malformed("an event with a malformed id"))?,
+        event_type,
+        body: detail.to_owned(),
+    })
+}
+
+/// The name of a queue, which is the end of its URL as of its ARN.
+pub fn queue_name(queue_url: &str) -> String {
+    queue_url.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+/// The function, over what it needs of the world.
+#[derive(Debug)]
+pub struct Service<E, S, Q, W, C, R> {
+    /// Takes events to endpoints.
+    pub deliveries: Deliveries<E, S, Q, W, C, R>,
+    /// The queue whose hints are of slow endpoints.
+    pub slow_queue_name: String,
+}
+
+impl<E, S, Q, W, C, R> Service<E, S, Q, W, C, R>
+where
+    E: EndpointStore,
+    S: DeliveryStore,
+    Q: DeliveryQueue,
+    W: WebhookSender,
+    C: Clock,
+    R: Entropy,
+{
+    /// Works on one message. An error means that it has to come again.
+    pub async fn on_message(self: Arc<Self>, message: QueueMessage) -> Result<(), MessageError> {
+        match read(&message.body)? {
+            Incoming::Event(event) => {
+                let endpoints = self.deliveries.fan_out(&event).await.map_err(MessageError::FanOut)?;
+                tracing::info!(
+                    event.id = %event.id,
+                    event.r#type = event.event_type,
+                    webhook_endpoint.count = endpoints,
+                    "An event is on its way to its endpoints."
+                );
+            }
+            Incoming::Hint(hint) => {
+                let is_slow = message.queue_name == self.slow_queue_name;
+                let lane = if is_slow { Lane::Slow } else { Lane::Quick };
+                let outcome = self.deliveries.deliver(&hint, lane).await.map_err(MessageError::Delivery)?;
+                log_quiet(&hint, outcome);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Attempts and ends are logged where they happen; what did nothing is only for whoever looks closely.
+fn log_quiet(hint: &DeliveryHint, outcome: HintOutcome) {
+    match outcome {
+        HintOutcome::Nothing | HintOutcome::PassedOn => {
+            tracing::debug!(
+                webhook_endpoint.id = hint.endpoint_id,
+                event.id = hint.event_id,
+                hint.outcome = ?outcome,
+                "A hint did nothing by itself."
+            );
+        }
+        HintOutcome::Delivered | HintOutcome::Failed | HintOutcome::Exhausted => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENT_ID: &str = "evt_00000000000000000000000000";
+
+    fn envelope(source: &str, resource: &str, detail: &str) -> String {
+        format!(
+            r#"{{"version":"0","id":"x","detail-type":"booking.confirmed","source":"{source}","account":"1",
+            "time":"2027-01-15T09:00:00Z","region":"eu-central-1","resources":["urn:other","{resource}"],
+            "detail":{detail}}}"#
+        )
+    }
+
+    #[test]
+    fn the_bytes_of_an_event_stay_as_they_are() {
+        let detail = format!(r#"{{ "id": "{EVENT_ID}",  "n": 1.00, "text": "\u00e9 é", "z": 1, "a": 2 }}"#);
+        let Ok(Incoming::Event(event)) =
+            read(&envelope("holdfast", "urn:holdfast:tenant:live:shop", &detail))
+        else {
+            panic!("an event is an event");
+        };
+        assert_eq!(event.body, detail);
+        assert_eq!(event.id.as_str(), EVENT_ID);
+        assert_eq!(event.event_type, "booking.confirmed");
+        assert_eq!(event.tenant.to_string(), "live:shop");
+    }
+
+    #[test]
+    fn a_hint_is_a_hint() {
+        let hint = r#"{"tenant":"live:shop","endpoint_id":"whe_x","event_id":"evt_x",
+            "not_before":"2027-01-15T09:00:00Z"}"#;
+        assert!(matches!(read(hint), Ok(Incoming::Hint(hint)) if hint.tenant == "live:shop"));
+    }
+
+    #[test]
+    fn what_is_malformed_fails_without_a_word_of_it() {
+        let tenant = "urn:holdfast:tenant:live:shop";
+        let detail = format!(r#"{{"id":"{EVENT_ID}"}}"#);
+        for body in [
+            String::new(),
+            "secret".to_owned(),
+            "[]".to_owned(),
+            "{}".to_owned(),
+            r#"{"detail-type":"secret"}"#.to_owned(),
+            envelope("aws.events", tenant, &detail),
+            envelope("holdfast", "urn:holdfast:tenant:secret", &detail),
+            envelope("holdfast", tenant, r#"{"name":"secret"}"#),
+            envelope("holdfast", tenant, r#"{"id":"secret"}"#),
+            envelope("holdfast", tenant, "7"),
+        ] {
+            let Err(error) = read(&body) else { panic!("{body} is malformed") };
+            assert!(!error.to_string().contains("secret"));
+        }
+    }
+
+    #[test]
+    fn a_queue_is_known_by_its_name() {
+        assert_eq!(queue_name("https://sqs.eu-central-1.amazonaws.com/123/stack-Slow-1X"), "stack-Slow-1X");
+    }
+}

@@ -9,14 +9,16 @@ emulator and its functions end with it however it ends, even when it is killed o
 
 import importlib.metadata
 import os
+import subprocess
 import sys
 import threading
+import time
 
 # The corrections replace private parts of the emulator, so that only this version is known to fit.
 SUPPORTED_VERSION = "1.5.33"
 
-# Past this, functions that do not end on SIGTERM are left to notice that their Runtime API is gone.
-STOP_LIMIT_SECONDS = 4.0
+# How long functions have to end by themselves before they are killed.
+STOP_LIMIT_SECONDS = 2.0
 
 
 def check_version() -> None:
@@ -30,13 +32,21 @@ def check_version() -> None:
 
 
 def stop() -> None:
-    """Ends the functions, then this process, within STOP_LIMIT_SECONDS."""
+    """Ends the functions, then this process."""
     from ministack.core import lambda_runtime
 
-    limit = threading.Timer(STOP_LIMIT_SECONDS, os._exit, args=(0,))
-    limit.daemon = True
-    limit.start()
-    lambda_runtime.reset()
+    # Copies, because invocations go on adding workers meanwhile; a function that starts after this ends
+    # by itself when its Runtime API is gone.
+    pools = list(lambda_runtime._workers.values())
+    functions = [worker._proc for pool in pools for worker in list(pool) if worker._proc]
+    for function in functions:
+        function.terminate()
+    deadline = time.monotonic() + STOP_LIMIT_SECONDS
+    for function in functions:
+        try:
+            function.wait(timeout=max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            function.kill()
     os._exit(0)
 
 
@@ -56,6 +66,7 @@ def main() -> None:
     end_with_parent()
 
     import function_logs
+    import permissions
     import queue_mapping
     import runtime_latency
     import stream_mapping
@@ -65,6 +76,7 @@ def main() -> None:
     os.environ.pop("LOG_LEVEL", None)
     runtime_latency.install()
     function_logs.install(os.environ.pop("FUNCTION_LOG_DIR"), os.environ.pop("STACK_NAME"))
+    permissions.install()
     queue_mapping.install()
     stream_mapping.install()
     app.main()

@@ -72,12 +72,8 @@ impl IdempotencyKey {
 
 /// The string inside quotes, its escapes undone.
 fn unquote(header: &str, value: &str) -> Result<String, Problem> {
-    let malformed = || {
-        invalid(
-            header,
-            "the value begins with a quotation mark but is not a quoted string (RFC 8941)".to_owned(),
-        )
-    };
+    let malformed =
+        || invalid(header, "the value begins with a quotation mark but is not a quoted string (RFC 8941)");
     let mut key = String::with_capacity(value.len());
     let mut characters = value.chars().skip(1);
     loop {

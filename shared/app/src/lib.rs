@@ -6,7 +6,9 @@
 
 pub mod auth;
 pub mod bookings;
+pub mod deliveries;
 pub mod idempotency;
+pub mod manage;
 pub mod outbox;
 pub mod parse;
 pub mod ports;
@@ -17,5 +19,5 @@ pub mod stored;
 pub mod view;
 pub mod webhook;
 
-#[cfg(feature = "test-util")]
+#[cfg(any(test, feature = "test-util"))]
 pub mod test_util;

@@ -1,6 +1,7 @@
 //! What all items have in common: binary attributes, the writer's nonce, conversion from and to the SDK.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -74,7 +75,7 @@ pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
 }
 
 /// A number attribute.
-pub(crate) fn number(value: impl ToString) -> AttributeValue {
+pub(crate) fn number(value: impl Display + Copy) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 
@@ -107,7 +108,7 @@ pub(crate) fn from_item<T: DeserializeOwned>(item: serde_dynamo::Item) -> Result
     let deserializer = serde_dynamo::Deserializer::from_attribute_value(map);
     serde_path_to_error::deserialize(deserializer).map_err(|error| {
         let path = error.path().to_string();
-        path.split('.').next().unwrap_or_default().to_owned()
+        path.split(['.', '[']).next().unwrap_or_default().to_owned()
     })
 }
 

@@ -22,9 +22,9 @@ pub mod codec {
 }
 
 pub use booking::{DynamoBookingStore, OVERDUE_INDEX};
-//pub use bus::{EVENT_SOURCE, EventBridgeBus, tenant_of_resources};
+pub use bus::{EVENT_SOURCE, EventBridgeBus, tenant_of_resources};
 pub use calls::CallLog;
 pub use clients::{AwsClients, AwsConfig, AwsCredentials, AwsHooks};
-//pub use delivery::DynamoDeliveryStore;
-//pub use queues::{SqsDeliveries, SqsParking, SqsTimers};
-//pub use settings::DynamoSettings;
+pub use delivery::DynamoDeliveryStore;
+pub use queues::{SqsDeliveries, SqsParking, SqsTimers};
+pub use settings::DynamoSettings;

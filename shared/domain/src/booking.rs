@@ -430,6 +430,8 @@ impl Booking {
         self.operation.as_ref().is_some_and(|operation| {
             operation.number == 1
                 && operation.attempts == 1
+                // A first attempt in the background follows on a circuit that was open, which is an error.
+                && operation.last_error.is_none()
                 && matches!(operation.phase, Phase::InFlight { .. })
         })
     }

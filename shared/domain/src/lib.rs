@@ -32,4 +32,6 @@ pub use personal::Personal;
 pub use schedule::{RetryPolicy, RetryPolicyError};
 pub use step::{Step, next_step};
 pub use time::{Timestamp, TimestampError};
-pub use transition::{COMPENSATION_LIMIT_MS, Command, MIN_SETTLE_WINDOW_MS, Refused, Transition, transition};
+pub use transition::{
+    COMPENSATION_LIMIT_MS, Command, CompensationRecord, MIN_SETTLE_WINDOW_MS, Refused, Transition, transition,
+};

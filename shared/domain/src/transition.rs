@@ -4,10 +4,17 @@
 //! says why the command does not apply. Whoever calls it writes the result conditionally on the item
 //! that it read, and asks again with the item that it finds instead.
 
+mod compensation;
+
+use compensation::{
+    begin_compensation, claim_compensation, give_up_compensation, late_acknowledgement, note_send_after_end,
+    record_compensation,
+};
+
 use crate::{
     Acknowledgement, AttemptError, AttemptOutcome, Booking, Cancellation, CancellationReason, Cause,
-    Compensation, CompensationOutcome, CompensationRun, Event, HistoryEntry, MAX_VERSIONS, Operation,
-    Patience, Phase, Rejection, State, Status, Timestamp, events_since,
+    CompensationOutcome, Event, HistoryEntry, MAX_VERSIONS, Operation, Patience, Phase, Rejection, State,
+    Status, Timestamp, events_since,
 };
 
 /// For how long a compensation is tried, in milliseconds: 24 h (contract section 4).
@@ -57,23 +64,30 @@ pub enum Command {
         lease_until: Timestamp,
     },
     /// A worker reports what came of a compensating cancel.
-    RecordCompensation {
-        /// Which attempt: the count at the time it was claimed.
-        attempt: u32,
-        /// When the provider was asked.
-        asked_at: Timestamp,
-        /// What came of it.
-        outcome: CompensationOutcome,
-        /// How long to wait before the next one, in milliseconds.
-        retry_delay_ms: u64,
-        /// How long after the last unanswered request "no such booking" is not believed, in
-        /// milliseconds. Values below [`MIN_SETTLE_WINDOW_MS`] count as that.
-        settle_window_ms: u64,
-    },
+    RecordCompensation(CompensationRecord),
     /// The compensation's time is over.
     GiveUpCompensation,
     /// The hold's end has come.
     ExpireHold,
+}
+
+/// What a worker reports of a compensating cancel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompensationRecord {
+    /// Which compensation: its operation number. A booking may be compensated more than once, and what
+    /// came of an earlier compensation says nothing of a later one.
+    pub number: u32,
+    /// Which attempt: the count at the time it was claimed.
+    pub attempt: u32,
+    /// When the provider was asked.
+    pub asked_at: Timestamp,
+    /// What came of it.
+    pub outcome: CompensationOutcome,
+    /// How long to wait before the next one, in milliseconds.
+    pub retry_delay_ms: u64,
+    /// How long after the last unanswered request "no such booking" is not believed, in milliseconds.
+    /// Values below [`MIN_SETTLE_WINDOW_MS`] count as that.
+    pub settle_window_ms: u64,
 }
 
 /// Why a command does not apply to a booking as it is.
@@ -143,18 +157,7 @@ pub fn transition(booking: &Booking, command: Command, now: Timestamp) -> Result
         }
         Command::GiveUp => give_up(&mut next, now)?,
         Command::ClaimCompensation { lease_until } => claim_compensation(&mut next, lease_until, now)?,
-        Command::RecordCompensation { attempt, asked_at, outcome, retry_delay_ms, settle_window_ms } => {
-            let settle_window_ms = settle_window_ms.max(MIN_SETTLE_WINDOW_MS);
-            record_compensation(
-                &mut next,
-                attempt,
-                asked_at,
-                outcome,
-                retry_delay_ms,
-                settle_window_ms,
-                now,
-            )?;
-        }
+        Command::RecordCompensation(record) => record_compensation(&mut next, record, now)?,
         Command::GiveUpCompensation => give_up_compensation(&mut next, now)?,
         Command::ExpireHold => expire_hold(&mut next, now)?,
     }
@@ -190,6 +193,9 @@ fn claim_attempt(booking: &mut Booking, lease_until: Timestamp, now: Timestamp) 
 fn postpone(booking: &mut Booking, until: Timestamp, now: Timestamp) -> Result<(), Refused> {
     let status = booking.status();
     let operation = booking.operation.as_mut().ok_or(Refused::Settled { status })?;
+    if operation.patience == Patience::Synchronous {
+        return Err(Refused::DeadlinePassed);
+    }
     if operation.phase.is_leased(now) {
         return Err(Refused::LeaseHeld { until: operation.phase.due_at() });
     }
@@ -255,21 +261,6 @@ fn record_failure(
     }
 }
 
-/// A request that turns out to have been sent although the booking has ended: a compensation that is
-/// under way has to outwait it.
-fn note_send_after_end(booking: &mut Booking, sent_at: Timestamp) -> Result<(), Refused> {
-    let refused = Refused::Settled { status: booking.status() };
-    match &mut booking.compensation {
-        Compensation::Underway(run) if run.unanswered_send_at < sent_at => {
-            run.unanswered_send_at = sent_at;
-            Ok(())
-        }
-        Compensation::Underway(_) | Compensation::NotNeeded | Compensation::Done | Compensation::Failed => {
-            Err(refused)
-        }
-    }
-}
-
 fn synchronous_reason(error: AttemptError) -> CancellationReason {
     if error.is_timeout() { CancellationReason::ProviderTimeout } else { CancellationReason::ProviderFailed }
 }
@@ -295,24 +286,6 @@ fn acknowledge(
             Err(Refused::Settled { status })
         }
     }
-}
-
-/// The provider holds a booking that has ended here: it has to be cancelled there.
-fn late_acknowledgement(
-    booking: &mut Booking,
-    acknowledgement: Acknowledgement,
-    now: Timestamp,
-) -> Result<(), Refused> {
-    if let Compensation::Underway(run) = &mut booking.compensation {
-        run.unanswered_send_at = run.unanswered_send_at.max(now);
-    } else {
-        advance(booking, None, Cause::LateAcknowledgement, 0, now)?;
-        begin_compensation(booking, now, now, now);
-    }
-    if acknowledgement.provider_reference.is_some() {
-        booking.provider_reference = acknowledgement.provider_reference;
-    }
-    Ok(())
 }
 
 /// Ends a pending booking other than by an acknowledgement, and begins the compensation if a request
@@ -350,23 +323,6 @@ fn compensate_if_sent(booking: &mut Booking, operation: &Operation, reporter: Op
     }
 }
 
-fn begin_compensation(
-    booking: &mut Booking,
-    unanswered_send_at: Timestamp,
-    start_at: Timestamp,
-    now: Timestamp,
-) {
-    booking.operations_begun = booking.operations_begun.saturating_add(1);
-    booking.compensation = Compensation::Underway(CompensationRun {
-        number: booking.operations_begun,
-        give_up_at: now.plus_ms(COMPENSATION_LIMIT_MS),
-        attempts: 0,
-        unanswered_send_at,
-        last_error: None,
-        phase: Phase::Waiting { next_attempt_at: start_at },
-    });
-}
-
 fn give_up(booking: &mut Booking, now: Timestamp) -> Result<(), Refused> {
     let status = booking.status();
     let operation = booking.operation.as_ref().ok_or(Refused::Settled { status })?;
@@ -383,94 +339,6 @@ fn give_up(booking: &mut Booking, now: Timestamp) -> Result<(), Refused> {
         Patience::Synchronous => CancellationReason::ProviderTimeout,
     };
     end_pending(booking, State::Cancelled(Cancellation::BySystem(reason)), Cause::GivenUp, None, now)
-}
-
-fn claim_compensation(booking: &mut Booking, lease_until: Timestamp, now: Timestamp) -> Result<(), Refused> {
-    let Compensation::Underway(run) = &mut booking.compensation else {
-        return Err(Refused::NoCompensation);
-    };
-    match run.phase {
-        Phase::InFlight { lease_until } if lease_until > now => {
-            return Err(Refused::LeaseHeld { until: lease_until });
-        }
-        Phase::Waiting { next_attempt_at } if next_attempt_at > now => {
-            return Err(Refused::NotDue { at: next_attempt_at });
-        }
-        Phase::InFlight { .. } | Phase::Waiting { .. } => {}
-    }
-    if run.give_up_at <= now {
-        return Err(Refused::DeadlinePassed);
-    }
-    run.attempts = run.attempts.saturating_add(1);
-    run.phase = Phase::InFlight { lease_until };
-    Ok(())
-}
-
-fn record_compensation(
-    booking: &mut Booking,
-    attempt: u32,
-    asked_at: Timestamp,
-    outcome: CompensationOutcome,
-    retry_delay_ms: u64,
-    settle_window_ms: u64,
-    now: Timestamp,
-) -> Result<(), Refused> {
-    let Compensation::Underway(run) = &mut booking.compensation else {
-        return Err(Refused::NoCompensation);
-    };
-    if run.attempts != attempt {
-        return Err(Refused::Superseded);
-    }
-    let believed_from = run.unanswered_send_at.plus_ms(settle_window_ms);
-    match outcome {
-        CompensationOutcome::Acknowledged => {
-            end_compensation(booking, Compensation::Done, Cause::Compensated, now)
-        }
-        CompensationOutcome::NoSuchBooking if asked_at >= believed_from => {
-            end_compensation(booking, Compensation::Done, Cause::Compensated, now)
-        }
-        CompensationOutcome::NoSuchBooking => {
-            // The request may still arrive there: ask again when it no longer can.
-            run.phase = Phase::Waiting { next_attempt_at: believed_from.max(now) };
-            Ok(())
-        }
-        CompensationOutcome::Declined => {
-            end_compensation(booking, Compensation::Failed, Cause::CompensationFailed, now)
-        }
-        CompensationOutcome::Failed(error) => {
-            run.last_error = Some(error);
-            run.phase = Phase::Waiting { next_attempt_at: now.plus_ms(retry_delay_ms).min(run.give_up_at) };
-            Ok(())
-        }
-    }
-}
-
-fn give_up_compensation(booking: &mut Booking, now: Timestamp) -> Result<(), Refused> {
-    let Compensation::Underway(run) = &booking.compensation else {
-        return Err(Refused::NoCompensation);
-    };
-    if run.phase.is_leased(now) {
-        return Err(Refused::LeaseHeld { until: run.phase.due_at() });
-    }
-    if run.give_up_at > now {
-        return Err(Refused::NotDue { at: run.give_up_at });
-    }
-    end_compensation(booking, Compensation::Failed, Cause::CompensationFailed, now)
-}
-
-fn end_compensation(
-    booking: &mut Booking,
-    compensation: Compensation,
-    cause: Cause,
-    now: Timestamp,
-) -> Result<(), Refused> {
-    let attempts = match &booking.compensation {
-        Compensation::Underway(run) => run.attempts,
-        Compensation::NotNeeded | Compensation::Done | Compensation::Failed => 0,
-    };
-    advance(booking, None, cause, attempts, now)?;
-    booking.compensation = compensation;
-    Ok(())
 }
 
 fn expire_hold(booking: &mut Booking, now: Timestamp) -> Result<(), Refused> {

@@ -235,7 +235,11 @@ impl BookingRetention {
         const VARIABLE: &str = "BOOKING_RETENTION_DAYS";
         let malformed = ConfigError::Malformed { variable: VARIABLE, expected: "a number from 15 to 3650" };
         let days = required(source, VARIABLE)?.parse().map_err(|_| malformed)?;
-        if (MIN_RETENTION_DAYS..=MAX_RETENTION_DAYS).contains(&days) { Ok(Self { days }) } else { Err(malformed) }
+        if (MIN_RETENTION_DAYS..=MAX_RETENTION_DAYS).contains(&days) {
+            Ok(Self { days })
+        } else {
+            Err(malformed)
+        }
     }
 }
 
@@ -342,10 +346,7 @@ mod tests {
             "AWS_ENDPOINT_URL" => Some("localhost:4566".to_owned()),
             other => lambda(other),
         };
-        assert!(matches!(
-            aws_from(&odd),
-            Err(ConfigError::Malformed { variable: "AWS_ENDPOINT_URL", .. })
-        ));
+        assert!(matches!(aws_from(&odd), Err(ConfigError::Malformed { variable: "AWS_ENDPOINT_URL", .. })));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod native;
 mod once_body;
+mod request;
 mod retry_after;
 mod safe_client;
 mod signing;

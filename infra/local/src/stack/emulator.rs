@@ -23,6 +23,9 @@ pub(super) const ROOT_SECRET_ACCESS_KEY: &str = "test";
 /// Concurrent invocations of all functions together, past which the emulator throttles. Each is a process.
 const ACCOUNT_CONCURRENCY: u32 = 200;
 
+/// How long an idle process of a function is kept for the next burst. The first of each function stays.
+const IDLE_PROCESS_SECONDS: u32 = 60;
+
 const READY_LIMIT: Duration = Duration::from_mins(1);
 const READY_POLL: Duration = Duration::from_millis(50);
 /// A little longer than the launcher gives the functions.
@@ -155,6 +158,7 @@ fn settings(port: u16, endpoint_url: &str) -> Vec<(&'static str, String)> {
         ("IOT_MTLS_ENABLED", "0"),
         ("SFTP_ENABLED", "0"),
         ("LAMBDA_ACCOUNT_CONCURRENCY", &ACCOUNT_CONCURRENCY.to_string()),
+        ("LAMBDA_WARM_TTL_SECONDS", &IDLE_PROCESS_SECONDS.to_string()),
         ("LOG_LEVEL", "INFO"),
         ("STACK_NAME", super::deploy::STACK_NAME),
     ]

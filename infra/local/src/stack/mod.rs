@@ -7,6 +7,7 @@ mod deploy;
 mod emulator;
 mod error;
 mod functions;
+mod interrupt;
 mod keys;
 mod options;
 mod ports;
@@ -25,7 +26,6 @@ use std::time::Duration;
 use axum::Router;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 pub use error::StackError;
@@ -35,6 +35,7 @@ use crate::simulator::SimulatorConfig;
 use crate::stack_file::StackFile;
 use crate::{inbox, simulator};
 use emulator::Emulator;
+use interrupt::Interrupt;
 use options::Layout;
 use ports::Ports;
 use progress::{Progress, say};
@@ -64,7 +65,8 @@ pub async fn main(options: Options) -> ExitCode {
 const INTERRUPTED: u8 = 130;
 
 async fn run(stack: &mut Stack) -> Result<ExitCode, StackError> {
-    let mut interrupt = Interrupt::new().map_err(StackError::file("could not watch", "signals"))?;
+    let mut interrupt = Interrupt::new(stack.options.until_stdin_closes)
+        .map_err(StackError::file("could not watch", "signals"))?;
     tokio::select! {
         started = stack.start() => started?,
         () = interrupt.received() => {
@@ -77,28 +79,6 @@ async fn run(stack: &mut Stack) -> Result<ExitCode, StackError> {
         () = interrupt.received() => {
             say("\nStopping.");
             Ok(ExitCode::SUCCESS)
-        }
-    }
-}
-
-/// Ctrl-C, a request to end, or a closed terminal.
-struct Interrupt([Signal; 3]);
-
-impl Interrupt {
-    fn new() -> io::Result<Self> {
-        Ok(Self([
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::hangup())?,
-        ]))
-    }
-
-    async fn received(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
         }
     }
 }

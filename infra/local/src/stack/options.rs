@@ -36,6 +36,10 @@ pub struct Options {
     #[arg(long, env = "HOLDFAST_BIN_DIR", requires = "no_build")]
     pub(super) bin_dir: Option<PathBuf>,
 
+    /// End when standard input closes, so that the stack ends with the program that started it
+    #[arg(long)]
+    pub(super) until_stdin_closes: bool,
+
     /// The Python (3.10 or later) to run the AWS emulator with [default: the first found on PATH]
     #[arg(long, env = "HOLDFAST_PYTHON")]
     pub(super) python: Option<PathBuf>,

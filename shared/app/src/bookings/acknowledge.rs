@@ -7,9 +7,9 @@ use holdfast_domain::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Engine, MAX_CONFLICTS, MAX_ID_CHARS, contention_problem, store_problem};
+use super::{MAX_CONFLICTS, MAX_ID_CHARS, contention_problem, store_problem};
 use crate::parse;
-use crate::ports::{BookingStore, BreakerStore, Clock, Entropy, ProviderGateway, Replaced};
+use crate::ports::{BookingStore, Clock, Replaced};
 use crate::problem::{FieldError, Problem, ProblemCode, SideEffects};
 
 /// For how long a reservation holds if the provider does not say, in milliseconds: 15 min.
@@ -128,63 +128,55 @@ impl ProviderAnswer {
     }
 }
 
-impl<S, G, B, C, E> Engine<S, G, B, C, E>
-where
-    S: BookingStore,
-    G: ProviderGateway,
-    B: BreakerStore,
-    C: Clock,
-    E: Entropy,
-{
-    /// Takes a provider's answer to one of its bookings. The first definite answer wins; one that agrees
-    /// changes nothing; one that contradicts is refused; a yes after the end is compensated.
-    pub async fn acknowledge(
-        &self,
-        provider_id: &ProviderId,
-        mode: Mode,
-        id: &BookingId,
-        answer: &ProviderAnswer,
-    ) -> Result<Acknowledged, Problem> {
-        for _ in 0..MAX_CONFLICTS {
-            let seen = match self.store.read(id).await {
-                Ok(Some(seen)) => seen,
-                Ok(None) => return Err(not_found()),
-                Err(error) => return Err(store_problem(&error, SideEffects::None)),
-            };
-            if seen.booking.request.provider_id != *provider_id || seen.booking.tenant.mode != mode {
-                return Err(not_found());
-            }
-            let status_before = seen.booking.status();
-            let agrees = answer.agrees_with(status_before);
-            let changed = match transition(&seen.booking, answer.command(), self.clock.now()) {
-                Ok(transition) => transition.booking,
-                Err(Refused::TooManyVersions) => {
-                    let detail = "The booking has too many versions to take one more.";
-                    return Err(Problem::new(ProblemCode::TooManyChanges, detail));
-                }
-                Err(_) if agrees => return Ok(Acknowledged { booking: seen.booking }),
-                Err(_) => return Err(contradiction(status_before)),
-            };
-            let next = seen.with_booking(changed);
-            match self.store.replace(seen.rev, &next).await {
-                Ok(Replaced::Done) if status_before == Status::Pending || agrees => {
-                    tracing::info!(
-                        booking.id = %id,
-                        booking.status = next.booking.status().as_str(),
-                        provider.id = %provider_id,
-                        "A provider called back."
-                    );
-                    return Ok(Acknowledged { booking: next.booking });
-                }
-                // It said no, and now yes: the no stands, and what it may hold is undone.
-                Ok(Replaced::Done) => return Err(contradiction(status_before)),
-                Ok(Replaced::Conflict(_)) => {}
-                Ok(Replaced::Gone) => return Err(not_found()),
-                Err(error) => return Err(store_problem(&error, SideEffects::None)),
-            }
+/// Takes a provider's answer to one of its bookings. The first definite answer wins; one that agrees
+/// changes nothing; one that contradicts is refused; a yes after the end is compensated.
+pub async fn acknowledge(
+    store: &impl BookingStore,
+    clock: &impl Clock,
+    provider_id: &ProviderId,
+    mode: Mode,
+    id: &BookingId,
+    answer: &ProviderAnswer,
+) -> Result<Acknowledged, Problem> {
+    for _ in 0..MAX_CONFLICTS {
+        let seen = match store.read(id).await {
+            Ok(Some(seen)) => seen,
+            Ok(None) => return Err(not_found()),
+            Err(error) => return Err(store_problem(&error, SideEffects::None)),
+        };
+        if seen.booking.request.provider_id != *provider_id || seen.booking.tenant.mode != mode {
+            return Err(not_found());
         }
-        Err(contention_problem(SideEffects::None))
+        let status_before = seen.booking.status();
+        let agrees = answer.agrees_with(status_before);
+        let changed = match transition(&seen.booking, answer.command(), clock.now()) {
+            Ok(transition) => transition.booking,
+            Err(Refused::TooManyVersions) => {
+                let detail = "The booking has too many versions to take one more.";
+                return Err(Problem::new(ProblemCode::TooManyChanges, detail));
+            }
+            Err(_) if agrees => return Ok(Acknowledged { booking: seen.booking }),
+            Err(_) => return Err(contradiction(status_before)),
+        };
+        let next = seen.with_booking(changed);
+        match store.replace(seen.rev, &next).await {
+            Ok(Replaced::Done) if status_before == Status::Pending || agrees => {
+                tracing::info!(
+                    booking.id = %id,
+                    booking.status = next.booking.status().as_str(),
+                    provider.id = %provider_id,
+                    "A provider called back."
+                );
+                return Ok(Acknowledged { booking: next.booking });
+            }
+            // It said no, and now yes: the no stands, and what it may hold is undone.
+            Ok(Replaced::Done) => return Err(contradiction(status_before)),
+            Ok(Replaced::Conflict(_)) => {}
+            Ok(Replaced::Gone) => return Err(not_found()),
+            Err(error) => return Err(store_problem(&error, SideEffects::None)),
+        }
     }
+    Err(contention_problem(SideEffects::None))
 }
 
 fn not_found() -> Problem {

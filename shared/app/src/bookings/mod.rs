@@ -1,7 +1,8 @@
 //! Bookings: creating, reading, confirming in the background, hearing from providers.
 //!
-//! One [`Engine`] does all of it, over ports. The booking function runs the first attempt inside the
-//! request, the retry function all others, and both go through the same code.
+//! One [`Engine`] makes every attempt, over ports. The booking function runs the first inside the request,
+//! the retry function all others, and both go through the same code. Reading and hearing from providers
+//! need the store alone.
 
 mod acknowledge;
 mod answer;
@@ -12,11 +13,11 @@ mod read;
 mod request;
 mod timers;
 
-pub use acknowledge::{Acknowledged, DEFAULT_HOLD_MS, ProviderAnswer, read_provider_answer};
+pub use acknowledge::{Acknowledged, DEFAULT_HOLD_MS, ProviderAnswer, acknowledge, read_provider_answer};
 pub use answer::Answer;
 pub use breakers::{Breakers, FAILURE_THRESHOLD, OPEN_MS, Permit};
 pub use create::{CreateCall, Created};
-pub use read::{MAX_WAIT_S, Read};
+pub use read::{MAX_WAIT_S, Read, owned, read, retry_after_s};
 pub use request::{
     DEFAULT_ASYNC_TIMEOUT_MS, DEFAULT_SYNC_TIMEOUT_MS, MAX_ASYNC_TIMEOUT_MS, MAX_ID_CHARS, MAX_SLOT_AHEAD_MS,
     MAX_SYNC_TIMEOUT_MS, MIN_ASYNC_TIMEOUT_MS, MIN_SYNC_TIMEOUT_MS, ValidCreate, read_create,
@@ -54,6 +55,11 @@ where
     /// An engine over these ports.
     pub fn new(store: S, gateway: G, breakers: Breakers<B>, clock: C, entropy: E) -> Self {
         Self { store, gateway, breakers, clock, entropy }
+    }
+
+    /// The store of bookings.
+    pub fn store(&self) -> &S {
+        &self.store
     }
 
     /// The breakers, so that whoever reads one together with something else can pass it on.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use holdfast_domain::{
     AttemptError, AttemptOutcome, Booking, BookingId, Command, Compensation, CompensationOutcome,
-    CompensationRun, LookUpOutcome, Operation, Step, Timestamp, next_step, transition,
+    CompensationRecord, CompensationRun, LookUpOutcome, Operation, Step, Timestamp, next_step, transition,
 };
 use tokio::time::timeout;
 
@@ -260,13 +260,14 @@ where
         let Compensation::Underway(run) = claimed.booking.compensation.clone() else { return Ok(Ok(())) };
         let asked_at = self.clock.now();
         let report = self.compensate(&provider, &claimed, &run, budget_ms).await;
-        let command = Command::RecordCompensation {
+        let command = Command::RecordCompensation(CompensationRecord {
+            number: run.number,
             attempt: run.attempts,
             asked_at,
             outcome: report.outcome,
             retry_delay_ms: provider.retry.delay_ms(run.attempts, self.entropy.u64(), report.retry_after_ms),
             settle_window_ms: provider.attempt_timeout_ms,
-        };
+        });
         let booking = self.write_outcome(claimed, command).await?;
         tracing::info!(
             booking.id = %booking.id,

@@ -1,1 +1,27 @@
-//! In-memory ports that can be told to fail. Only tests use them.
+//! In-memory ports for tests, which keep the same promises as the real ones and can be told to fail.
+//!
+//! All handles are cheap to clone, and clones share what they hold, so that a test keeps one and hands
+//! another to the code under test. Nothing here is compiled into a function.
+
+mod bookings;
+mod deliveries;
+mod faults;
+mod provider;
+mod settings;
+mod signals;
+mod time;
+
+pub use bookings::{Change, MemoryBookingStore};
+pub use deliveries::{MemoryDeliveries, MemoryDeliveryStore};
+pub use faults::{Fault, Faults};
+pub use provider::{Deed, MemoryProvider, Reply, Request, Script, Seen};
+pub use settings::MemorySettings;
+pub use signals::{MemoryBus, MemoryParking, MemoryTimers};
+pub use time::{SeededEntropy, TestClock};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks; a panic of another test thread does not matter, for every critical section is one step.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -61,17 +61,22 @@ impl DynamoBookingStore {
     }
 
     /// The update that sets every attribute that `item` has, removes the other known ones, and leaves
-    /// those alone that only other versions of the code know.
-    fn replacement(&self, mut item: SdkItem) -> UpdateItemFluentBuilder {
+    /// those alone that only other versions of the code know; all if the revision is still `seen_rev`.
+    fn replacement(&self, seen_rev: u64, mut item: SdkItem) -> UpdateItemFluentBuilder {
         let mut update = self.client.update_item().table_name(&self.table);
         let mut sets = Vec::new();
         let mut removals = Vec::new();
         for (position, attribute) in ATTRIBUTES.into_iter().enumerate() {
-            let name = format!("#{position}");
+            let (name, value_name) = (format!("#a{position}"), format!(":a{position}"));
             update = update.expression_attribute_names(&name, attribute);
+            if attribute == REV {
+                update = update
+                    .condition_expression(format!("{name} = :seen"))
+                    .expression_attribute_values(":seen", number(seen_rev));
+            }
             if let Some(value) = item.remove(attribute) {
-                sets.push(format!("{name} = :{position}"));
-                update = update.expression_attribute_values(format!(":{position}"), value);
+                sets.push(format!("{name} = {value_name}"));
+                update = update.expression_attribute_values(value_name, value);
             } else {
                 removals.push(name);
             }
@@ -102,9 +107,8 @@ impl BookingStore for DynamoBookingStore {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
-        let error = match result {
-            Ok(_) => return Ok(Claim::Claimed),
-            Err(error) => error,
+        let Err(error) = result else {
+            return Ok(Claim::Claimed);
         };
         match error.as_service_error() {
             Some(PutItemError::ConditionalCheckFailedException(failure)) => {
@@ -134,16 +138,12 @@ impl BookingStore for DynamoBookingStore {
     async fn replace(&self, seen_rev: u64, next: &StoredBooking) -> Result<Replaced, StoreError> {
         let (item, nonce) = self.encode(next)?;
         let result = self
-            .replacement(item)
-            .condition_expression("#seen = :seen")
-            .expression_attribute_names("#seen", REV)
-            .expression_attribute_values(":seen", number(seen_rev))
+            .replacement(seen_rev, item)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
-        let error = match result {
-            Ok(_) => return Ok(Replaced::Done),
-            Err(error) => error,
+        let Err(error) = result else {
+            return Ok(Replaced::Done);
         };
         match error.as_service_error() {
             Some(UpdateItemError::ConditionalCheckFailedException(failure)) => match failure.item() {

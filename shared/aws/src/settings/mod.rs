@@ -1,1 +1,90 @@
-//! x
+//! The configuration in DynamoDB: consumers, providers, keys, breakers and webhook endpoints, in one
+//! table.
+//!
+//! | partition key | sort key | item |
+//! |---|---|---|
+//! | `CONSUMERS` | consumer | a consumer |
+//! | `PROVIDERS` | provider | a provider |
+//! | `KEY#<key id>` | `KEY` | a key |
+//! | `KEYS#<role>#<owner>` | key id | that the owner has this key |
+//! | `BREAKER#<provider>` | `BREAKER` | a provider's breaker |
+//! | `ENDPOINTS#<tenant>` | endpoint id | a webhook endpoint |
+//! | `ENDPOINTS#<tenant>` | `#COUNT` | how many endpoints the tenant has |
+//!
+//! A request's key, provider and breaker have keys that are known beforehand, so that one batch reads all
+//! three. Lists are one partition each: nothing ever scans the table.
+
+mod breaker;
+mod configuration;
+mod endpoints;
+mod reader;
+mod records;
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::ReturnValue;
+use holdfast_app::ports::{Entropy, StoreError};
+
+use crate::error::store_error;
+use crate::item::{PK, SK, SdkItem, key, text};
+
+/// The configuration in a DynamoDB table.
+#[derive(Clone)]
+pub struct DynamoSettings {
+    client: Client,
+    table: String,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl fmt::Debug for DynamoSettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("DynamoSettings").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+impl DynamoSettings {
+    /// The configuration in `table`.
+    pub fn new(client: Client, table: impl Into<String>, entropy: Arc<dyn Entropy>) -> Self {
+        Self { client, table: table.into(), entropy }
+    }
+
+    async fn put(&self, item: SdkItem) -> Result<(), StoreError> {
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
+        put.send().await.map_err(|error| store_error("PutItem", &error))?;
+        Ok(())
+    }
+
+    async fn get(&self, pk: &str, sk: &str) -> Result<Option<SdkItem>, StoreError> {
+        let get = self.client.get_item().table_name(&self.table).set_key(Some(key(pk, sk)));
+        let answer = get.consistent_read(true).send().await;
+        Ok(answer.map_err(|error| store_error("GetItem", &error))?.item)
+    }
+
+    async fn delete(&self, pk: &str, sk: &str) -> Result<bool, StoreError> {
+        let delete = self.client.delete_item().table_name(&self.table).set_key(Some(key(pk, sk)));
+        let answer = delete.return_values(ReturnValue::AllOld).send().await;
+        Ok(answer.map_err(|error| store_error("DeleteItem", &error))?.attributes.is_some())
+    }
+
+    /// All items of a partition whose sort keys begin with `prefix`, in the order of their sort keys.
+    async fn list(&self, pk: &str, prefix: &str) -> Result<Vec<SdkItem>, StoreError> {
+        let mut query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .expression_attribute_names("#pk", PK)
+            .expression_attribute_values(":pk", text(pk))
+            .key_condition_expression("#pk = :pk");
+        if !prefix.is_empty() {
+            query = query
+                .key_condition_expression("#pk = :pk AND begins_with(#sk, :prefix)")
+                .expression_attribute_names("#sk", SK)
+                .expression_attribute_values(":prefix", text(prefix));
+        }
+        let items = query.into_paginator().items().send();
+        items.try_collect().await.map_err(|error| store_error("Query", &error))
+    }
+}

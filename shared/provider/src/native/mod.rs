@@ -22,12 +22,16 @@ use tokio::time::Instant;
 use self::answers::CancelAnswer;
 pub use self::answers::DEFAULT_HOLD_MS;
 use self::wire::{BookBody, CancelBody};
+use crate::request::{Unsendable, callable, sensitive, sign};
 use crate::retry_after::retry_after_ms;
 use crate::safe_client::{Answer, Cause, Failure, Outgoing, SafeClient};
-use crate::webhook::{Unsendable, callable, sensitive, sign};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// By how much a call ends before its limit, in milliseconds. Whoever waits for it gives up at the limit
+/// and then knows less than the report says: a request that was not sent would count as unknown.
+const REPORT_MARGIN_MS: u64 = 10;
 
 /// One request of the protocol, before it is addressed, authenticated and signed.
 struct Call<'a> {
@@ -131,7 +135,7 @@ impl<C: Clock> ProviderGateway for NativeGateway<C> {
             message_id: message_id(booking, operation_number, attempt),
             body: json(&BookBody::new(booking, operation_number, attempt)),
         };
-        match self.send(call, Duration::from_millis(limit_ms)).await {
+        match self.send(call, until_report(limit_ms)).await {
             Ok(answer) => AttemptReport {
                 outcome: answers::attempt(answer.head.status, &answer.body, self.clock.now()),
                 retry_after_ms: self.retry_after_ms(&answer),
@@ -149,12 +153,12 @@ impl<C: Clock> ProviderGateway for NativeGateway<C> {
     }
 
     async fn look_up(&self, provider: &ProviderSettings, booking: &Booking, limit_ms: u64) -> LookUpOutcome {
-        self.look_up_within(provider, booking, Duration::from_millis(limit_ms)).await
+        self.look_up_within(provider, booking, until_report(limit_ms)).await
     }
 
     async fn compensate(&self, call: CompensationCall<'_>) -> CompensationReport {
         let CompensationCall { provider, booking, operation_number, attempt, limit_ms } = call;
-        let end = Instant::now() + Duration::from_millis(limit_ms);
+        let end = Instant::now() + until_report(limit_ms);
         let call = Call {
             provider,
             method: Method::POST,
@@ -163,7 +167,7 @@ impl<C: Clock> ProviderGateway for NativeGateway<C> {
             message_id: message_id(booking, operation_number, attempt),
             body: json(&CancelBody::new(booking, operation_number, attempt)),
         };
-        let answer = match self.send(call, Duration::from_millis(limit_ms)).await {
+        let answer = match self.send(call, until_report(limit_ms)).await {
             Ok(answer) => answer,
             Err(failure) => {
                 let outcome = CompensationOutcome::Failed(error_of(failure));
@@ -191,6 +195,10 @@ fn after_ambiguous_cancel(looked_up: &LookUpOutcome) -> CompensationOutcome {
         | LookUpOutcome::Unavailable(_)
         | LookUpOutcome::Unsupported => CompensationOutcome::Failed(AttemptError::HttpStatus(404)),
     }
+}
+
+fn until_report(limit_ms: u64) -> Duration {
+    Duration::from_millis(limit_ms.saturating_sub(REPORT_MARGIN_MS))
 }
 
 fn message_id(booking: &Booking, operation_number: u32, attempt: u32) -> String {

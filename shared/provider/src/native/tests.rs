@@ -1,11 +1,11 @@
 //! The gateway against real sockets: what goes out, and what counts as sent.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::response::{IntoResponse, Response};
 use holdfast_app::settings::{ConfirmationMode, Protocol};
 use holdfast_domain::{
@@ -108,6 +108,7 @@ async fn compensate(provider: &ProviderSettings) -> CompensationReport {
 }
 
 struct Received {
+    peer: SocketAddr,
     method: Method,
     path: String,
     headers: HeaderMap,
@@ -120,17 +121,20 @@ async fn serve<R: IntoResponse>(
 ) -> (ProviderSettings, Arc<Mutex<Vec<Received>>>) {
     let received = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&received);
-    let app = Router::new().fallback(move |request: Request| async move {
-        let (parts, body) = request.into_parts();
-        let body = axum::body::to_bytes(body, MAX_ANSWER_BYTES).await.unwrap();
-        let path = parts.uri.path().to_owned();
-        let call = Received { method: parts.method, path, headers: parts.headers, body };
-        let response: Response = answer(&call).into_response();
-        kept.lock().unwrap().push(call);
-        response
-    });
+    let app = Router::new().fallback(
+        move |ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| async move {
+            let (parts, body) = request.into_parts();
+            let body = axum::body::to_bytes(body, MAX_ANSWER_BYTES).await.unwrap();
+            let path = parts.uri.path().to_owned();
+            let call = Received { peer, method: parts.method, path, headers: parts.headers, body };
+            let response: Response = answer(&call).into_response();
+            kept.lock().unwrap().push(call);
+            response
+        },
+    );
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base_url = format!("http://{}/base", listener.local_addr().unwrap());
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(async move { axum::serve(listener, app).await });
     (provider(base_url), received)
 }
@@ -378,15 +382,14 @@ async fn a_bare_404_of_a_cancel_is_settled_by_the_look_up() {
 #[tokio::test]
 async fn a_connection_is_used_again() {
     let (provider, received) = serve(|_: &Received| json_answer(202, json!({}))).await;
-    let gateway = gateway("127.0.0.1");
-    let booking = booking();
-    let limit_ms = AMPLE_MS;
+    let (gateway, booking) = (gateway("127.0.0.1"), booking());
     for attempt in 1..=3 {
-        let call =
-            ProviderCall { provider: &provider, booking: &booking, operation_number: 1, attempt, limit_ms };
+        let (provider, booking, limit_ms) = (&provider, &booking, AMPLE_MS);
+        let call = ProviderCall { provider, booking, operation_number: 1, attempt, limit_ms };
         let report = gateway.attempt(call).await;
         assert_eq!(report.outcome, AttemptOutcome::Unknown(AttemptError::AcceptedForLater));
     }
-    assert_eq!(received.lock().unwrap().len(), 3);
-    assert!(Duration::from_millis(limit_ms) > Duration::ZERO);
+    let calls = received.lock().unwrap();
+    assert_eq!(calls.len(), 3);
+    assert!(calls.iter().all(|call| call.peer == calls[0].peer));
 }

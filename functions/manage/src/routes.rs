@@ -1,0 +1,106 @@
+//! Which calls there are.
+
+use holdfast_app::manage::OwnerKind;
+use holdfast_lambda::http::{RouteError, Router};
+use http::Method;
+
+/// A call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Needs no key.
+    Open(Open),
+    /// Needs an administrator's key.
+    Admin(Admin),
+    /// Needs a consumer's key.
+    Endpoints(Endpoints),
+}
+
+/// Calls that are open to all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// `GET /health`
+    Health,
+    /// `GET /problems`
+    Problems,
+    /// `GET /problems/{code}`
+    Problem,
+}
+
+/// Calls for administrators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admin {
+    /// `PUT /v1/admin/consumers/{id}`
+    PutConsumer,
+    /// `GET /v1/admin/consumers/{id}`
+    GetConsumer,
+    /// `GET /v1/admin/consumers`
+    ListConsumers,
+    /// `DELETE /v1/admin/consumers/{id}`
+    DeleteConsumer,
+    /// `PUT /v1/admin/providers/{id}`
+    PutProvider,
+    /// `GET /v1/admin/providers/{id}`
+    GetProvider,
+    /// `GET /v1/admin/providers`
+    ListProviders,
+    /// `DELETE /v1/admin/providers/{id}`
+    DeleteProvider,
+    /// `POST /v1/admin/{consumers|providers}/{id}/keys`
+    CreateKey(OwnerKind),
+    /// `GET /v1/admin/{consumers|providers}/{id}/keys`
+    ListKeys(OwnerKind),
+    /// `DELETE /v1/admin/{consumers|providers}/{id}/keys/{key_id}`
+    RevokeKey(OwnerKind),
+}
+
+/// Calls for consumers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoints {
+    /// `POST /v1/webhook-endpoints`
+    Create,
+    /// `GET /v1/webhook-endpoints`
+    List,
+    /// `GET /v1/webhook-endpoints/{id}`
+    Get,
+    /// `DELETE /v1/webhook-endpoints/{id}`
+    Delete,
+}
+
+const CONSUMERS: &str = "/v1/admin/consumers";
+const CONSUMER: &str = "/v1/admin/consumers/{id}";
+const CONSUMER_KEYS: &str = "/v1/admin/consumers/{id}/keys";
+const CONSUMER_KEY: &str = "/v1/admin/consumers/{id}/keys/{key_id}";
+const PROVIDERS: &str = "/v1/admin/providers";
+const PROVIDER: &str = "/v1/admin/providers/{id}";
+const PROVIDER_KEYS: &str = "/v1/admin/providers/{id}/keys";
+const PROVIDER_KEY: &str = "/v1/admin/providers/{id}/keys/{key_id}";
+const ENDPOINTS: &str = "/v1/webhook-endpoints";
+const ENDPOINT: &str = "/v1/webhook-endpoints/{id}";
+
+/// The table of calls.
+pub fn router() -> Result<Router<Route>, RouteError> {
+    use OwnerKind::{Consumer, Provider};
+    Router::new(&[
+        (Method::GET, "/health", Route::Open(Open::Health)),
+        (Method::GET, "/problems", Route::Open(Open::Problems)),
+        (Method::GET, "/problems/{code}", Route::Open(Open::Problem)),
+        (Method::PUT, CONSUMER, Route::Admin(Admin::PutConsumer)),
+        (Method::GET, CONSUMER, Route::Admin(Admin::GetConsumer)),
+        (Method::GET, CONSUMERS, Route::Admin(Admin::ListConsumers)),
+        (Method::DELETE, CONSUMER, Route::Admin(Admin::DeleteConsumer)),
+        (Method::PUT, PROVIDER, Route::Admin(Admin::PutProvider)),
+        (Method::GET, PROVIDER, Route::Admin(Admin::GetProvider)),
+        (Method::GET, PROVIDERS, Route::Admin(Admin::ListProviders)),
+        (Method::DELETE, PROVIDER, Route::Admin(Admin::DeleteProvider)),
+        (Method::POST, CONSUMER_KEYS, Route::Admin(Admin::CreateKey(Consumer))),
+        (Method::GET, CONSUMER_KEYS, Route::Admin(Admin::ListKeys(Consumer))),
+        (Method::DELETE, CONSUMER_KEY, Route::Admin(Admin::RevokeKey(Consumer))),
+        (Method::POST, PROVIDER_KEYS, Route::Admin(Admin::CreateKey(Provider))),
+        (Method::GET, PROVIDER_KEYS, Route::Admin(Admin::ListKeys(Provider))),
+        (Method::DELETE, PROVIDER_KEY, Route::Admin(Admin::RevokeKey(Provider))),
+        (Method::POST, ENDPOINTS, Route::Endpoints(Endpoints::Create)),
+        (Method::GET, ENDPOINTS, Route::Endpoints(Endpoints::List)),
+        (Method::GET, ENDPOINT, Route::Endpoints(Endpoints::Get)),
+        (Method::DELETE, ENDPOINT, Route::Endpoints(Endpoints::Delete)),
+    ])
+}

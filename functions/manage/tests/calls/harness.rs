@@ -1,0 +1,127 @@
+//! A function over memory, and callers of it.
+
+use holdfast_app::auth::{hash_key, new_key};
+use holdfast_app::manage::TargetRules;
+use holdfast_app::ports::{Clock, ConfigurationStore};
+use holdfast_app::settings::KeyOwner;
+use holdfast_app::test_util::{MemorySettings, SeededEntropy, TestClock};
+use holdfast_domain::{Mode, Timestamp};
+use holdfast_lambda::http::{Router, serve};
+use lambda_runtime::Context;
+use manage::{Manage, Route, router};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+
+/// A key whose hash the deployment was given.
+pub(crate) const ADMIN: &str = "hf_live_admin_k00000000000000000000000000_secret";
+
+pub(crate) struct Harness {
+    pub(crate) store: MemorySettings,
+    pub(crate) clock: TestClock,
+    entropy: SeededEntropy,
+    manage: Manage<MemorySettings, TestClock, SeededEntropy>,
+    router: Router<Route>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u64,
+    pub(crate) headers: Value,
+    pub(crate) text: String,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    pub(crate) fn code(&self) -> &str {
+        self.body["code"].as_str().unwrap_or_default()
+    }
+
+    /// The pointers of the field errors, sorted.
+    pub(crate) fn pointers(&self) -> Vec<&str> {
+        let errors = self.body["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let mut pointers: Vec<&str> = errors.iter().filter_map(|error| error["pointer"].as_str()).collect();
+        pointers.sort_unstable();
+        pointers
+    }
+}
+
+impl Harness {
+    pub(crate) fn new() -> Self {
+        Self::with_rules(TargetRules { allow_plain_http: false })
+    }
+
+    pub(crate) fn with_rules(rules: TargetRules) -> Self {
+        let store = MemorySettings::new();
+        let clock = TestClock::starting_at(Timestamp::parse_rfc3339("2027-01-01T00:00:00Z").unwrap());
+        let entropy = SeededEntropy::new(1);
+        let admins = vec![hash_key("another"), hash_key(ADMIN)];
+        let manage = Manage::new(store.clone(), admins, rules, clock, entropy.clone());
+        Self { store, clock, entropy, manage, router: router().unwrap() }
+    }
+
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        key: Option<&str>,
+        body: Option<Value>,
+    ) -> Answer {
+        let mut headers = json!({"content-type": "application/json"});
+        if let Some(key) = key {
+            headers["authorization"] = json!(format!("Bearer {key}"));
+        }
+        self.call_with(method, path, &headers, body).await
+    }
+
+    pub(crate) async fn call_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &Value,
+        body: Option<Value>,
+    ) -> Answer {
+        let event = json!({
+            "rawPath": path,
+            "headers": headers,
+            "requestContext": {"http": {"method": method}, "requestId": "request-1"},
+            "body": body.map(|body| body.to_string()),
+        });
+        let mut context = Context::default();
+        context.deadline = u64::try_from(self.clock.now().as_unix_ms()).unwrap() + 29_000;
+        let handler = |request, routed| self.manage.handle(request, routed);
+        let answer = serve(&self.router, &handler, event, &context, &self.clock).await;
+        let answer = serde_json::to_value(answer).unwrap();
+        let text = answer["body"].as_str().unwrap_or_default().to_owned();
+        Answer {
+            status: answer["statusCode"].as_u64().unwrap(),
+            headers: answer["headers"].clone(),
+            body: serde_json::from_str(&text).unwrap_or_default(),
+            text,
+        }
+    }
+
+    /// Calls as an administrator.
+    pub(crate) async fn admin(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+        self.call(method, path, Some(ADMIN), body).await
+    }
+
+    /// A key of this owner, as if it had been made before.
+    pub(crate) async fn key_of(&self, owner: KeyOwner, mode: Mode) -> SecretString {
+        let (secret, record) = new_key(owner, mode, self.clock.now(), &self.entropy);
+        self.store.put_key(&record).await.unwrap();
+        secret
+    }
+
+    /// A consumer's key, made through the API.
+    pub(crate) async fn consumer_key(&self, id: &str, mode: &str) -> String {
+        self.admin("PUT", &format!("/v1/admin/consumers/{id}"), Some(json!({"name": "A"}))).await;
+        let path = format!("/v1/admin/consumers/{id}/keys");
+        let answer = self.admin("POST", &path, Some(json!({"mode": mode}))).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.body["key"].as_str().unwrap().to_owned()
+    }
+}
+
+pub(crate) fn exposed(key: &SecretString) -> &str {
+    key.expose_secret()
+}

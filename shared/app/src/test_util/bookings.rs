@@ -1,0 +1,130 @@
+//! Bookings in memory, with a log of changes that stands for the table's stream.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use holdfast_domain::{BookingId, Timestamp};
+
+use super::{Faults, locked};
+use crate::ports::{BookingStore, Claim, Replaced, StoreError};
+use crate::stored::StoredBooking;
+
+/// One change of an item, as the stream shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The item before; `None` if it is new.
+    pub old: Option<StoredBooking>,
+    /// The item after.
+    pub new: StoredBooking,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    items: BTreeMap<BookingId, StoredBooking>,
+    changes: Vec<Change>,
+}
+
+impl State {
+    fn write(&mut self, new: &StoredBooking) {
+        let old = self.items.insert(new.booking.id.clone(), new.clone());
+        self.changes.push(Change { old, new: new.clone() });
+    }
+}
+
+/// Bookings in memory.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryBookingStore {
+    state: Arc<Mutex<State>>,
+    faults: Faults,
+}
+
+impl MemoryBookingStore {
+    /// An empty store without faults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty store with a plan of faults.
+    pub fn with_faults(faults: Faults) -> Self {
+        Self { state: Arc::default(), faults }
+    }
+
+    /// The plan of faults.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// An item as it is now, without a call.
+    pub fn item(&self, id: &BookingId) -> Option<StoredBooking> {
+        locked(&self.state).items.get(id).cloned()
+    }
+
+    /// All items as they are now, without a call.
+    pub fn items(&self) -> Vec<StoredBooking> {
+        locked(&self.state).items.values().cloned().collect()
+    }
+
+    /// All changes so far, in order; those from `position` on are new to whoever has seen that many.
+    pub fn changes_from(&self, position: usize) -> Vec<Change> {
+        locked(&self.state).changes.iter().skip(position).cloned().collect()
+    }
+
+    /// Writes an item as it is, past all conditions; the stream shows it.
+    pub fn put(&self, item: &StoredBooking) {
+        locked(&self.state).write(item);
+    }
+
+    /// Removes an item, as DynamoDB's TTL would.
+    pub fn remove(&self, id: &BookingId) -> Option<StoredBooking> {
+        locked(&self.state).items.remove(id)
+    }
+}
+
+impl BookingStore for MemoryBookingStore {
+    async fn claim(&self, new: &StoredBooking) -> Result<Claim, StoreError> {
+        let effect = || {
+            let mut state = locked(&self.state);
+            if let Some(found) = state.items.get(&new.booking.id) {
+                return Claim::Taken(Box::new(found.clone()));
+            }
+            state.write(new);
+            Claim::Claimed
+        };
+        self.faults.run("bookings.claim", effect).await
+    }
+
+    async fn read(&self, id: &BookingId) -> Result<Option<StoredBooking>, StoreError> {
+        self.faults.run("bookings.read", || self.item(id)).await
+    }
+
+    async fn replace(&self, seen_rev: u64, next: &StoredBooking) -> Result<Replaced, StoreError> {
+        let effect = || {
+            let mut state = locked(&self.state);
+            match state.items.get(&next.booking.id) {
+                None => Replaced::Gone,
+                Some(found) if found.rev != seen_rev => Replaced::Conflict(Box::new(found.clone())),
+                Some(_) => {
+                    state.write(next);
+                    Replaced::Done
+                }
+            }
+        };
+        self.faults.run("bookings.replace", effect).await
+    }
+
+    async fn overdue(&self, before: Timestamp, limit: usize) -> Result<Vec<BookingId>, StoreError> {
+        let effect = || {
+            let state = locked(&self.state);
+            let due = state.items.values().filter_map(|item| {
+                let booking = &item.booking;
+                let due_at = booking.due_at().filter(|due_at| *due_at < before)?;
+                (!booking.is_within_its_request()).then(|| (due_at, booking.id.clone()))
+            });
+            let mut due: Vec<_> = due.collect();
+            // The latest first, as the sweep of the real index reads it.
+            due.sort_by(|left, right| right.cmp(left));
+            due.into_iter().take(limit).map(|(_, id)| id).collect()
+        };
+        self.faults.run("bookings.overdue", effect).await
+    }
+}

@@ -1,0 +1,287 @@
+//! The configuration and the breakers in memory.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use holdfast_domain::{ConsumerId, KeyId, ProviderId, Tenant, Timestamp, WebhookEndpointId};
+
+use super::{Faults, locked};
+use crate::ports::{
+    BreakerStore, ConfigurationStore, EndpointStore, Loaded, PutEndpoint, SettingsReader, StoreError, Wanted,
+};
+use crate::settings::{BreakerState, ConsumerSettings, KeyOwner, KeyRecord, ProviderSettings};
+use crate::webhook::WebhookEndpoint;
+
+#[derive(Debug, Default)]
+struct State {
+    consumers: BTreeMap<ConsumerId, ConsumerSettings>,
+    providers: BTreeMap<ProviderId, ProviderSettings>,
+    keys: BTreeMap<KeyId, KeyRecord>,
+    breakers: BTreeMap<ProviderId, BreakerState>,
+    endpoints: BTreeMap<(Tenant, WebhookEndpointId), WebhookEndpoint>,
+}
+
+impl State {
+    fn breaker(&self, id: &ProviderId) -> BreakerState {
+        self.breakers.get(id).copied().unwrap_or_default()
+    }
+
+    fn endpoints_of(&self, tenant: &Tenant) -> Vec<WebhookEndpoint> {
+        let mut endpoints: Vec<WebhookEndpoint> =
+            self.endpoints.values().filter(|endpoint| endpoint.tenant == *tenant).cloned().collect();
+        endpoints.sort_by(|left, right| (left.created_at, &left.id).cmp(&(right.created_at, &right.id)));
+        endpoints
+    }
+}
+
+/// The configuration in memory.
+#[derive(Clone, Debug, Default)]
+pub struct MemorySettings {
+    state: Arc<Mutex<State>>,
+    faults: Faults,
+}
+
+impl MemorySettings {
+    /// An empty configuration without faults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty configuration with a plan of faults.
+    pub fn with_faults(faults: Faults) -> Self {
+        Self { state: Arc::default(), faults }
+    }
+
+    /// The plan of faults.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// Adds a provider without a call.
+    pub fn add_provider(&self, provider: ProviderSettings) {
+        locked(&self.state).providers.insert(provider.provider_id.clone(), provider);
+    }
+
+    /// Adds a key without a call.
+    pub fn add_key(&self, key: KeyRecord) {
+        locked(&self.state).keys.insert(key.key_id.clone(), key);
+    }
+
+    /// Adds an endpoint without a call.
+    pub fn add_endpoint(&self, endpoint: WebhookEndpoint) {
+        let key = (endpoint.tenant.clone(), endpoint.id.clone());
+        locked(&self.state).endpoints.insert(key, endpoint);
+    }
+
+    /// A breaker as it is now, without a call.
+    pub fn breaker(&self, id: &ProviderId) -> BreakerState {
+        locked(&self.state).breaker(id)
+    }
+}
+
+impl SettingsReader for MemorySettings {
+    async fn load(&self, wanted: &Wanted) -> Result<Loaded, StoreError> {
+        let effect = || {
+            let state = locked(&self.state);
+            Loaded {
+                key: wanted.key_id.as_ref().and_then(|id| state.keys.get(id)).cloned(),
+                provider: wanted.provider_id.as_ref().and_then(|id| state.providers.get(id)).cloned(),
+                breaker: wanted.provider_id.as_ref().map(|id| state.breaker(id)).unwrap_or_default(),
+            }
+        };
+        self.faults.run("settings.load", effect).await
+    }
+}
+
+impl BreakerStore for MemorySettings {
+    async fn read(&self, provider_id: &ProviderId) -> Result<BreakerState, StoreError> {
+        self.faults.run("breaker.read", || self.breaker(provider_id)).await
+    }
+
+    async fn record_failure(
+        &self,
+        provider_id: &ProviderId,
+        threshold: u32,
+        open_until: Timestamp,
+    ) -> Result<BreakerState, StoreError> {
+        let effect = || {
+            let mut state = locked(&self.state);
+            let breaker = state.breakers.entry(provider_id.clone()).or_default();
+            breaker.consecutive_failures = breaker.consecutive_failures.saturating_add(1);
+            if breaker.consecutive_failures >= threshold {
+                breaker.open_until = Some(open_until);
+                breaker.probe_until = None;
+            }
+            *breaker
+        };
+        self.faults.run("breaker.record_failure", effect).await
+    }
+
+    async fn record_success(&self, provider_id: &ProviderId) -> Result<(), StoreError> {
+        let effect = || {
+            locked(&self.state).breakers.remove(provider_id);
+        };
+        self.faults.run("breaker.record_success", effect).await
+    }
+
+    async fn try_probe(
+        &self,
+        provider_id: &ProviderId,
+        now: Timestamp,
+        probe_until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let effect = || {
+            let mut state = locked(&self.state);
+            let Some(breaker) = state.breakers.get_mut(provider_id) else {
+                return false;
+            };
+            let over = breaker.open_until.is_some_and(|open_until| open_until <= now);
+            let free = breaker.probe_until.is_none_or(|probe_until| probe_until <= now);
+            if over && free {
+                breaker.probe_until = Some(probe_until);
+            }
+            over && free
+        };
+        self.faults.run("breaker.try_probe", effect).await
+    }
+}
+
+impl ConfigurationStore for MemorySettings {
+    async fn put_consumer(&self, consumer: &ConsumerSettings) -> Result<(), StoreError> {
+        let effect = || {
+            locked(&self.state).consumers.insert(consumer.consumer_id.clone(), consumer.clone());
+        };
+        self.faults.run("configuration.put_consumer", effect).await
+    }
+
+    async fn consumer(&self, id: &ConsumerId) -> Result<Option<ConsumerSettings>, StoreError> {
+        let effect = || locked(&self.state).consumers.get(id).cloned();
+        self.faults.run("configuration.consumer", effect).await
+    }
+
+    async fn consumers(&self) -> Result<Vec<ConsumerSettings>, StoreError> {
+        let effect = || locked(&self.state).consumers.values().cloned().collect();
+        self.faults.run("configuration.consumers", effect).await
+    }
+
+    async fn delete_consumer(&self, id: &ConsumerId) -> Result<bool, StoreError> {
+        let effect = || locked(&self.state).consumers.remove(id).is_some();
+        self.faults.run("configuration.delete_consumer", effect).await
+    }
+
+    async fn put_provider(&self, provider: &ProviderSettings) -> Result<(), StoreError> {
+        self.faults.run("configuration.put_provider", || self.add_provider(provider.clone())).await
+    }
+
+    async fn provider(&self, id: &ProviderId) -> Result<Option<ProviderSettings>, StoreError> {
+        let effect = || locked(&self.state).providers.get(id).cloned();
+        self.faults.run("configuration.provider", effect).await
+    }
+
+    async fn providers(&self) -> Result<Vec<ProviderSettings>, StoreError> {
+        let effect = || locked(&self.state).providers.values().cloned().collect();
+        self.faults.run("configuration.providers", effect).await
+    }
+
+    async fn delete_provider(&self, id: &ProviderId) -> Result<bool, StoreError> {
+        let effect = || locked(&self.state).providers.remove(id).is_some();
+        self.faults.run("configuration.delete_provider", effect).await
+    }
+
+    async fn put_key(&self, key: &KeyRecord) -> Result<(), StoreError> {
+        self.faults.run("configuration.put_key", || self.add_key(key.clone())).await
+    }
+
+    async fn keys(&self, owner: &KeyOwner) -> Result<Vec<KeyRecord>, StoreError> {
+        let effect = || {
+            let state = locked(&self.state);
+            let mut keys: Vec<KeyRecord> =
+                state.keys.values().filter(|key| key.owner == *owner).cloned().collect();
+            keys.sort_by(|left, right| {
+                (left.created_at, &left.key_id).cmp(&(right.created_at, &right.key_id))
+            });
+            keys
+        };
+        self.faults.run("configuration.keys", effect).await
+    }
+
+    async fn revoke_key(
+        &self,
+        owner: &KeyOwner,
+        key_id: &KeyId,
+        revoked_from: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let effect = || {
+            let mut state = locked(&self.state);
+            let Some(key) = state.keys.get_mut(key_id).filter(|key| key.owner == *owner) else {
+                return false;
+            };
+            key.revoked_from = Some(key.revoked_from.map_or(revoked_from, |from| from.min(revoked_from)));
+            true
+        };
+        self.faults.run("configuration.revoke_key", effect).await
+    }
+}
+
+impl EndpointStore for MemorySettings {
+    async fn put_endpoint(
+        &self,
+        endpoint: &WebhookEndpoint,
+        limit: usize,
+    ) -> Result<PutEndpoint, StoreError> {
+        let effect = || {
+            let mut state = locked(&self.state);
+            let key = (endpoint.tenant.clone(), endpoint.id.clone());
+            if state.endpoints.contains_key(&key) {
+                return PutEndpoint::Done;
+            }
+            if state.endpoints_of(&endpoint.tenant).len() >= limit {
+                return PutEndpoint::LimitReached;
+            }
+            state.endpoints.insert(key, endpoint.clone());
+            PutEndpoint::Done
+        };
+        self.faults.run("endpoints.put_endpoint", effect).await
+    }
+
+    async fn endpoints(&self, tenant: &Tenant) -> Result<Vec<WebhookEndpoint>, StoreError> {
+        self.faults.run("endpoints.endpoints", || locked(&self.state).endpoints_of(tenant)).await
+    }
+
+    async fn endpoint(
+        &self,
+        tenant: &Tenant,
+        id: &WebhookEndpointId,
+    ) -> Result<Option<WebhookEndpoint>, StoreError> {
+        let effect = || locked(&self.state).endpoints.get(&(tenant.clone(), id.clone())).cloned();
+        self.faults.run("endpoints.endpoint", effect).await
+    }
+
+    async fn delete_endpoint(&self, tenant: &Tenant, id: &WebhookEndpointId) -> Result<bool, StoreError> {
+        let effect = || locked(&self.state).endpoints.remove(&(tenant.clone(), id.clone())).is_some();
+        self.faults.run("endpoints.delete_endpoint", effect).await
+    }
+
+    async fn mark_slow(
+        &self,
+        tenant: &Tenant,
+        id: &WebhookEndpointId,
+        slow_until: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        let effect = || {
+            if let Some(endpoint) = locked(&self.state).endpoints.get_mut(&(tenant.clone(), id.clone())) {
+                endpoint.slow_until = slow_until;
+            }
+        };
+        self.faults.run("endpoints.mark_slow", effect).await
+    }
+
+    async fn disable(&self, tenant: &Tenant, id: &WebhookEndpointId) -> Result<(), StoreError> {
+        let effect = || {
+            if let Some(endpoint) = locked(&self.state).endpoints.get_mut(&(tenant.clone(), id.clone())) {
+                endpoint.enabled = false;
+            }
+        };
+        self.faults.run("endpoints.disable", effect).await
+    }
+}

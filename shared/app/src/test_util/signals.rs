@@ -1,0 +1,165 @@
+//! Timers, events and parked records in memory.
+
+use std::sync::{Arc, Mutex};
+
+use holdfast_domain::Timestamp;
+
+use super::{Faults, locked};
+use crate::ports::{
+    EventBus, OutgoingEvent, ParkedRecord, RecordParking, StoreError, TimerMessage, TimerQueue,
+};
+
+/// The longest delay of a message, in milliseconds, as SQS has it.
+const MAX_DELAY_MS: u64 = 900_000;
+
+/// Messages of a queue, each with the time from which on it may be received.
+#[derive(Debug)]
+pub(super) struct Delayed<M>(Vec<(Timestamp, M)>);
+
+impl<M> Default for Delayed<M> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<M: Clone> Delayed<M> {
+    pub(super) fn send(&mut self, message: M, not_before: Timestamp, now: Timestamp) {
+        let visible_at = not_before.max(now).min(now.plus_ms(MAX_DELAY_MS));
+        self.0.push((visible_at, message));
+    }
+
+    pub(super) fn receive(&mut self, now: Timestamp) -> Vec<M> {
+        let (due, later) = std::mem::take(&mut self.0).into_iter().partition(|(at, _)| *at <= now);
+        self.0 = later;
+        let mut due: Vec<(Timestamp, M)> = due;
+        due.sort_by_key(|(at, _)| *at);
+        due.into_iter().map(|(_, message)| message).collect()
+    }
+
+    pub(super) fn next_at(&self) -> Option<Timestamp> {
+        self.0.iter().map(|(at, _)| *at).min()
+    }
+
+    pub(super) fn messages(&self) -> Vec<M> {
+        self.0.iter().map(|(_, message)| message.clone()).collect()
+    }
+}
+
+/// The queue of timers in memory.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryTimers {
+    queue: Arc<Mutex<Delayed<TimerMessage>>>,
+    faults: Faults,
+}
+
+impl MemoryTimers {
+    /// An empty queue without faults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty queue with a plan of faults.
+    pub fn with_faults(faults: Faults) -> Self {
+        Self { queue: Arc::default(), faults }
+    }
+
+    /// Takes the messages that may be received at `now`, the earliest first.
+    pub fn receive(&self, now: Timestamp) -> Vec<TimerMessage> {
+        locked(&self.queue).receive(now)
+    }
+
+    /// When the next message may be received; `None` if there is none.
+    pub fn next_at(&self) -> Option<Timestamp> {
+        locked(&self.queue).next_at()
+    }
+
+    /// The messages that are waiting, in the order in which they were sent.
+    pub fn waiting(&self) -> Vec<TimerMessage> {
+        locked(&self.queue).messages()
+    }
+}
+
+impl TimerQueue for MemoryTimers {
+    async fn arm(&self, timers: &[TimerMessage], now: Timestamp) -> Vec<Result<(), StoreError>> {
+        let send = |timer: &TimerMessage| locked(&self.queue).send(timer.clone(), timer.not_before, now);
+        self.faults.run_batch("timers.arm", timers, send).await
+    }
+}
+
+/// The event bus in memory.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryBus {
+    events: Arc<Mutex<Vec<OutgoingEvent>>>,
+    faults: Faults,
+}
+
+impl MemoryBus {
+    /// A bus without faults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A bus with a plan of faults.
+    pub fn with_faults(faults: Faults) -> Self {
+        Self { events: Arc::default(), faults }
+    }
+
+    /// What was published so far, in order.
+    pub fn events(&self) -> Vec<OutgoingEvent> {
+        locked(&self.events).clone()
+    }
+}
+
+impl EventBus for MemoryBus {
+    async fn publish(&self, events: &[OutgoingEvent]) -> Vec<Result<(), StoreError>> {
+        let publish = |event: &OutgoingEvent| locked(&self.events).push(event.clone());
+        self.faults.run_batch("bus.publish", events, publish).await
+    }
+}
+
+#[derive(Debug, Default)]
+struct Parked {
+    records: Vec<ParkedRecord>,
+    dead_letters: Vec<ParkedRecord>,
+}
+
+/// Parked records in memory.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryParking {
+    parked: Arc<Mutex<Parked>>,
+    faults: Faults,
+}
+
+impl MemoryParking {
+    /// An empty parking without faults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty parking with a plan of faults.
+    pub fn with_faults(faults: Faults) -> Self {
+        Self { parked: Arc::default(), faults }
+    }
+
+    /// The records parked so far.
+    pub fn records(&self) -> Vec<ParkedRecord> {
+        locked(&self.parked).records.clone()
+    }
+
+    /// The bookings raised so far.
+    pub fn dead_letters(&self) -> Vec<ParkedRecord> {
+        locked(&self.parked).dead_letters.clone()
+    }
+}
+
+impl RecordParking for MemoryParking {
+    async fn park(&self, record: &ParkedRecord) -> Result<(), StoreError> {
+        let park = || locked(&self.parked).records.push(record.clone());
+        self.faults.run("parking.park", park).await
+    }
+
+    async fn dead_letter(&self, record: &ParkedRecord) -> Result<(), StoreError> {
+        let raise = || locked(&self.parked).dead_letters.push(record.clone());
+        self.faults.run("parking.dead_letter", raise).await
+    }
+}

@@ -1,0 +1,101 @@
+//! Nothing stays booked by a booking that ended otherwise, and nothing is undone that was never sent.
+
+use holdfast_domain::{Command, Compensation, CompensationOutcome, CompensationRecord, MIN_SETTLE_WINDOW_MS};
+use proptest::prelude::*;
+
+use crate::moves::{any_beginning, any_moves};
+use crate::world::{World, ended_without_yes};
+
+proptest! {
+    #[test]
+    fn whatever_may_have_been_sent_is_compensated(beginning in any_beginning(), moves in any_moves()) {
+        let mut world = World::new(&beginning);
+        for next in &moves {
+            world.play(next);
+            if ended_without_yes(&world.booking) && world.last_doubtful_send.is_some() {
+                prop_assert_ne!(&world.booking.compensation, &Compensation::NotNeeded);
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_surely_not_sent_is_not_compensated(beginning in any_beginning(), moves in any_moves()) {
+        let world = World::after(&beginning, &moves);
+        if world.last_doubtful_send.is_none() {
+            prop_assert_eq!(&world.booking.compensation, &Compensation::NotNeeded);
+        }
+    }
+
+    #[test]
+    fn a_compensation_outwaits_every_doubtful_send(beginning in any_beginning(), moves in any_moves()) {
+        let mut world = World::new(&beginning);
+        for next in &moves {
+            world.play(next);
+            if let Compensation::Underway(run) = &world.booking.compensation {
+                prop_assert!(Some(run.unanswered_send_at) >= world.last_doubtful_send);
+            }
+        }
+    }
+
+    #[test]
+    fn no_compensation_begins_while_an_attempt_is_leased(
+        beginning in any_beginning(),
+        moves in any_moves(),
+    ) {
+        let mut world = World::new(&beginning);
+        for applied in moves.iter().filter_map(|next| world.play(next)) {
+            let Ok(transition) = &applied.result else { continue };
+            let Compensation::Underway(run) = &transition.booking.compensation else { continue };
+            if let Some(operation) = &applied.before.operation {
+                prop_assert!(run.phase.due_at() >= applied.now);
+                if operation.phase.is_leased(applied.now) {
+                    prop_assert!(run.phase.due_at() >= operation.phase.due_at());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_compensation_is_done_only_on_good_grounds(beginning in any_beginning(), moves in any_moves()) {
+        let mut world = World::new(&beginning);
+        for applied in moves.iter().filter_map(|next| world.play(next)) {
+            let Ok(transition) = &applied.result else { continue };
+            if applied.before.compensation == Compensation::Done
+                || transition.booking.compensation != Compensation::Done
+            {
+                continue;
+            }
+            let Compensation::Underway(run) = &applied.before.compensation else {
+                return Err(TestCaseError::fail("done without having been under way"));
+            };
+            let Command::RecordCompensation(CompensationRecord {
+                number, attempt, asked_at, outcome, settle_window_ms, ..
+            }) = applied.command
+            else {
+                return Err(TestCaseError::fail("done by another command than its report"));
+            };
+            prop_assert_eq!((number, attempt), (run.number, run.attempts));
+            match outcome {
+                CompensationOutcome::Acknowledged => {}
+                CompensationOutcome::NoSuchBooking => {
+                    let window_ms = settle_window_ms.max(MIN_SETTLE_WINDOW_MS);
+                    prop_assert!(asked_at >= run.unanswered_send_at.plus_ms(window_ms));
+                }
+                CompensationOutcome::Declined | CompensationOutcome::Failed(_) => {
+                    return Err(TestCaseError::fail("done without the provider's word"));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_late_yes_is_always_taken(beginning in any_beginning(), moves in any_moves()) {
+        let mut world = World::after(&beginning, &moves);
+        if world.booking.status().is_final() {
+            let applied = world.apply(Command::Acknowledge(crate::moves::yes(world.now, None)));
+            prop_assert!(applied.result.is_ok());
+            prop_assert!(matches!(world.booking.compensation, Compensation::Underway(_)));
+            prop_assert!(world.late_yes);
+        }
+    }
+}

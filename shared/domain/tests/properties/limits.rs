@@ -1,0 +1,126 @@
+//! Nothing panics, whatever the numbers; and a booking's number of versions is bounded.
+
+use holdfast_domain::{
+    AttemptOutcome, Command, Compensation, CompensationOutcome, CompensationRecord, MAX_VERSIONS, Patience,
+    Refused, Step, Timestamp, effects, next_step, transition,
+};
+use proptest::prelude::*;
+
+use crate::moves::{Beginning, any_beginning, any_compensation_outcome, any_error, any_moves, no, yes};
+use crate::world::World;
+
+/// The last representable instant, in milliseconds since the Unix epoch.
+const LAST_UNIX_MS: u64 = 253_402_300_799_999;
+
+fn any_time() -> impl Strategy<Value = Timestamp> {
+    prop_oneof![
+        Just(Timestamp::EPOCH),
+        Just(Timestamp::EPOCH.plus_ms(LAST_UNIX_MS)),
+        any::<u64>().prop_map(|unix_ms| Timestamp::EPOCH.plus_ms(unix_ms)),
+        (0..=LAST_UNIX_MS).prop_map(|unix_ms| Timestamp::EPOCH.plus_ms(unix_ms)),
+        (0_u64..200_000_000).prop_map(|ms| Timestamp::EPOCH.plus_ms(1_800_000_000_000 + ms)),
+    ]
+}
+
+fn any_delay_ms() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0), Just(u64::MAX), any::<u64>(), 0_u64..100_000]
+}
+
+fn any_number() -> impl Strategy<Value = u32> {
+    prop_oneof![0_u32..6, Just(u32::MAX), any::<u32>()]
+}
+
+/// Any command at all, whether or not it makes sense.
+fn any_command() -> impl Strategy<Value = Command> {
+    let outcome = (any_time(), any_error(), 0_u8..5).prop_map(|(time, error, kind)| match kind {
+        0 => AttemptOutcome::Acknowledged(yes(time, None)),
+        1 => AttemptOutcome::Acknowledged(yes(time, Some(0))),
+        2 => AttemptOutcome::Declined(no()),
+        3 => AttemptOutcome::NotSent(error),
+        _ => AttemptOutcome::Unknown(error),
+    });
+    prop_oneof![
+        any_time().prop_map(|lease_until| Command::ClaimAttempt { lease_until }),
+        any_time().prop_map(|until| Command::Postpone { until }),
+        (any_number(), outcome, any_delay_ms()).prop_map(|(attempt, outcome, retry_delay_ms)| {
+            Command::RecordAttempt { attempt, outcome, retry_delay_ms }
+        }),
+        (any_time(), any::<bool>())
+            .prop_map(|(time, hold)| Command::Acknowledge(yes(time, hold.then_some(0)))),
+        Just(Command::Decline(no())),
+        any_number().prop_map(|attempt| Command::AdoptEnded { attempt }),
+        Just(Command::GiveUp),
+        any_time().prop_map(|lease_until| Command::ClaimCompensation { lease_until }),
+        (any_number(), any_number(), any_time(), any_compensation_outcome(), any_delay_ms(), any_delay_ms())
+            .prop_map(|(number, attempt, asked_at, outcome, retry_delay_ms, settle_window_ms)| {
+                Command::RecordCompensation(CompensationRecord {
+                    number,
+                    attempt,
+                    asked_at,
+                    outcome,
+                    retry_delay_ms,
+                    settle_window_ms,
+                })
+            }),
+        Just(Command::GiveUpCompensation),
+        Just(Command::ExpireHold),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn nothing_panics(
+        beginning in any_beginning(),
+        moves in any_moves(),
+        commands in prop::collection::vec((any_command(), any_time()), 0..40),
+    ) {
+        let mut booking = World::after(&beginning, &moves).booking;
+        for (command, now) in commands {
+            let _step = next_step(&booking, now);
+            if let Ok(transition) = transition(&booking, command, now) {
+                let effects = effects(Some(&booking), &transition.booking);
+                prop_assert!(transition.events.len() <= 1 && effects.len() <= 3);
+                let (from, to) = (booking.status(), transition.booking.status());
+                prop_assert!(from == to || from.may_become(to));
+                booking = transition.booking;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_provider_that_says_yes_for_ever_is_stopped_and_leaves_nothing_open() {
+    let beginning =
+        Beginning { patience: Patience::Synchronous, lease_ms: 3_500, async_ms: 60_000, circuit_open: false };
+    let mut world = World::new(&beginning);
+    let mut refused = None;
+    for _ in 0..MAX_VERSIONS {
+        while let Some(command) = world.due_command(1_000) {
+            assert!(world.apply(command.clone()).result.is_ok(), "{command:?}");
+            if let Command::ClaimCompensation { .. } = command {
+                acknowledge_cancel(&mut world);
+            }
+        }
+        refused = world.apply(Command::Acknowledge(yes(world.now, None))).result.err();
+        if refused.is_some() {
+            break;
+        }
+    }
+    assert_eq!(refused, Some(Refused::TooManyVersions));
+    assert_eq!(world.booking.compensation, Compensation::Done);
+    assert_eq!(next_step(&world.booking, world.now), Step::Nothing);
+    assert!(world.booking.history.len() <= MAX_VERSIONS);
+}
+
+fn acknowledge_cancel(world: &mut World) {
+    let Compensation::Underway(run) = world.booking.compensation.clone() else { return };
+    let applied = world.apply(Command::RecordCompensation(CompensationRecord {
+        number: run.number,
+        attempt: run.attempts,
+        asked_at: world.now,
+        outcome: CompensationOutcome::Acknowledged,
+        retry_delay_ms: 0,
+        settle_window_ms: 0,
+    }));
+    assert!(applied.result.is_ok());
+}

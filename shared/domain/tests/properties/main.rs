@@ -1,0 +1,19 @@
+//! Properties of the pure core, over bookings that commands can really lead to.
+//!
+//! [`world`] plays random moves on a booking and remembers what truly happened to each attempt; the other
+//! modules say what has to hold whatever the moves were. Nothing here knows storage or providers.
+
+#[cfg(test)]
+mod compensation;
+#[cfg(test)]
+mod effects;
+#[cfg(test)]
+mod history;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod moves;
+#[cfg(test)]
+mod steps;
+#[cfg(test)]
+mod world;

@@ -1,0 +1,224 @@
+//! What is said to be due can be done, what is not due cannot, and doing it comes to an end.
+
+use holdfast_domain::{
+    AttemptError, AttemptOutcome, COMPENSATION_LIMIT_MS, Command, Compensation, CompensationOutcome,
+    CompensationRecord, MIN_SETTLE_WINDOW_MS, Patience, State, Status, Step, Timestamp, next_step,
+    transition,
+};
+use proptest::prelude::*;
+
+use crate::moves::{any_beginning, any_compensation_outcome, any_error, any_moves};
+use crate::world::World;
+
+/// The delay between attempts, in milliseconds.
+const RETRY_DELAY_MS: u64 = 300_000;
+/// The shortest lease, in milliseconds.
+const MIN_LEASE_MS: u64 = 30_000;
+/// The most steps that a booking may need to come to rest: two days of confirming and one of compensating,
+/// a claim and a report for each lease that is lost.
+const MAX_STEPS: u32 = 3 * 2 * 24 * 60 * 2;
+
+fn claims(lease_until: Timestamp) -> [Command; 4] {
+    [
+        Command::ClaimAttempt { lease_until },
+        Command::ClaimCompensation { lease_until },
+        Command::GiveUp,
+        Command::ExpireHold,
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_due_can_be_done(beginning in any_beginning(), moves in any_moves()) {
+        let mut world = World::new(&beginning);
+        for next in &moves {
+            world.play(next);
+            let (booking, now) = (&world.booking, world.now);
+            let lease_until = now.plus_ms(1_000);
+            let accepts = |command: Command| transition(booking, command, now).is_ok();
+            let attempt = accepts(Command::ClaimAttempt { lease_until });
+            let compensate = accepts(Command::ClaimCompensation { lease_until });
+            let step = next_step(booking, now);
+            prop_assert_eq!(attempt, matches!(step, Step::Attempt { .. }));
+            prop_assert_eq!(compensate, step == Step::Compensate);
+            prop_assert_eq!(accepts(Command::GiveUp), step == Step::GiveUp);
+            prop_assert_eq!(accepts(Command::ExpireHold), step == Step::ExpireHold);
+            if step == Step::GiveUpCompensation {
+                prop_assert!(accepts(Command::GiveUpCompensation));
+            }
+            if attempt {
+                let postpone = Command::Postpone { until: lease_until };
+                prop_assert!(accepts(postpone));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_can_be_done_before_it_is_due(beginning in any_beginning(), moves in any_moves()) {
+        let mut world = World::new(&beginning);
+        for next in &moves {
+            world.play(next);
+            let booking = &world.booking;
+            let Step::WaitUntil(until) = next_step(booking, world.now) else { continue };
+            prop_assert!(until > world.now);
+            prop_assert_eq!(booking.due_at(), Some(until), "the timer rings when it is due");
+            for early in [world.now, until.minus_ms(1)] {
+                prop_assert_eq!(next_step(booking, early), Step::WaitUntil(until));
+                for command in claims(until.plus_ms(1_000)) {
+                    prop_assert!(transition(booking, command, early).is_err());
+                }
+            }
+            prop_assert!(!matches!(next_step(booking, until), Step::WaitUntil(_) | Step::Nothing));
+        }
+    }
+
+    #[test]
+    fn an_attempt_after_one_of_unknown_outcome_looks_first(
+        beginning in any_beginning(),
+        moves in any_moves(),
+    ) {
+        let mut world = World::new(&beginning);
+        for next in &moves {
+            world.play(next);
+            if let Step::Attempt { look_up_first } = next_step(&world.booking, world.now) {
+                let doubtful = world.last_doubtful_send.is_some();
+                prop_assert!(look_up_first || !doubtful, "a blind attempt");
+            }
+        }
+    }
+
+    #[test]
+    fn there_is_a_due_time_exactly_while_something_is_open(
+        beginning in any_beginning(),
+        moves in any_moves(),
+    ) {
+        let mut world = World::new(&beginning);
+        for next in &moves {
+            world.play(next);
+            let booking = &world.booking;
+            let pending = booking.status() == Status::Pending;
+            prop_assert_eq!(pending, booking.operation.is_some());
+            let compensating = matches!(booking.compensation, Compensation::Underway(_));
+            let held = matches!(booking.state, State::Reserved { .. });
+            prop_assert_eq!(booking.due_at().is_some(), pending || compensating || held);
+            prop_assert!(!(pending && compensating), "two operations at once");
+            prop_assert_eq!(next_step(booking, world.now) == Step::Nothing, booking.due_at().is_none());
+        }
+    }
+
+    #[test]
+    fn a_failing_provider_leaves_nothing_open(
+        beginning in any_beginning(),
+        moves in any_moves(),
+        lease_ms in MIN_LEASE_MS..=75_000,
+        failures in prop::collection::vec(prop::option::of(any_failure()), 1..6),
+        cancels in prop::collection::vec(prop::option::of(any_compensation_outcome()), 1..6),
+    ) {
+        let mut world = World::after(&beginning, &moves);
+        let deadline_at = world.booking.operation.as_ref().map(|operation| operation.deadline_at);
+        let begun_at = world.now;
+        let leased_until = world.booking.operation.as_ref().map(|operation| operation.phase.due_at());
+        let mut settled_at = None;
+        for number in 0..MAX_STEPS {
+            let Some(command) = world.due_command(lease_ms) else { break };
+            let applied = world.apply(command.clone());
+            prop_assert!(applied.result.is_ok(), "{command:?} was due: {:?}", applied.result);
+            let outcomes = usize::try_from(number).unwrap();
+            report(&mut world, &command, &failures[outcomes % failures.len()], &cancels[outcomes % cancels.len()]);
+            if settled_at.is_none() && world.booking.status() != Status::Pending {
+                settled_at = Some(world.now);
+            }
+        }
+        prop_assert_eq!(next_step(&world.booking, world.now), Step::Nothing);
+        prop_assert_ne!(world.booking.status(), Status::Pending);
+        prop_assert!(!matches!(world.booking.compensation, Compensation::Underway(_)));
+        if let (Some(deadline_at), Some(settled_at)) = (deadline_at, settled_at) {
+            // The last lease may outlast the deadline, and the world may have begun after it.
+            let latest = deadline_at.plus_ms(lease_ms).max(begun_at).max(leased_until.unwrap_or(begun_at));
+            prop_assert!(settled_at <= latest, "pending past its deadline");
+        }
+        prop_assert!(world.now <= latest_end(begun_at, deadline_at, lease_ms));
+    }
+
+    #[test]
+    fn a_provider_that_recovers_is_adopted(beginning in any_beginning(), moves in any_moves()) {
+        let mut world = World::after(&beginning, &moves);
+        let pending = world.booking.status() == Status::Pending;
+        for _ in 0..10 {
+            let Some(command) = world.due_command(1_000) else { break };
+            world.apply(command.clone());
+            let Command::ClaimAttempt { .. } = command else { continue };
+            let attempt = world.booking.operation.as_ref().unwrap().attempts;
+            let outcome = AttemptOutcome::Acknowledged(crate::moves::yes(world.now, None));
+            world.apply(Command::RecordAttempt { attempt, outcome, retry_delay_ms: 0 });
+        }
+        if pending && beginning.patience() == Patience::Background {
+            let in_time = world.booking.history.last().is_some_and(|entry| {
+                entry.at < world.booking.created_at().plus_ms(beginning.async_ms)
+            });
+            prop_assert!(!in_time || world.booking.status() == Status::Confirmed);
+        }
+    }
+}
+
+fn any_failure() -> impl Strategy<Value = AttemptOutcome> {
+    prop_oneof![any_error().prop_map(AttemptOutcome::NotSent), any_error().prop_map(AttemptOutcome::Unknown),]
+}
+
+/// The worker that just claimed reports, or (`None`) is lost.
+fn report(
+    world: &mut World,
+    claim: &Command,
+    failure: &Option<AttemptOutcome>,
+    cancel: &Option<CompensationOutcome>,
+) {
+    match (claim, failure, cancel) {
+        (Command::ClaimAttempt { .. }, Some(outcome), _) => {
+            let attempt = world.booking.operation.as_ref().unwrap().attempts;
+            world.apply(Command::RecordAttempt {
+                attempt,
+                outcome: outcome.clone(),
+                retry_delay_ms: RETRY_DELAY_MS,
+            });
+        }
+        (Command::ClaimCompensation { .. }, _, Some(outcome)) => {
+            let Compensation::Underway(run) = world.booking.compensation.clone() else { return };
+            world.apply(Command::RecordCompensation(CompensationRecord {
+                number: run.number,
+                attempt: run.attempts,
+                asked_at: world.now,
+                outcome: *outcome,
+                retry_delay_ms: RETRY_DELAY_MS,
+                settle_window_ms: MIN_SETTLE_WINDOW_MS,
+            }));
+        }
+        _ => {}
+    }
+}
+
+/// When at the latest everything is over: the operation's deadline, the compensation after it, a hold of
+/// at most two days, and a lease at each end.
+fn latest_end(begun_at: Timestamp, deadline_at: Option<Timestamp>, lease_ms: u64) -> Timestamp {
+    let hold_ms = 2 * 24 * 60 * 60 * 1_000;
+    let leases_ms = 4 * lease_ms.max(75_000) + MIN_SETTLE_WINDOW_MS;
+    let from = deadline_at.map_or(begun_at, |deadline_at| deadline_at.max(begun_at));
+    from.plus_ms(COMPENSATION_LIMIT_MS.max(hold_ms)).plus_ms(leases_ms)
+}
+
+#[test]
+fn a_background_first_attempt_is_not_taken_for_the_requests_own() {
+    let beginning = crate::moves::Beginning {
+        patience: Patience::Background,
+        lease_ms: 30_000,
+        async_ms: 900_000,
+        circuit_open: true,
+    };
+    let mut world = World::new(&beginning);
+    let command = world.due_command(45_000).unwrap();
+    assert!(world.apply(command).result.is_ok());
+    let operation = world.booking.operation.as_ref().unwrap();
+    assert_eq!((operation.attempts, operation.last_error), (1, Some(AttemptError::CircuitOpen)));
+    assert!(!world.booking.is_within_its_request());
+    let within = World::new(&crate::moves::Beginning { circuit_open: false, ..beginning });
+    assert!(within.booking.is_within_its_request());
+}

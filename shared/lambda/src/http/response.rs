@@ -1,0 +1,95 @@
+//! An answer, free of Lambda's types.
+
+use bytes::Bytes;
+use holdfast_app::problem::{Problem, ProblemCode};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde_json::Value;
+
+use super::Request;
+
+/// The media type of JSON.
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The media type of problems (RFC 9457).
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// The member of a `method_not_allowed` problem that lists the methods.
+pub(super) const ALLOW_MEMBER: &str = "allow";
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers. `X-Request-Id` and, if there is none, `Cache-Control: no-store` are added later.
+    pub headers: HeaderMap,
+    /// The body, exactly as it is sent.
+    pub body: Bytes,
+}
+
+impl Response {
+    /// An answer without a body.
+    pub fn empty(status: StatusCode) -> Self {
+        Self { status, headers: HeaderMap::new(), body: Bytes::new() }
+    }
+
+    /// An answer with a JSON body.
+    pub fn json(status: StatusCode, body: &Value) -> Self {
+        Self::json_bytes(status, body.to_string())
+    }
+
+    /// An answer with a body that is JSON already, such as a frozen one.
+    pub fn json_bytes(status: StatusCode, body: impl Into<Bytes>) -> Self {
+        Self::empty(status).with_body(JSON, body)
+    }
+
+    /// An answer with a problem's body that was written before.
+    pub fn problem_bytes(status: StatusCode, body: impl Into<Bytes>) -> Self {
+        Self::empty(status).with_body(PROBLEM_JSON, body)
+    }
+
+    /// The same with a body.
+    #[must_use]
+    pub fn with_body(mut self, content_type: HeaderValue, body: impl Into<Bytes>) -> Self {
+        self.headers.insert(CONTENT_TYPE, content_type);
+        self.body = body.into();
+        self
+    }
+
+    /// The same with a header. A value that no header can have is left out and logged; values are ours.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: &str) -> Self {
+        match HeaderValue::from_str(value) {
+            Ok(value) => {
+                self.headers.insert(name, value);
+            }
+            Err(error) => {
+                tracing::error!(http.header = %name, %error, "A header of an answer has an impossible value.");
+            }
+        }
+        self
+    }
+}
+
+/// A problem as an answer to a request.
+pub fn problem_response(problem: &Problem, request: &Request) -> Response {
+    problem_for(problem, &request.path, &request.request_id)
+}
+
+pub(super) fn problem_for(problem: &Problem, path: &str, request_id: &str) -> Response {
+    let status = StatusCode::from_u16(problem.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = problem.body(path, request_id).to_string();
+    let mut response = Response::problem_bytes(status, body);
+    if let Some(seconds) = problem.retry_after_s {
+        response = response.with_header(RETRY_AFTER, &seconds.to_string());
+    }
+    if problem.code == ProblemCode::Unauthenticated {
+        response = response.with_header(WWW_AUTHENTICATE, "Bearer");
+    }
+    if let Some(methods) = problem.extensions.get(ALLOW_MEMBER).and_then(Value::as_array) {
+        let methods: Vec<&str> = methods.iter().filter_map(Value::as_str).collect();
+        response = response.with_header(ALLOW, &methods.join(", "));
+    }
+    response
+}

@@ -1,0 +1,55 @@
+//! The parts that all requests are made of: a URL that can be called, headers that logs cannot show, and
+//! the signature.
+
+use http::{HeaderMap, HeaderValue};
+use reqwest::Url;
+use secrecy::SecretString;
+
+use crate::signing::{ID_HEADER, SIGNATURE_HEADER, SecretError, SigningKey, TIMESTAMP_HEADER};
+
+/// A request cannot be made from what is configured. It never holds the configured value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unsendable {
+    /// The URL is not an absolute one of `http` or `https`.
+    #[error("the URL cannot be called")]
+    Url,
+    /// A header's name or value holds what a header cannot.
+    #[error("a configured header is not valid")]
+    Header,
+    /// The body has no JSON form.
+    #[error("the body cannot be written as JSON")]
+    Body,
+    /// The signing secret cannot be used.
+    #[error("the signing secret is not usable: {0}")]
+    Secret(#[from] SecretError),
+}
+
+/// Reads a URL that may be called.
+pub(crate) fn callable(url: &str) -> Result<Url, Unsendable> {
+    let url = Url::parse(url).map_err(|_| Unsendable::Url)?;
+    let is_http = matches!(url.scheme(), "http" | "https") && url.has_host();
+    if is_http { Ok(url) } else { Err(Unsendable::Url) }
+}
+
+/// A header value that logs cannot show.
+pub(crate) fn sensitive(value: &str) -> Result<HeaderValue, Unsendable> {
+    let mut value = HeaderValue::from_str(value).map_err(|_| Unsendable::Header)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Signs a message by adding the three headers of Standard Webhooks.
+pub(crate) fn sign(
+    headers: &mut HeaderMap,
+    secret: &SecretString,
+    message_id: &str,
+    timestamp_unix_s: i64,
+    body: &[u8],
+) -> Result<(), Unsendable> {
+    let signature = SigningKey::parse(secret)?.sign(message_id, timestamp_unix_s, body);
+    let message_id = HeaderValue::from_str(message_id).map_err(|_| Unsendable::Header)?;
+    headers.insert(ID_HEADER, message_id);
+    headers.insert(TIMESTAMP_HEADER, HeaderValue::from(timestamp_unix_s));
+    headers.insert(SIGNATURE_HEADER, sensitive(&signature)?);
+    Ok(())
+}

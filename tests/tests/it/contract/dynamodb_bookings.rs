@@ -1,0 +1,276 @@
+//! What the store of bookings in DynamoDB promises beyond the port: its costs, its repeats, its items.
+
+use std::sync::{Arc, Mutex};
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::interceptors::{
+    AfterDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
+};
+use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_dynamodb::error::BoxError;
+use aws_sdk_dynamodb::types::AttributeValue;
+use holdfast_app::ports::{BookingStore, Claim, DeliveryClaim, DeliveryStore, Replaced, StoreError};
+use holdfast_aws::codec::{CodecError, stored_from_image};
+use holdfast_aws::{AwsHooks, CallLog, DynamoBookingStore, DynamoDeliveryStore};
+use holdfast_domain::Patience;
+use serde_json::Value;
+
+use super::deliveries::delivery;
+use super::embedded::{BOOKING_TABLE, DELIVERY_TABLE, Embedded, bookings_through, clients_of, entropy};
+use super::fixtures::{claimed, confirmed, waiting};
+use super::lossy_proxy::lossy_proxy;
+
+/// Asks DynamoDB what each call costs, beside what the store asks.
+#[derive(Clone, Debug, Default)]
+struct Meter(Arc<Mutex<Vec<f64>>>);
+
+impl Meter {
+    fn take(&self) -> Vec<f64> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+impl Intercept for Meter {
+    fn name(&self) -> &'static str {
+        "Meter"
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let request = context.request_mut();
+        let mut body: Value = serde_json::from_slice(request.body().bytes().unwrap())?;
+        body["ReturnConsumedCapacity"] = "INDEXES".into();
+        let body = serde_json::to_vec(&body)?;
+        request.headers_mut().insert("content-length", body.len().to_string());
+        *request.body_mut() = body.into();
+        Ok(())
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let body: Value = serde_json::from_slice(context.response().body().bytes().unwrap())?;
+        let units = body["ConsumedCapacity"]["CapacityUnits"].as_f64();
+        self.0.lock().unwrap().push(units.unwrap_or(-1.0));
+        Ok(())
+    }
+}
+
+fn metered(database: &Embedded) -> (DynamoBookingStore, Meter) {
+    let meter = Meter::default();
+    let config = database.client.config().to_builder().interceptor(meter.clone()).build();
+    (bookings_through(&Client::from_conf(config)), meter)
+}
+
+async fn raw_item(database: &Embedded, key: &str) -> serde_dynamo::Item {
+    let id = claimed(key, Patience::Synchronous).booking.id;
+    let get = database.client.get_item().table_name(BOOKING_TABLE);
+    let answer = get.key("pk", AttributeValue::S(format!("BKG#{id}"))).send().await.unwrap();
+    answer.item.unwrap().into()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_example_costs_one_write_unit_a_write_and_one_for_a_replay() {
+    let database = Embedded::start().await;
+    let (store, meter) = metered(&database);
+    let first = claimed("key", Patience::Synchronous);
+    store.claim(&first).await.unwrap();
+    store.replace(1, &confirmed(&first)).await.unwrap();
+    assert_eq!(meter.take(), [1.0, 1.0]);
+    // An answer in the background costs the index's two entries beside: put in, and taken out.
+    let first = claimed("background", Patience::Background);
+    store.claim(&first).await.unwrap();
+    let second = waiting(&first, 0);
+    store.replace(1, &second).await.unwrap();
+    let mut third = confirmed(&first);
+    third.rev = 3;
+    store.replace(2, &third).await.unwrap();
+    assert_eq!(meter.take(), [1.0, 2.0, 2.0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_call_is_one_request() {
+    let database = Embedded::start().await;
+    let call_log = CallLog::new();
+    let hooks = AwsHooks { call_log: Some(call_log.clone()), ..AwsHooks::default() };
+    let store = bookings_through(&database.clients(&hooks).dynamodb);
+    let first = claimed("key", Patience::Synchronous);
+    store.claim(&first).await.unwrap();
+    store.replace(1, &confirmed(&first)).await.unwrap();
+    store.claim(&first).await.unwrap();
+    store.replace(1, &confirmed(&first)).await.unwrap();
+    store.read(&first.booking.id).await.unwrap();
+    assert_eq!(call_log.take(), ["PutItem", "UpdateItem", "PutItem", "UpdateItem", "GetItem"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_whose_answer_was_lost_is_recognised() {
+    let database = Embedded::start().await;
+    let first = claimed("key", Patience::Synchronous);
+    for (rev, lost) in [(1, 1), (2, 2)] {
+        let call_log = CallLog::new();
+        let hooks = AwsHooks { call_log: Some(call_log.clone()), ..AwsHooks::default() };
+        let client = clients_of(lossy_proxy(database.address, lost).await, &hooks).dynamodb;
+        let store = bookings_through(&client);
+        if rev == 1 {
+            assert_eq!(store.claim(&first).await.unwrap(), Claim::Claimed);
+        } else {
+            assert_eq!(store.replace(1, &confirmed(&first)).await.unwrap(), Replaced::Done);
+        }
+        assert_eq!(call_log.take().len(), lost + 1, "it was repeated");
+        assert_eq!(store.read(&first.booking.id).await.unwrap().unwrap().rev, rev);
+    }
+    // The same for deliveries.
+    let client = clients_of(lossy_proxy(database.address, 1).await, &AwsHooks::default()).dynamodb;
+    let deliveries = DynamoDeliveryStore::new(client, DELIVERY_TABLE, entropy());
+    assert_eq!(deliveries.create(&delivery()).await.unwrap(), DeliveryClaim::Created);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_of_another_writer_is_a_conflict() {
+    let database = Embedded::start().await;
+    let first = claimed("key", Patience::Synchronous);
+    database.bookings().claim(&first).await.unwrap();
+    // The very same content, but another write: only one of them may call the provider.
+    assert_eq!(database.bookings().claim(&first).await.unwrap(), Claim::Taken(Box::new(first)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_gone_is_unavailable_within_the_limit() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let store = bookings_through(&clients_of(address, &AwsHooks::default()).dynamodb);
+    let begun = std::time::Instant::now();
+    let refused = store.claim(&claimed("key", Patience::Synchronous)).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    assert!(begun.elapsed().as_millis() < 5_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_table_is_refused_for_good() {
+    let database = Embedded::start().await;
+    let store = DynamoBookingStore::new(database.client.clone(), "nowhere", 400, entropy());
+    let refused = store.claim(&claimed("key", Patience::Synchronous)).await;
+    assert_eq!(refused, Err(StoreError::Refused("PutItem: ResourceNotFoundException".to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_other_versions_wrote_survives_a_replacement() {
+    let database = Embedded::start().await;
+    let store = database.bookings();
+    let first = claimed("key", Patience::Background);
+    store.claim(&first).await.unwrap();
+    let update = database.client.update_item().table_name(BOOKING_TABLE);
+    update
+        .key("pk", AttributeValue::S(format!("BKG#{}", first.booking.id)))
+        .update_expression("SET later = :later")
+        .expression_attribute_values(":later", AttributeValue::S("kept".to_owned()))
+        .send()
+        .await
+        .unwrap();
+    let second = waiting(&first, 0);
+    assert_eq!(store.replace(1, &second).await.unwrap(), Replaced::Done);
+    let mut third = confirmed(&first);
+    third.rev = 3;
+    assert_eq!(store.replace(2, &third).await.unwrap(), Replaced::Done);
+    let item = raw_item(&database, "key").await;
+    assert_eq!(item["later"], serde_dynamo::AttributeValue::S("kept".to_owned()));
+    for gone in ["op", "due_shard", "due_at"] {
+        assert!(item.get(gone).is_none(), "{gone}");
+    }
+    assert_eq!(stored_from_image(item), Ok(third));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_index_is_sparse() {
+    let database = Embedded::start().await;
+    let store = database.bookings();
+    let indexed = async || {
+        let scan = database.client.scan().table_name(BOOKING_TABLE).index_name("overdue");
+        scan.send().await.unwrap().count
+    };
+    let first = claimed("key", Patience::Background);
+    store.claim(&first).await.unwrap();
+    assert_eq!(indexed().await, 0, "within its request");
+    store.replace(1, &waiting(&first, 0)).await.unwrap();
+    assert_eq!(indexed().await, 1);
+    let mut settled = confirmed(&first);
+    settled.rev = 3;
+    store.replace(2, &settled).await.unwrap();
+    assert_eq!(indexed().await, 0, "nothing is due");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_swept_before_its_time_and_what_is_swept_is_gone() {
+    let database = Embedded::start().await;
+    let store = database.bookings();
+    let mut first = claimed("key", Patience::Synchronous);
+    store.claim(&first).await.unwrap();
+    assert_eq!(database.database.sweep_ttl().unwrap(), 0);
+    // A booking that DynamoDB has not swept yet is there all the same, whatever its TTL says.
+    let past = AttributeValue::N("1".to_owned());
+    let update = database.client.update_item().table_name(BOOKING_TABLE);
+    update
+        .key("pk", AttributeValue::S(format!("BKG#{}", first.booking.id)))
+        .update_expression("SET #ttl = :past")
+        .expression_attribute_names("#ttl", "ttl")
+        .expression_attribute_values(":past", past)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(store.claim(&first).await.unwrap(), Claim::Taken(Box::new(first.clone())));
+    assert_eq!(store.read(&first.booking.id).await.unwrap().as_ref(), Some(&first));
+    first.rev = 2;
+    assert_eq!(store.replace(1, &first).await.unwrap(), Replaced::Done);
+    assert_eq!(database.database.sweep_ttl().unwrap(), 0, "the replacement renewed it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_later_format_is_not_touched() {
+    let database = Embedded::start().await;
+    let store = database.bookings();
+    let first = claimed("key", Patience::Synchronous);
+    store.claim(&first).await.unwrap();
+    let mut item = raw_item(&database, "key").await;
+    item.insert("v".to_owned(), serde_dynamo::AttributeValue::N("2".to_owned()));
+    let put = database.client.put_item().table_name(BOOKING_TABLE);
+    put.set_item(Some(item.into())).send().await.unwrap();
+    let corrupt = |result: Result<(), StoreError>| {
+        let error = result.unwrap_err();
+        assert!(matches!(&error, StoreError::Corrupt(text) if text.contains("format 2")), "{error}");
+    };
+    corrupt(store.read(&first.booking.id).await.map(drop));
+    corrupt(store.claim(&first).await.map(drop));
+    corrupt(store.replace(7, &confirmed(&first)).await.map(drop));
+}
+
+/// Items written by this and by earlier versions stay readable: the files are added to, never changed.
+#[test]
+fn golden_items_are_read_back() {
+    let claim = claimed("golden", Patience::Background);
+    let mut superseded = waiting(&claim, 5_000);
+    if let Some(create) = &mut superseded.create {
+        create.superseded_by = Some(1);
+    }
+    for (json, expected) in [
+        (include_str!("../../golden/booking-v1-claimed.json"), &claim),
+        (include_str!("../../golden/booking-v1-confirmed.json"), &confirmed(&claim)),
+        (include_str!("../../golden/booking-v1-superseded.json"), &superseded),
+    ] {
+        let image: serde_dynamo::Item = serde_json::from_str(json).unwrap();
+        assert_eq!(&stored_from_image(image.clone()).unwrap(), expected);
+        let mut later = image;
+        later.insert("v".to_owned(), serde_dynamo::AttributeValue::N("99".to_owned()));
+        let unreadable = stored_from_image(later).unwrap_err();
+        assert_eq!(unreadable.error, CodecError::LaterFormat(99));
+        assert_eq!(unreadable.booking_id.as_ref(), Some(&expected.booking.id));
+    }
+}

@@ -1,0 +1,134 @@
+//! An embedded DynamoDB with the deployment's tables, for one test.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
+    ProjectionType, ScalarAttributeType, TimeToLiveSpecification,
+};
+use holdfast_app::test_util::SeededEntropy;
+use holdfast_aws::{
+    AwsClients, AwsConfig, AwsCredentials, AwsHooks, DynamoBookingStore, DynamoDeliveryStore, DynamoSettings,
+    OVERDUE_INDEX,
+};
+
+pub(crate) const BOOKING_TABLE: &str = "bookings";
+pub(crate) const CONFIG_TABLE: &str = "config";
+pub(crate) const DELIVERY_TABLE: &str = "deliveries";
+
+/// For how many days the tests' bookings are kept.
+pub(crate) const RETENTION_DAYS: u32 = 400;
+
+/// The server, its tables and a client. The server ends with the test's runtime.
+pub(crate) struct Embedded {
+    pub(crate) database: dynoxide::Database,
+    pub(crate) address: SocketAddr,
+    pub(crate) client: Client,
+}
+
+/// Clients that call the server at an address.
+pub(crate) fn clients_of(address: SocketAddr, hooks: &AwsHooks) -> AwsClients {
+    let credentials = AwsCredentials {
+        access_key_id: "test".to_owned(),
+        secret_access_key: "test".into(),
+        session_token: None,
+    };
+    let endpoint_url = Some(format!("http://{address}"));
+    AwsClients::with_hooks(&AwsConfig { region: "eu-central-1".to_owned(), endpoint_url, credentials }, hooks)
+}
+
+/// Random numbers that differ between the stores of one test, as those of two processes do.
+pub(crate) fn entropy() -> Arc<SeededEntropy> {
+    static SEED: AtomicU64 = AtomicU64::new(1);
+    Arc::new(SeededEntropy::new(SEED.fetch_add(1, Ordering::Relaxed) << 32))
+}
+
+impl Embedded {
+    pub(crate) async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let database = dynoxide::Database::memory().unwrap();
+        tokio::spawn(dynoxide::server::serve_on(listener, database.clone()));
+        let client = clients_of(address, &AwsHooks::default()).dynamodb;
+        create_tables(&client).await;
+        Self { database, address, client }
+    }
+
+    /// Clients of their own, with hooks.
+    pub(crate) fn clients(&self, hooks: &AwsHooks) -> AwsClients {
+        clients_of(self.address, hooks)
+    }
+
+    pub(crate) fn bookings(&self) -> DynamoBookingStore {
+        bookings_through(&self.client)
+    }
+
+    pub(crate) fn settings(&self) -> DynamoSettings {
+        DynamoSettings::new(self.client.clone(), CONFIG_TABLE, entropy())
+    }
+
+    pub(crate) fn deliveries(&self) -> DynamoDeliveryStore {
+        DynamoDeliveryStore::new(self.client.clone(), DELIVERY_TABLE, entropy())
+    }
+}
+
+/// The store of bookings through a client.
+pub(crate) fn bookings_through(client: &Client) -> DynamoBookingStore {
+    DynamoBookingStore::new(client.clone(), BOOKING_TABLE, RETENTION_DAYS, entropy())
+}
+
+fn attribute(name: &str, kind: ScalarAttributeType) -> AttributeDefinition {
+    AttributeDefinition::builder().attribute_name(name).attribute_type(kind).build().unwrap()
+}
+
+fn key(name: &str, kind: KeyType) -> KeySchemaElement {
+    KeySchemaElement::builder().attribute_name(name).key_type(kind).build().unwrap()
+}
+
+async fn create_tables(client: &Client) {
+    let overdue = GlobalSecondaryIndex::builder()
+        .index_name(OVERDUE_INDEX)
+        .key_schema(key("due_shard", KeyType::Hash))
+        .key_schema(key("due_at", KeyType::Range))
+        .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build())
+        .build()
+        .unwrap();
+    client
+        .create_table()
+        .table_name(BOOKING_TABLE)
+        .billing_mode(BillingMode::PayPerRequest)
+        .attribute_definitions(attribute("pk", ScalarAttributeType::S))
+        .attribute_definitions(attribute("due_shard", ScalarAttributeType::S))
+        .attribute_definitions(attribute("due_at", ScalarAttributeType::N))
+        .key_schema(key("pk", KeyType::Hash))
+        .global_secondary_indexes(overdue)
+        .send()
+        .await
+        .unwrap();
+    for table in [CONFIG_TABLE, DELIVERY_TABLE] {
+        client
+            .create_table()
+            .table_name(table)
+            .billing_mode(BillingMode::PayPerRequest)
+            .attribute_definitions(attribute("pk", ScalarAttributeType::S))
+            .attribute_definitions(attribute("sk", ScalarAttributeType::S))
+            .key_schema(key("pk", KeyType::Hash))
+            .key_schema(key("sk", KeyType::Range))
+            .send()
+            .await
+            .unwrap();
+    }
+    for table in [BOOKING_TABLE, CONFIG_TABLE, DELIVERY_TABLE] {
+        let ttl = TimeToLiveSpecification::builder().enabled(true).attribute_name("ttl").build().unwrap();
+        client
+            .update_time_to_live()
+            .table_name(table)
+            .time_to_live_specification(ttl)
+            .send()
+            .await
+            .unwrap();
+    }
+}

@@ -1,0 +1,37 @@
+//! The contract suite: what every port promises, checked on every implementation alike, and what the
+//! adapters to Amazon's services promise beyond.
+//!
+//! DynamoDB is an embedded server of its own for every test, on a port that the system chose. The answers
+//! of SQS and EventBridge are canned.
+
+/// Runs each case on the ports in memory and on the adapters over an embedded DynamoDB.
+macro_rules! on_both {
+    ($memory:expr, $dynamodb:ident; $($case:ident),+ $(,)?) => {
+        mod memory {
+            use super::*;
+            $(#[tokio::test]
+            async fn $case() {
+                super::$case(&$memory).await;
+            })+
+        }
+
+        mod dynamodb {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let database = crate::contract::embedded::Embedded::start().await;
+                super::$case(&database.$dynamodb()).await;
+            })+
+        }
+    };
+}
+
+mod bookings;
+mod breakers;
+mod configuration;
+mod deliveries;
+mod dynamodb_bookings;
+mod embedded;
+mod endpoints;
+mod fixtures;
+mod lossy_proxy;
+mod queues;

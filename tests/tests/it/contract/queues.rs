@@ -1,0 +1,214 @@
+//! What queues and the bus promise: entry by entry, in order, never early.
+
+use std::sync::{Arc, Mutex};
+
+use aws_smithy_http_client::test_util::infallible_client_fn;
+use holdfast_app::ports::{
+    DeliveryHint, DeliveryQueue, EventBus, OutgoingEvent, ParkedRecord, RecordParking, StoreError, TimerMessage,
+    TimerQueue,
+};
+use holdfast_app::test_util::{Fault, MemoryBus, MemoryDeliveries, MemoryParking, MemoryTimers};
+use holdfast_aws::{
+    AwsClients, AwsHooks, EventBridgeBus, SqsDeliveries, SqsParking, SqsTimers, tenant_of_resources,
+};
+use holdfast_domain::{BookingId, EventType, Patience};
+use serde_json::{Value, json};
+
+use super::deliveries::delivery;
+use super::embedded::clients_of;
+use super::fixtures::{claimed, now, tenant};
+
+type Requests = Arc<Mutex<Vec<Value>>>;
+
+/// Clients whose requests are kept and answered by a function of the request's body.
+fn canned(answer: impl Fn(&Value) -> (u16, Value) + Send + Sync + 'static) -> (AwsClients, Requests) {
+    let requests = Requests::default();
+    let kept = requests.clone();
+    let http_client = infallible_client_fn(move |request| {
+        let body: Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
+        let (status, answer) = answer(&body);
+        kept.lock().unwrap().push(body);
+        http::Response::builder().status(status).body(answer.to_string()).unwrap()
+    });
+    let hooks = AwsHooks { http_client: Some(http_client), ..AwsHooks::default() };
+    (clients_of(([127, 0, 0, 1], 9).into(), &hooks), requests)
+}
+
+/// Answers a batch: the entries whose body contains a word fail with a code.
+fn batch_answer(request: &Value, failing: &[(&str, &str, bool)]) -> (u16, Value) {
+    let (mut successful, mut failed) = (Vec::new(), Vec::new());
+    for entry in request["Entries"].as_array().unwrap() {
+        let body = entry["MessageBody"].as_str().unwrap();
+        match failing.iter().find(|(word, _, _)| body.contains(word)) {
+            Some((_, code, sender_fault)) => {
+                failed.push(json!({"Id": entry["Id"], "Code": code, "SenderFault": sender_fault}));
+            }
+            None => {
+                successful.push(json!({"Id": entry["Id"], "MessageId": "m", "MD5OfMessageBody": "x"}));
+            }
+        }
+    }
+    // The order of an answer's entries is not promised.
+    successful.reverse();
+    (200, json!({"Successful": successful, "Failed": failed}))
+}
+
+fn timers(count: u8) -> Vec<TimerMessage> {
+    let timer = |number: u8| {
+        TimerMessage::new(&BookingId::from_bytes([number; 16]), now().plus_ms(u64::from(number) * 100_000))
+    };
+    (0..count).map(timer).collect()
+}
+
+#[tokio::test]
+async fn timers_go_in_batches_and_failed_entries_are_found() {
+    let all = timers(23);
+    let (refused, throttled) = (all[3].booking_id.clone(), all[14].booking_id.clone());
+    let (clients, requests) = canned(move |request| {
+        let failing = [(refused.as_str(), "InvalidMessageContents", true), (throttled.as_str(), "InternalError", false)];
+        batch_answer(request, &failing)
+    });
+    let results = SqsTimers::new(clients.sqs, "http://queue/timers").arm(&all, now()).await;
+    assert_eq!(results.len(), 23);
+    for (position, result) in results.iter().enumerate() {
+        match position {
+            3 => assert!(matches!(result, Err(StoreError::Refused(_))), "{result:?}"),
+            14 => assert!(matches!(result, Err(StoreError::Unavailable(_))), "{result:?}"),
+            _ => assert_eq!(*result, Ok(()), "{position}"),
+        }
+    }
+    let requests = requests.lock().unwrap();
+    let entries: Vec<&Value> =
+        requests.iter().flat_map(|request| request["Entries"].as_array().unwrap()).collect();
+    assert_eq!((requests.len(), entries.len()), (3, 23));
+    for (number, entry) in (0_u64..).zip(&entries) {
+        assert_eq!(entry["DelaySeconds"], (number * 100).min(900));
+        let message: TimerMessage = serde_json::from_str(entry["MessageBody"].as_str().unwrap()).unwrap();
+        assert_eq!(message, all[usize::try_from(number).unwrap()]);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_fails_fails_for_every_entry() {
+    let (clients, requests) =
+        canned(|_| (403, json!({"__type": "com.amazonaws.sqs#AccessDeniedException", "message": "Ada"})));
+    let results = SqsTimers::new(clients.sqs, "http://queue/timers").arm(&timers(2), now()).await;
+    let refused = Err(StoreError::Refused("SendMessageBatch: AccessDeniedException".to_owned()));
+    assert_eq!(results, [refused.clone(), refused]);
+    assert_eq!(requests.lock().unwrap().len(), 1, "it is not repeated");
+}
+
+#[tokio::test]
+async fn an_entry_that_the_answer_forgets_was_not_sent() {
+    let (clients, _requests) = canned(|_| (200, json!({"Successful": [], "Failed": []})));
+    let results = SqsTimers::new(clients.sqs, "http://queue/timers").arm(&timers(1), now()).await;
+    assert!(matches!(results.as_slice(), [Err(StoreError::Unavailable(_))]), "{results:?}");
+    let (clients, requests) = canned(|_| (200, json!({})));
+    assert_eq!(SqsTimers::new(clients.sqs, "http://queue/timers").arm(&[], now()).await, []);
+    assert!(requests.lock().unwrap().is_empty(), "nothing to send");
+}
+
+#[tokio::test]
+async fn slow_endpoints_have_a_queue_of_their_own() {
+    let (clients, requests) = canned(|request| batch_answer(request, &[]));
+    let queue = SqsDeliveries::new(clients.sqs, "http://queue/quick", "http://queue/slow");
+    let hint = DeliveryHint::new(&delivery(), now());
+    assert_eq!(queue.send(std::slice::from_ref(&hint), false, now()).await, [Ok(())]);
+    assert_eq!(queue.send(std::slice::from_ref(&hint), true, now()).await, [Ok(())]);
+    let urls: Vec<Value> = requests.lock().unwrap().iter().map(|request| request["QueueUrl"].clone()).collect();
+    assert_eq!(urls, ["http://queue/quick", "http://queue/slow"]);
+}
+
+#[tokio::test]
+async fn records_are_parked_and_bookings_raised_apart() {
+    let (clients, requests) = canned(|_| (200, json!({"MessageId": "m", "MD5OfMessageBody": "x"})));
+    let parking = SqsParking::new(clients.sqs, "http://queue/parked", "http://queue/dead");
+    let record = ParkedRecord {
+        booking_id: "bkg".to_owned(),
+        from_version: Some(1),
+        to_version: None,
+        reason: "unreadable".to_owned(),
+    };
+    parking.park(&record).await.unwrap();
+    parking.dead_letter(&record).await.unwrap();
+    let requests = requests.lock().unwrap();
+    for (request, url) in requests.iter().zip(["http://queue/parked", "http://queue/dead"]) {
+        assert_eq!(request["QueueUrl"], url);
+        let body: ParkedRecord = serde_json::from_str(request["MessageBody"].as_str().unwrap()).unwrap();
+        assert_eq!(body, record);
+    }
+}
+
+fn events(count: u8) -> Vec<OutgoingEvent> {
+    let event = |number: u8| OutgoingEvent {
+        event_type: EventType::BookingCreated.as_str().to_owned(),
+        at: now(),
+        tenant: tenant(),
+        subject: claimed("key", Patience::Synchronous).booking.id.to_string(),
+        body: json!({"number": number}).to_string(),
+    };
+    (0..count).map(event).collect()
+}
+
+#[tokio::test]
+async fn events_go_in_batches_and_failed_entries_are_found() {
+    let (clients, requests) = canned(|request| {
+        let entry = |entry: &Value| match entry["Detail"].as_str().unwrap() {
+            r#"{"number":4}"# => json!({"ErrorCode": "ThrottlingException", "ErrorMessage": "later"}),
+            r#"{"number":11}"# => json!({"ErrorCode": "MalformedDetail", "ErrorMessage": "never"}),
+            _ => json!({"EventId": "e"}),
+        };
+        let entries: Vec<Value> = request["Entries"].as_array().unwrap().iter().map(entry).collect();
+        (200, json!({"FailedEntryCount": 1, "Entries": entries}))
+    });
+    let all = events(12);
+    let results = EventBridgeBus::new(clients.eventbridge, "bus").publish(&all).await;
+    for (position, result) in results.iter().enumerate() {
+        match position {
+            4 => assert!(matches!(result, Err(StoreError::Unavailable(_))), "{result:?}"),
+            11 => assert!(matches!(result, Err(StoreError::Refused(_))), "{result:?}"),
+            _ => assert_eq!(*result, Ok(()), "{position}"),
+        }
+    }
+    let requests = requests.lock().unwrap();
+    assert_eq!(requests.len(), 2);
+    let entry = &requests[0]["Entries"][0];
+    assert_eq!((&entry["Source"], &entry["EventBusName"]), (&"holdfast".into(), &"bus".into()));
+    assert_eq!((&entry["DetailType"], &entry["Detail"]), (&"booking.created".into(), &all[0].body.as_str().into()));
+    let resources = entry["Resources"].as_array().unwrap().iter().filter_map(Value::as_str);
+    assert_eq!(tenant_of_resources(resources), Some(tenant()));
+    assert_eq!(entry["Resources"][1], format!("urn:holdfast:booking:{}", all[0].subject));
+}
+
+#[tokio::test]
+async fn an_answer_with_too_few_entries_says_nothing_of_the_others() {
+    let (clients, _requests) = canned(|_| (200, json!({"FailedEntryCount": 0, "Entries": [{"EventId": "e"}]})));
+    let results = EventBridgeBus::new(clients.eventbridge, "bus").publish(&events(2)).await;
+    assert!(matches!(results.as_slice(), [Ok(()), Err(StoreError::Unavailable(_))]), "{results:?}");
+}
+
+#[tokio::test]
+async fn queues_in_memory_delay_and_fail_alike() {
+    let queue = MemoryTimers::new();
+    let all = timers(12);
+    assert!(queue.arm(&all, now()).await.iter().all(Result::is_ok));
+    assert_eq!(queue.receive(now()), all[..1]);
+    assert_eq!(queue.next_at(), Some(now().plus_ms(100_000)));
+    // The queue's longest delay is 15 minutes: later messages come then, to be passed on.
+    assert_eq!(queue.receive(now().plus_ms(900_000)).len(), 11);
+    let faulty = MemoryBus::new();
+    assert_eq!(faulty.publish(&events(2)).await, [Ok(()), Ok(())]);
+    let plan = holdfast_app::test_util::Faults::new();
+    let bus = MemoryBus::with_faults(plan.clone());
+    plan.next("bus.publish", Fault::FailEntry(1));
+    let results = bus.publish(&events(3)).await;
+    assert!(matches!(results.as_slice(), [Ok(()), Err(_), Ok(())]));
+    assert_eq!(bus.events().len(), 2);
+    plan.next("bus.publish", Fault::FailAfter);
+    assert!(bus.publish(&events(1)).await[0].is_err());
+    assert_eq!(bus.events().len(), 3);
+    let hints = MemoryDeliveries::new();
+    hints.send(&[DeliveryHint::new(&delivery(), now())], true, now()).await;
+    assert_eq!((hints.receive(false, now()).len(), hints.receive(true, now()).len()), (0, 1));
+    assert_eq!(MemoryParking::new().records(), []);
+}

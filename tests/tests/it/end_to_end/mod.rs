@@ -1,0 +1,21 @@
+//! The product as its users meet it: over HTTP, against the template deployed to the local stack.
+//!
+//! The tests share one stack ([`stack`]) and nothing else: each has consumers, providers and webhook endpoints
+//! of its own ([`world`]), which it makes through the API, so that they run side by side and in any order.
+//! They wait by looking again until a deadline. What the code looks like inside is not their subject, and
+//! they say nothing about speed.
+
+mod background;
+mod breaker;
+mod compensation;
+mod create;
+mod history;
+mod idempotency;
+mod input;
+mod replay;
+mod reply;
+mod stack;
+mod tenancy;
+mod webhooks;
+mod world;
+mod wrap_up;

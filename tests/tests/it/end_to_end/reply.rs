@@ -1,0 +1,114 @@
+//! An answer of the API, and what every answer of its kind has to look like.
+
+use std::time::{Duration, Instant};
+
+use reqwest::RequestBuilder;
+use reqwest::header::{HeaderMap, HeaderName};
+use serde_json::Value;
+
+/// An answer, read to its end.
+#[derive(Clone, Debug)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) bytes: Vec<u8>,
+    /// The body as JSON; null if there is none.
+    pub(super) json: Value,
+    /// How long the call took.
+    pub(super) took: Duration,
+    path: String,
+}
+
+impl Reply {
+    /// Sends a request and checks what holds for every answer: a body of JSON, or none; a request id; and
+    /// that nothing on the way keeps it.
+    pub(super) async fn of(request: RequestBuilder) -> Self {
+        let (client, request) = request.build_split();
+        let request = request.unwrap();
+        let what = format!("{} {}", request.method(), request.url().path());
+        let path = request.url().path().to_owned();
+        let begun = Instant::now();
+        let response = client.execute(request).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = response.bytes().await.unwrap_or_else(|error| panic!("{what}: {error}")).to_vec();
+        let took = begun.elapsed();
+        let text = String::from_utf8_lossy(&bytes);
+        let json = if bytes.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&bytes).unwrap_or_else(|_| panic!("{what}: {status} with {text}"))
+        };
+        let reply = Self { status, headers, bytes, json, took, path };
+        assert!(!reply.header("x-request-id").is_empty(), "{what}: no request id: {reply:?}");
+        assert_eq!(reply.header("cache-control"), "no-store", "{what}");
+        reply
+    }
+
+    /// A header's value; empty if there is none.
+    pub(super) fn header(&self, name: &'static str) -> &str {
+        let value = self.headers.get(HeaderName::from_static(name));
+        value.map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// A header that counts whole seconds, of which there is at least one.
+    pub(super) fn retry_after_s(&self) -> u64 {
+        let seconds = self.header("retry-after").parse().unwrap_or_else(|_| panic!("no Retry-After: {self:?}"));
+        assert!(seconds >= 1, "{self:?}");
+        seconds
+    }
+
+    /// The booking's id, from a booking or from a problem about one.
+    pub(super) fn booking_id(&self) -> &str {
+        let id = if self.status < 400 { &self.json["id"] } else { &self.json["booking_id"] };
+        id.as_str().unwrap_or_else(|| panic!("no booking: {self:?}"))
+    }
+
+    /// Checks that this answers a create with a booking of this status. Returns the booking's id.
+    pub(super) fn assert_booking(&self, status: u16, booking_status: &str) -> String {
+        assert_eq!((self.status, &self.json["status"]), (status, &Value::from(booking_status)), "{self:?}");
+        assert_eq!(self.header("content-type"), "application/json", "{self:?}");
+        let id = self.booking_id().to_owned();
+        assert!(id.starts_with("bkg_"), "{self:?}");
+        assert_eq!(self.header("location"), format!("/v1/bookings/{id}"), "{self:?}");
+        // Personal data has one way out: the read of a single booking.
+        assert!(self.json.get("customer").is_none() && self.json.get("notes").is_none(), "{self:?}");
+        id
+    }
+
+    /// Checks that this is a problem of this kind, complete in every member.
+    pub(super) fn assert_problem(&self, status: u16, code: &str, side_effects: &str) {
+        let problem = &self.json;
+        assert_eq!((self.status, &problem["code"]), (status, &Value::from(code)), "{self:?}");
+        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        assert_eq!(problem["type"], format!("/problems/{code}"), "{self:?}");
+        assert_eq!(problem["status"], status, "{self:?}");
+        assert_eq!(problem["instance"], self.path.as_str(), "{self:?}");
+        assert_eq!(problem["side_effects"], side_effects, "{self:?}");
+        for member in ["title", "detail", "request_id"] {
+            assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{member}: {self:?}");
+        }
+        if self.header("idempotency-replayed").is_empty() {
+            assert_eq!(problem["request_id"], self.header("x-request-id"), "{self:?}");
+        }
+    }
+
+    /// Checks that this is the first answer once more, byte for byte, and marked as such.
+    pub(super) fn assert_replays(&self, first: &Self) {
+        assert_eq!(self.status, first.status, "{self:?}");
+        let (ours, theirs) = (String::from_utf8_lossy(&self.bytes), String::from_utf8_lossy(&first.bytes));
+        assert_eq!(ours, theirs);
+        assert_eq!(self.header("content-type"), first.header("content-type"), "{self:?}");
+        assert_eq!(self.header("location"), first.header("location"), "{self:?}");
+        assert_eq!(self.header("idempotency-replayed"), "true", "{self:?}");
+        let link = format!("</v1/bookings/{}>; rel=\"current\"", first.booking_id());
+        assert_eq!(self.header("link"), link, "{self:?}");
+        assert_eq!(first.header("idempotency-replayed"), "", "{first:?}");
+    }
+
+    /// The JSON pointers of a problem's field errors.
+    pub(super) fn pointers(&self) -> Vec<&str> {
+        let errors = self.json["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+        assert!(errors.iter().all(|error| error["detail"].as_str().is_some_and(|text| !text.is_empty())));
+        errors.iter().filter_map(|error| error["pointer"].as_str()).collect()
+    }
+}
