@@ -152,6 +152,9 @@ fn log_quiet(hint: &DeliveryHint, outcome: HintOutcome) {
 }
 
 #[cfg(test)]
+mod queue_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

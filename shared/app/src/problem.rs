@@ -117,7 +117,7 @@ pub struct Problem {
     /// The booking that it is about.
     pub booking_id: Option<BookingId>,
     /// Members of this code's own, such as the provider's rejection.
-    pub extensions: Map<String, Value>,
+    pub extensions: Box<Map<String, Value>>,
 }
 
 impl Problem {
@@ -130,7 +130,7 @@ impl Problem {
             errors: Vec::new(),
             retry_after_s: None,
             booking_id: None,
-            extensions: Map::new(),
+            extensions: Box::default(),
         }
     }
 
@@ -189,7 +189,7 @@ impl Problem {
             if let Some(booking_id) = &self.booking_id {
                 members.insert("booking_id".to_owned(), json!(booking_id.as_str()));
             }
-            for (name, value) in &self.extensions {
+            for (name, value) in self.extensions.iter() {
                 members.entry(name.clone()).or_insert_with(|| value.clone());
             }
         }

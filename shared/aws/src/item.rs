@@ -107,6 +107,11 @@ pub(crate) fn from_item<T: DeserializeOwned>(item: serde_dynamo::Item) -> Result
     let map = serde_dynamo::AttributeValue::M(item.into());
     let deserializer = serde_dynamo::Deserializer::from_attribute_value(map);
     serde_path_to_error::deserialize(deserializer).map_err(|error| {
+        // Only this kind of message is sure to repeat nothing but a name of the code's own.
+        let message = error.inner().to_string();
+        if let Some(name) = message.strip_prefix("missing field `") {
+            return name.trim_end_matches('`').to_owned();
+        }
         let path = error.path().to_string();
         path.split(['.', '[']).next().unwrap_or_default().to_owned()
     })

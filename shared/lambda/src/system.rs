@@ -10,8 +10,8 @@ use holdfast_domain::Timestamp;
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    /// Now. A clock set before 1970 or after 9999 gives the epoch, at which every lease and deadline that
-    /// was ever written lies ahead: nothing is sent twice and nothing is given up.
+    /// Now. A clock set before 1970 or after 9999 gives the epoch: every lease and deadline then lies
+    /// ahead, so that nothing is sent or given up on the word of a broken clock.
     fn now(&self) -> Timestamp {
         #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -1,3 +1,6 @@
 //! The integration tests, one binary.
 
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod end_to_end;

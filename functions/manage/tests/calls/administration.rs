@@ -235,11 +235,12 @@ async fn valid_keys_are_bounded() {
 async fn a_key_made_while_its_owner_is_removed_opens_nothing() {
     let harness = Harness::new();
     harness.consumer_key("demo", "live").await;
+    harness.store.faults().next("configuration.delete_consumer", Fault::DelayBefore(50));
     harness.store.faults().next("configuration.put_key", Fault::DelayBefore(100));
-    let make = harness.admin("POST", "/v1/admin/consumers/demo/keys", Some(json!({"mode": "live"})));
-    let remove = harness.admin("DELETE", "/v1/admin/consumers/demo", None);
-    let (made, removed) = tokio::join!(make, remove);
-    assert_eq!((made.code(), removed.status), ("not_found", 204));
+    let creation = harness.admin("POST", "/v1/admin/consumers/demo/keys", Some(json!({"mode": "live"})));
+    let removal = harness.admin("DELETE", "/v1/admin/consumers/demo", None);
+    let (created, removed) = tokio::join!(creation, removal);
+    assert_eq!((created.code(), removed.status), ("not_found", 204));
     harness.admin("PUT", "/v1/admin/consumers/demo", Some(json!({"name": "Demo"}))).await;
     let keys = harness.admin("GET", "/v1/admin/consumers/demo/keys", None).await;
     let keys = keys.body["data"].as_array().unwrap();

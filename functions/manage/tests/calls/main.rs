@@ -3,5 +3,6 @@
 mod administration;
 mod documents;
 mod endpoints;
+#[cfg(test)]
 mod harness;
 mod roles;

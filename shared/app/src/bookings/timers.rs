@@ -71,7 +71,7 @@ where
                 Step::GiveUpCompensation => Command::GiveUpCompensation,
                 Step::ExpireHold => Command::ExpireHold,
                 Step::Attempt { look_up_first } => {
-                    match self.try_attempt(&seen, look_up_first, settings).await? {
+                    match Box::pin(self.try_attempt(&seen, look_up_first, settings)).await? {
                         Ok(()) => return Ok(TimerOutcome::Done),
                         Err(current) => {
                             seen = current;
@@ -79,7 +79,7 @@ where
                         }
                     }
                 }
-                Step::Compensate => match self.try_compensation(&seen, settings).await? {
+                Step::Compensate => match Box::pin(self.try_compensation(&seen, settings)).await? {
                     Ok(()) => return Ok(TimerOutcome::Done),
                     Err(current) => {
                         seen = current;

@@ -64,7 +64,8 @@ pub trait BookingStore: Send + Sync {
     ) -> impl Future<Output = Result<Replaced, StoreError>> + Send;
 
     /// Identifiers of bookings that have been due since before `before`, not more than `limit`. It MAY
-    /// be stale in both directions; every booking that stays overdue MUST appear eventually.
+    /// be stale in both directions; every booking that stays overdue MUST appear eventually if it has
+    /// left the request that made it (until then the guard timer alone watches over it).
     fn overdue(
         &self,
         before: Timestamp,

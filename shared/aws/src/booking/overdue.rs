@@ -22,9 +22,16 @@ pub const OVERDUE_INDEX: &str = "overdue";
 /// Into how many partitions the bookings of an hour are spread.
 const SHARDS: u8 = 4;
 
-/// How far back the sweep looks, in hours: 48 h, the longest background deadline, 24 h, the longest
+/// How far back every read looks, in hours: 48 h, the longest background deadline, 24 h, the longest
 /// compensation, and three hours for an outage of the sweep itself.
 const HOURS_BACK: i64 = 75;
+
+/// How many older days take turns: each read looks at one of them besides, so that what an outage of
+/// days left behind is found all the same.
+const OLDER_DAYS: i64 = 60;
+
+/// For how long it is one older day's turn, in milliseconds: the sweep's own interval, five minutes.
+const TURN_MS: i64 = 5 * 60 * 1_000;
 
 /// How many partitions are asked at once.
 const CONCURRENT_QUERIES: usize = 8;
@@ -53,8 +60,8 @@ pub(super) async fn overdue(
     limit: usize,
 ) -> Result<Vec<BookingId>, StoreError> {
     let this_hour = before.as_unix_ms() / MS_PER_HOUR;
-    let partitions = (0..=HOURS_BACK)
-        .filter_map(|back| this_hour.checked_sub(back))
+    let partitions = hours_back(before)
+        .map(|back| this_hour.saturating_sub(back))
         .flat_map(|hour| (0..SHARDS).map(move |shard| shard_name(shard, hour)));
     let mut pages = stream::iter(partitions)
         .map(|partition| query(client, table, partition, before, limit))
@@ -68,6 +75,14 @@ pub(super) async fn overdue(
         }
     }
     Ok(found)
+}
+
+/// How many hours back a read looks, the latest first.
+fn hours_back(before: Timestamp) -> impl Iterator<Item = i64> {
+    const HOURS_PER_DAY: i64 = 24;
+    let turn = before.as_unix_ms() / TURN_MS % OLDER_DAYS;
+    let older = HOURS_BACK.saturating_add(1).saturating_add(turn.saturating_mul(HOURS_PER_DAY));
+    (0..=HOURS_BACK).chain(older..older.saturating_add(HOURS_PER_DAY))
 }
 
 async fn query(
@@ -94,4 +109,20 @@ async fn query(
         .map_err(|error| store_error("Query", &error))?;
     // An entry without a booking's key was not made by this code; it is none of the sweep's business.
     Ok(answer.items.unwrap_or_default().into_iter().filter_map(|item| booking_id_of(&item.into())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_older_hour_has_its_turn() {
+        let begin = 1_795_257_665_123;
+        let looked_at: BTreeSet<i64> = (0..OLDER_DAYS)
+            .flat_map(|turn| hours_back(Timestamp::from_unix_ms(begin + turn * TURN_MS).unwrap()))
+            .collect();
+        assert_eq!(looked_at, (0..=HOURS_BACK + OLDER_DAYS * 24).collect());
+    }
 }

@@ -1,9 +1,12 @@
 //! Nothing stays booked by a booking that ended otherwise, and nothing is undone that was never sent.
 
-use holdfast_domain::{Command, Compensation, CompensationOutcome, CompensationRecord, MIN_SETTLE_WINDOW_MS};
+use holdfast_domain::{
+    AttemptError, AttemptOutcome, Command, Compensation, CompensationOutcome, CompensationRecord,
+    MIN_SETTLE_WINDOW_MS, Patience,
+};
 use proptest::prelude::*;
 
-use crate::moves::{any_beginning, any_moves};
+use crate::moves::{Beginning, any_beginning, any_moves};
 use crate::world::{World, ended_without_yes};
 
 proptest! {
@@ -98,4 +101,31 @@ proptest! {
             prop_assert!(world.late_yes);
         }
     }
+}
+
+/// A worker that was frozen reports only after it was overtaken, and the attempt that overtook it ends the
+/// booking: the compensation has to outwait the later of the two.
+#[test]
+fn the_late_report_of_an_overtaken_attempt_is_outwaited() {
+    let mut world = World::new(&Beginning {
+        patience: Patience::Background,
+        lease_ms: 3_500,
+        async_ms: 900_000,
+        circuit_open: false,
+    });
+    let claim = world.due_command(45_000).unwrap();
+    assert!(world.apply(claim).result.is_ok());
+    world.now = world.now.plus_ms(10_000);
+    let unknown = AttemptOutcome::Unknown(AttemptError::TimedOut);
+    let report = Command::RecordAttempt { attempt: 1, outcome: unknown, retry_delay_ms: 0 };
+    assert!(world.apply(report).result.is_ok());
+    let reported_at = world.now;
+    world.now = world.now.plus_ms(5_000);
+    let declined = AttemptOutcome::Declined(crate::moves::no());
+    let report = Command::RecordAttempt { attempt: 2, outcome: declined, retry_delay_ms: 0 };
+    assert!(world.apply(report).result.is_ok());
+    let Compensation::Underway(run) = &world.booking.compensation else {
+        panic!("nothing is compensated");
+    };
+    assert_eq!(run.unanswered_send_at, reported_at);
 }

@@ -36,8 +36,9 @@ impl Beginning {
 pub(crate) enum Move {
     /// Time passes.
     Sleep(u64),
-    /// Time passes until something is due, and whatever is due is claimed or done.
-    DoWhatIsDue { lease_ms: u64 },
+    /// Time passes until something is due, and whatever is due is claimed or done; an attempt is put off
+    /// if the circuit is open.
+    DoWhatIsDue { lease_ms: u64, circuit_open: bool },
     /// A worker claims the next attempt, due or not.
     Claim { lease_ms: u64 },
     /// The circuit is open.
@@ -144,7 +145,8 @@ pub(crate) fn any_compensation_outcome() -> impl Strategy<Value = CompensationOu
 pub(crate) fn any_move() -> impl Strategy<Value = Move> {
     prop_oneof![
         4 => any_span_ms().prop_map(Move::Sleep),
-        8 => any_lease_ms().prop_map(|lease_ms| Move::DoWhatIsDue { lease_ms }),
+        8 => (any_lease_ms(), prop::bool::weighted(0.2))
+            .prop_map(|(lease_ms, circuit_open)| Move::DoWhatIsDue { lease_ms, circuit_open }),
         2 => any_lease_ms().prop_map(|lease_ms| Move::Claim { lease_ms }),
         2 => any_span_ms().prop_map(|delay_ms| Move::Postpone { delay_ms }),
         8 => (any::<Index>(), any_outcome(), any_span_ms())

@@ -1,7 +1,7 @@
 //! What is said to be due can be done, what is not due cannot, and doing it comes to an end.
 
 use holdfast_domain::{
-    AttemptError, AttemptOutcome, COMPENSATION_LIMIT_MS, Command, Compensation, CompensationOutcome,
+    AttemptError, AttemptOutcome, Booking, COMPENSATION_LIMIT_MS, Command, Compensation, CompensationOutcome,
     CompensationRecord, MIN_SETTLE_WINDOW_MS, Patience, State, Status, Step, Timestamp, next_step,
     transition,
 };
@@ -33,22 +33,8 @@ proptest! {
         let mut world = World::new(&beginning);
         for next in &moves {
             world.play(next);
-            let (booking, now) = (&world.booking, world.now);
-            let lease_until = now.plus_ms(1_000);
-            let accepts = |command: Command| transition(booking, command, now).is_ok();
-            let attempt = accepts(Command::ClaimAttempt { lease_until });
-            let compensate = accepts(Command::ClaimCompensation { lease_until });
-            let step = next_step(booking, now);
-            prop_assert_eq!(attempt, matches!(step, Step::Attempt { .. }));
-            prop_assert_eq!(compensate, step == Step::Compensate);
-            prop_assert_eq!(accepts(Command::GiveUp), step == Step::GiveUp);
-            prop_assert_eq!(accepts(Command::ExpireHold), step == Step::ExpireHold);
-            if step == Step::GiveUpCompensation {
-                prop_assert!(accepts(Command::GiveUpCompensation));
-            }
-            if attempt {
-                let postpone = Command::Postpone { until: lease_until };
-                prop_assert!(accepts(postpone));
+            for at in telling_times(&world) {
+                check_step(&world.booking, at)?;
             }
         }
     }
@@ -124,7 +110,7 @@ proptest! {
             let applied = world.apply(command.clone());
             prop_assert!(applied.result.is_ok(), "{command:?} was due: {:?}", applied.result);
             let outcomes = usize::try_from(number).unwrap();
-            report(&mut world, &command, &failures[outcomes % failures.len()], &cancels[outcomes % cancels.len()]);
+            report(&mut world, &command, failures[outcomes % failures.len()].as_ref(), cancels[outcomes % cancels.len()]);
             if settled_at.is_none() && world.booking.status() != Status::Pending {
                 settled_at = Some(world.now);
             }
@@ -161,6 +147,37 @@ proptest! {
     }
 }
 
+/// Now, and the times at which what may be done changes.
+fn telling_times(world: &World) -> Vec<Timestamp> {
+    let mut times = vec![world.now];
+    times.extend(world.booking.due_at());
+    times.extend(world.booking.operation.as_ref().map(|operation| operation.deadline_at));
+    if let Compensation::Underway(run) = &world.booking.compensation {
+        times.push(run.give_up_at);
+    }
+    times
+}
+
+/// What is due at `now` is accepted, and what is not due is refused.
+fn check_step(booking: &Booking, now: Timestamp) -> Result<(), TestCaseError> {
+    let lease_until = now.plus_ms(1_000);
+    let accepts = |command: Command| transition(booking, command, now).is_ok();
+    let step = next_step(booking, now);
+    let attempt = accepts(Command::ClaimAttempt { lease_until });
+    prop_assert_eq!(attempt, matches!(step, Step::Attempt { .. }));
+    prop_assert_eq!(accepts(Command::ClaimCompensation { lease_until }), step == Step::Compensate);
+    prop_assert_eq!(accepts(Command::GiveUp), step == Step::GiveUp);
+    prop_assert_eq!(accepts(Command::ExpireHold), step == Step::ExpireHold);
+    if step == Step::GiveUpCompensation {
+        prop_assert!(accepts(Command::GiveUpCompensation));
+    }
+    if attempt {
+        let postpone = Command::Postpone { until: lease_until };
+        prop_assert!(accepts(postpone));
+    }
+    Ok(())
+}
+
 fn any_failure() -> impl Strategy<Value = AttemptOutcome> {
     prop_oneof![any_error().prop_map(AttemptOutcome::NotSent), any_error().prop_map(AttemptOutcome::Unknown),]
 }
@@ -169,8 +186,8 @@ fn any_failure() -> impl Strategy<Value = AttemptOutcome> {
 fn report(
     world: &mut World,
     claim: &Command,
-    failure: &Option<AttemptOutcome>,
-    cancel: &Option<CompensationOutcome>,
+    failure: Option<&AttemptOutcome>,
+    cancel: Option<CompensationOutcome>,
 ) {
     match (claim, failure, cancel) {
         (Command::ClaimAttempt { .. }, Some(outcome), _) => {
@@ -187,7 +204,7 @@ fn report(
                 number: run.number,
                 attempt: run.attempts,
                 asked_at: world.now,
-                outcome: *outcome,
+                outcome,
                 retry_delay_ms: RETRY_DELAY_MS,
                 settle_window_ms: MIN_SETTLE_WINDOW_MS,
             }));
@@ -200,9 +217,9 @@ fn report(
 /// at most two days, and a lease at each end.
 fn latest_end(begun_at: Timestamp, deadline_at: Option<Timestamp>, lease_ms: u64) -> Timestamp {
     let hold_ms = 2 * 24 * 60 * 60 * 1_000;
-    let leases_ms = 4 * lease_ms.max(75_000) + MIN_SETTLE_WINDOW_MS;
+    let spare_ms = 4 * lease_ms.max(75_000) + MIN_SETTLE_WINDOW_MS;
     let from = deadline_at.map_or(begun_at, |deadline_at| deadline_at.max(begun_at));
-    from.plus_ms(COMPENSATION_LIMIT_MS.max(hold_ms)).plus_ms(leases_ms)
+    from.plus_ms(COMPENSATION_LIMIT_MS.max(hold_ms)).plus_ms(spare_ms)
 }
 
 #[test]

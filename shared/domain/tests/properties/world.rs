@@ -133,15 +133,20 @@ impl World {
                 self.now = now.plus_ms(*span_ms);
                 return None;
             }
-            Move::DoWhatIsDue { lease_ms } => return self.due_command(*lease_ms),
+            Move::DoWhatIsDue { lease_ms, circuit_open } => match self.due_command(*lease_ms)? {
+                Command::ClaimAttempt { lease_until } if *circuit_open => {
+                    Command::Postpone { until: lease_until }
+                }
+                command => command,
+            },
             Move::Claim { lease_ms } => Command::ClaimAttempt { lease_until: now.plus_ms(*lease_ms) },
             Move::Postpone { delay_ms } => Command::Postpone { until: now.plus_ms(*delay_ms) },
             Move::Report { which, outcome, retry_delay_ms } => Command::RecordAttempt {
-                attempt: self.a_silent_one(which)?,
+                attempt: self.a_silent_one(*which)?,
                 outcome: outcome.clone(),
                 retry_delay_ms: *retry_delay_ms,
             },
-            Move::FindEnded { which } => Command::AdoptEnded { attempt: self.a_silent_one(which)? },
+            Move::FindEnded { which } => Command::AdoptEnded { attempt: self.a_silent_one(*which)? },
             Move::CallYes { hold_ms } => Command::Acknowledge(yes(now, *hold_ms)),
             Move::CallNo => Command::Decline(no()),
             Move::GiveUp => Command::GiveUp,
@@ -186,7 +191,7 @@ impl World {
         }
     }
 
-    fn a_silent_one(&self, which: &Index) -> Option<u32> {
+    fn a_silent_one(&self, which: Index) -> Option<u32> {
         if self.silent.is_empty() {
             return None;
         }

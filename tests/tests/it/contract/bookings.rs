@@ -2,6 +2,7 @@
 
 use futures_util::future::join_all;
 use holdfast_app::ports::{BookingStore, Claim, Replaced};
+use holdfast_app::stored::StoredBooking;
 use holdfast_app::test_util::MemoryBookingStore;
 use holdfast_domain::{Command, Patience};
 
@@ -18,6 +19,7 @@ on_both!(
     everything_of_a_booking_survives,
     overdue_bookings_appear_and_others_do_not,
     a_limit_on_overdue_bookings_is_kept,
+    what_an_outage_of_days_left_behind_appears_eventually,
 );
 
 async fn a_claim_is_durable_and_read_back(store: &impl BookingStore) {
@@ -91,10 +93,7 @@ async fn everything_of_a_booking_survives(store: &impl BookingStore) {
     let mut stored = first;
     // It fails, is given up, is compensated in vain once, and its key is used afresh.
     let lease_until = now().plus_ms(1_000_000);
-    let commands = [
-        Command::GiveUp,
-        Command::ClaimCompensation { lease_until: lease_until.plus_ms(30_000) },
-    ];
+    let commands = [Command::GiveUp, Command::ClaimCompensation { lease_until: lease_until.plus_ms(30_000) }];
     stored = step(store, &stored, waiting(&stored, 5_000)).await;
     for command in commands {
         let next = after(&stored, command, lease_until);
@@ -107,11 +106,7 @@ async fn everything_of_a_booking_survives(store: &impl BookingStore) {
     step(store, &stored, superseded).await;
 }
 
-async fn step(
-    store: &impl BookingStore,
-    seen: &holdfast_app::stored::StoredBooking,
-    next: holdfast_app::stored::StoredBooking,
-) -> holdfast_app::stored::StoredBooking {
+async fn step(store: &impl BookingStore, seen: &StoredBooking, next: StoredBooking) -> StoredBooking {
     assert_eq!(store.replace(seen.rev, &next).await.unwrap(), Replaced::Done);
     assert_eq!(store.read(&next.booking.id).await.unwrap().as_ref(), Some(&next));
     next
@@ -119,7 +114,7 @@ async fn step(
 
 async fn overdue_bookings_appear_and_others_do_not(store: &impl BookingStore) {
     let mut expected = Vec::new();
-    for (key, delay_ms) in [("old", 0), ("older", 60_000), ("due-later", 40 * 60_000), ("exact", 1_800_000)] {
+    for (key, delay_ms) in [("due", 0), ("just-due", 299_999), ("exact", 300_000), ("later", 800_000)] {
         let first = claimed(key, Patience::Background);
         store.claim(&first).await.unwrap();
         let next = waiting(&first, delay_ms);
@@ -139,7 +134,6 @@ async fn overdue_bookings_appear_and_others_do_not(store: &impl BookingStore) {
         }
     }
     expected.sort();
-    // "exact" is due at the deadline of its operation, half an hour from now at the latest.
     let mut found = store.overdue(now().plus_ms(300_000), 100).await.unwrap();
     found.sort();
     assert_eq!(found, expected);
@@ -156,4 +150,19 @@ async fn a_limit_on_overdue_bookings_is_kept(store: &impl BookingStore) {
     let before = now().plus_ms(60_000);
     assert_eq!(store.overdue(before, 7).await.unwrap().len(), 7);
     assert_eq!(store.overdue(before, 100).await.unwrap().len(), 30);
+}
+
+async fn what_an_outage_of_days_left_behind_appears_eventually(store: &impl BookingStore) {
+    const SWEEP_MS: u64 = 300_000;
+    let first = claimed("key", Patience::Background);
+    store.claim(&first).await.unwrap();
+    store.replace(1, &waiting(&first, 0)).await.unwrap();
+    let weeks_later = now().plus_ms(40 * 86_400_000);
+    for sweep in 0..100 {
+        let found = store.overdue(weeks_later.plus_ms(sweep * SWEEP_MS), 100).await.unwrap();
+        if found == [first.booking.id.clone()] {
+            return;
+        }
+    }
+    panic!("it never appeared");
 }

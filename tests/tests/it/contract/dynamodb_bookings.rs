@@ -10,14 +10,15 @@ use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::BoxError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use holdfast_app::ports::{BookingStore, Claim, DeliveryClaim, DeliveryStore, Replaced, StoreError};
+use holdfast_app::stored::StoredBooking;
 use holdfast_aws::codec::{CodecError, stored_from_image};
 use holdfast_aws::{AwsHooks, CallLog, DynamoBookingStore, DynamoDeliveryStore};
-use holdfast_domain::Patience;
+use holdfast_domain::{AttemptError, Patience, Phase, Status};
 use serde_json::Value;
 
 use super::deliveries::delivery;
 use super::embedded::{BOOKING_TABLE, DELIVERY_TABLE, Embedded, bookings_through, clients_of, entropy};
-use super::fixtures::{claimed, confirmed, waiting};
+use super::fixtures::{claimed, confirmed, now, waiting};
 use super::lossy_proxy::lossy_proxy;
 
 /// Asks DynamoDB what each call costs, beside what the store asks.
@@ -255,22 +256,27 @@ async fn a_later_format_is_not_touched() {
 /// Items written by this and by earlier versions stay readable: the files are added to, never changed.
 #[test]
 fn golden_items_are_read_back() {
-    let claim = claimed("golden", Patience::Background);
-    let mut superseded = waiting(&claim, 5_000);
-    if let Some(create) = &mut superseded.create {
-        create.superseded_by = Some(1);
-    }
-    for (json, expected) in [
-        (include_str!("../../golden/booking-v1-claimed.json"), &claim),
-        (include_str!("../../golden/booking-v1-confirmed.json"), &confirmed(&claim)),
-        (include_str!("../../golden/booking-v1-superseded.json"), &superseded),
-    ] {
+    let golden = |json: &str| -> StoredBooking {
         let image: serde_dynamo::Item = serde_json::from_str(json).unwrap();
-        assert_eq!(&stored_from_image(image.clone()).unwrap(), expected);
-        let mut later = image;
+        let mut later = image.clone();
         later.insert("v".to_owned(), serde_dynamo::AttributeValue::N("99".to_owned()));
         let unreadable = stored_from_image(later).unwrap_err();
         assert_eq!(unreadable.error, CodecError::LaterFormat(99));
-        assert_eq!(unreadable.booking_id.as_ref(), Some(&expected.booking.id));
-    }
+        let stored = stored_from_image(image).unwrap();
+        assert_eq!(unreadable.booking_id.as_ref(), Some(&stored.booking.id));
+        stored
+    };
+    let claim = golden(include_str!("../../golden/booking-v1-claimed.json"));
+    assert_eq!(claim, claimed("golden", Patience::Background));
+    let settled = golden(include_str!("../../golden/booking-v1-confirmed.json"));
+    assert_eq!((settled.booking.status(), settled.booking.version(), settled.rev), (Status::Confirmed, 2, 2));
+    assert_eq!(settled.booking.id, claim.booking.id);
+    let response = settled.create.unwrap().response.unwrap();
+    let body: Value = serde_json::from_slice(&response.body).unwrap();
+    assert_eq!((response.status, &body["id"]), (201, &Value::from(claim.booking.id.as_str())));
+    let superseded = golden(include_str!("../../golden/booking-v1-superseded.json"));
+    assert_eq!(superseded.create.unwrap().superseded_by, Some(1));
+    let operation = superseded.booking.operation.unwrap();
+    assert_eq!(operation.last_error, Some(AttemptError::TimedOut));
+    assert_eq!(operation.phase, Phase::Waiting { next_attempt_at: now().plus_ms(5_000) });
 }

@@ -123,12 +123,6 @@ async fn create_tables(client: &Client) {
     }
     for table in [BOOKING_TABLE, CONFIG_TABLE, DELIVERY_TABLE] {
         let ttl = TimeToLiveSpecification::builder().enabled(true).attribute_name("ttl").build().unwrap();
-        client
-            .update_time_to_live()
-            .table_name(table)
-            .time_to_live_specification(ttl)
-            .send()
-            .await
-            .unwrap();
+        client.update_time_to_live().table_name(table).time_to_live_specification(ttl).send().await.unwrap();
     }
 }

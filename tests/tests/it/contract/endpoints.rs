@@ -35,9 +35,8 @@ async fn endpoints_survive_and_are_listed_by_tenant(store: &impl EndpointStore) 
 }
 
 async fn the_limit_holds_against_many_at_once(store: &impl EndpointStore) {
-    let puts = (0..5).map(|seed| async move {
-        store.put_endpoint(&endpoint(seed, &tenant()), 3).await.unwrap()
-    });
+    let puts =
+        (0..5).map(|seed| async move { store.put_endpoint(&endpoint(seed, &tenant()), 3).await.unwrap() });
     let done = join_all(puts).await.into_iter().filter(|put| *put == PutEndpoint::Done).count();
     assert_eq!((done, store.endpoints(&tenant()).await.unwrap().len()), (3, 3));
     assert_eq!(store.put_endpoint(&endpoint(9, &tenant()), 0).await.unwrap(), PutEndpoint::LimitReached);

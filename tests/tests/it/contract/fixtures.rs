@@ -10,8 +10,8 @@ use holdfast_app::view::booking_view;
 use holdfast_app::webhook::WebhookEndpoint;
 use holdfast_domain::{
     Acknowledgement, AttemptError, AttemptOutcome, Booking, BookingId, BookingRequest, Command, ConsumerId,
-    Customer, KeyId, Mode, Operation, OperationKind, Patience, Personal, Phase, ProviderId, RetryPolicy, Slot,
-    Tenant, Timestamp, WebhookEndpointId, transition,
+    Customer, KeyId, Mode, Operation, OperationKind, Patience, Personal, Phase, ProviderId, RetryPolicy,
+    Slot, Tenant, Timestamp, WebhookEndpointId, transition,
 };
 
 /// When the tests take place.

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use aws_smithy_http_client::test_util::infallible_client_fn;
 use holdfast_app::ports::{
-    DeliveryHint, DeliveryQueue, EventBus, OutgoingEvent, ParkedRecord, RecordParking, StoreError, TimerMessage,
-    TimerQueue,
+    DeliveryHint, DeliveryQueue, EventBus, OutgoingEvent, ParkedRecord, RecordParking, StoreError,
+    TimerMessage, TimerQueue,
 };
 use holdfast_app::test_util::{Fault, MemoryBus, MemoryDeliveries, MemoryParking, MemoryTimers};
 use holdfast_aws::{
@@ -65,7 +65,10 @@ async fn timers_go_in_batches_and_failed_entries_are_found() {
     let all = timers(23);
     let (refused, throttled) = (all[3].booking_id.clone(), all[14].booking_id.clone());
     let (clients, requests) = canned(move |request| {
-        let failing = [(refused.as_str(), "InvalidMessageContents", true), (throttled.as_str(), "InternalError", false)];
+        let failing = [
+            (refused.as_str(), "InvalidMessageContents", true),
+            (throttled.as_str(), "InternalError", false),
+        ];
         batch_answer(request, &failing)
     });
     let results = SqsTimers::new(clients.sqs, "http://queue/timers").arm(&all, now()).await;
@@ -115,7 +118,8 @@ async fn slow_endpoints_have_a_queue_of_their_own() {
     let hint = DeliveryHint::new(&delivery(), now());
     assert_eq!(queue.send(std::slice::from_ref(&hint), false, now()).await, [Ok(())]);
     assert_eq!(queue.send(std::slice::from_ref(&hint), true, now()).await, [Ok(())]);
-    let urls: Vec<Value> = requests.lock().unwrap().iter().map(|request| request["QueueUrl"].clone()).collect();
+    let urls: Vec<Value> =
+        requests.lock().unwrap().iter().map(|request| request["QueueUrl"].clone()).collect();
     assert_eq!(urls, ["http://queue/quick", "http://queue/slow"]);
 }
 
@@ -174,7 +178,10 @@ async fn events_go_in_batches_and_failed_entries_are_found() {
     assert_eq!(requests.len(), 2);
     let entry = &requests[0]["Entries"][0];
     assert_eq!((&entry["Source"], &entry["EventBusName"]), (&"holdfast".into(), &"bus".into()));
-    assert_eq!((&entry["DetailType"], &entry["Detail"]), (&"booking.created".into(), &all[0].body.as_str().into()));
+    assert_eq!(
+        (&entry["DetailType"], &entry["Detail"]),
+        (&"booking.created".into(), &all[0].body.as_str().into())
+    );
     let resources = entry["Resources"].as_array().unwrap().iter().filter_map(Value::as_str);
     assert_eq!(tenant_of_resources(resources), Some(tenant()));
     assert_eq!(entry["Resources"][1], format!("urn:holdfast:booking:{}", all[0].subject));
@@ -182,7 +189,8 @@ async fn events_go_in_batches_and_failed_entries_are_found() {
 
 #[tokio::test]
 async fn an_answer_with_too_few_entries_says_nothing_of_the_others() {
-    let (clients, _requests) = canned(|_| (200, json!({"FailedEntryCount": 0, "Entries": [{"EventId": "e"}]})));
+    let (clients, _requests) =
+        canned(|_| (200, json!({"FailedEntryCount": 0, "Entries": [{"EventId": "e"}]})));
     let results = EventBridgeBus::new(clients.eventbridge, "bus").publish(&events(2)).await;
     assert!(matches!(results.as_slice(), [Ok(()), Err(StoreError::Unavailable(_))]), "{results:?}");
 }

@@ -52,7 +52,8 @@ impl Reply {
 
     /// A header that counts whole seconds, of which there is at least one.
     pub(super) fn retry_after_s(&self) -> u64 {
-        let seconds = self.header("retry-after").parse().unwrap_or_else(|_| panic!("no Retry-After: {self:?}"));
+        let seconds =
+            self.header("retry-after").parse().unwrap_or_else(|_| panic!("no Retry-After: {self:?}"));
         assert!(seconds >= 1, "{self:?}");
         seconds
     }

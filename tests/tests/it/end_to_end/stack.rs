@@ -37,13 +37,15 @@ struct Running {
 }
 
 fn start() -> Result<Running, String> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{FOLDER_PREFIX}{}", std::process::id()));
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{FOLDER_PREFIX}{}", std::process::id()));
     remove_old_folders();
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let log = folder.join("stack.log");
     tell(&format!("Starting the local stack for the end-to-end tests; see {}", log.display()));
     let program = build()?;
-    let mut child = launch(&program, &folder, &log).map_err(|error| format!("{}: {error}", program.display()))?;
+    let mut child =
+        launch(&program, &folder, &log).map_err(|error| format!("{}: {error}", program.display()))?;
     let file = wait_until_ready(&mut child, &folder, &log)?;
     Ok(Running { file, _child: child })
 }
@@ -106,7 +108,9 @@ fn wait_until_ready(child: &mut Child, folder: &Path, log: &Path) -> Result<Stac
 /// Removes what earlier runs left; they keep their logs until then. A folder whose stack runs is locked.
 fn remove_old_folders() {
     let Ok(entries) = fs::read_dir(env!("CARGO_TARGET_TMPDIR")) else { return };
-    for folder in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(FOLDER_PREFIX)) {
+    for folder in
+        entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(FOLDER_PREFIX))
+    {
         let is_free = match File::open(folder.path().join("lock")) {
             Ok(lock) => lock.try_lock().is_ok(),
             // Another process may be about to start its stack there.

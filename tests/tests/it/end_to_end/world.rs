@@ -76,7 +76,8 @@ impl World {
 
     /// Makes a key for the consumer or provider at `path`: its id and the key.
     pub(super) async fn key(&self, path: &str) -> (String, String) {
-        let made = Reply::of(self.admin(Method::POST, &format!("{path}/keys")).json(&json!({"mode": "test"}))).await;
+        let made =
+            Reply::of(self.admin(Method::POST, &format!("{path}/keys")).json(&json!({"mode": "test"}))).await;
         assert_eq!(made.status, 201, "{made:?}");
         (text(&made.json["key_id"]), text(&made.json["key"]))
     }
@@ -294,7 +295,8 @@ impl<'a> Provider<'a> {
     /// Every booking in its books. None was made twice.
     pub(super) async fn bookings(&self) -> Vec<Value> {
         let base = &self.world.stack.provider_simulator_url;
-        let bookings = list(&self.world.get(format!("{base}/control/bookings?provider_id={}", self.id)).await);
+        let bookings =
+            list(&self.world.get(format!("{base}/control/bookings?provider_id={}", self.id)).await);
         assert!(bookings.iter().all(|booking| booking["book_count"].as_u64() <= Some(1)), "{bookings:?}");
         bookings
     }
@@ -302,7 +304,9 @@ impl<'a> Provider<'a> {
     /// The ids of the bookings that it will honour.
     pub(super) async fn live(&self) -> Vec<String> {
         let bookings = self.bookings().await;
-        let live = bookings.iter().filter(|booking| booking["status"] == "confirmed" || booking["status"] == "reserved");
+        let live = bookings
+            .iter()
+            .filter(|booking| booking["status"] == "confirmed" || booking["status"] == "reserved");
         live.map(|booking| text(&booking["booking_id"])).collect()
     }
 
@@ -361,7 +365,8 @@ impl Hook<'_> {
         let what = format!("{} got {types:?} about {booking_id}", self.name);
         until(limit, LOOK_AGAIN, &what, async || {
             let messages = self.messages(booking_id).await;
-            let event = |message: &Value| (message["body"]["data"]["version"].as_u64(), text(&message["type"]));
+            let event =
+                |message: &Value| (message["body"]["data"]["version"].as_u64(), text(&message["type"]));
             let mut events: Vec<_> = messages.iter().map(event).collect();
             events.sort();
             events.dedup();
@@ -383,7 +388,9 @@ pub(super) async fn until<T>(
     loop {
         match look().await {
             Ok(found) => return found,
-            Err(seen) if Instant::now() > deadline => panic!("not within {limit:?}: {what}; last seen: {seen}"),
+            Err(seen) if Instant::now() > deadline => {
+                panic!("not within {limit:?}: {what}; last seen: {seen}")
+            }
             Err(_) => tokio::time::sleep(pause).await,
         }
     }

@@ -1,0 +1,142 @@
+//! The function over ports in memory, posting over real sockets: from the bus's message to the receiver.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use holdfast_app::deliveries::Deliveries;
+use holdfast_app::ports::Clock;
+use holdfast_app::test_util::{MemoryDeliveries, MemoryDeliveryStore, MemorySettings};
+use holdfast_app::webhook::{DeliveryState, WebhookEndpoint};
+use holdfast_domain::{EventId, Tenant, Timestamp, WebhookEndpointId};
+use holdfast_lambda::batch::{Invocation, QueueMessage, handle_messages};
+use holdfast_lambda::{SystemClock, SystemEntropy};
+use holdfast_provider::{AllowedHosts, SafeClient, WebhookClient, generate_secret};
+use secrecy::ExposeSecret;
+
+use super::Service;
+
+type TestService = Service<
+    MemorySettings,
+    MemoryDeliveryStore,
+    MemoryDeliveries,
+    WebhookClient<SystemClock>,
+    SystemClock,
+    SystemEntropy,
+>;
+
+fn service() -> Arc<TestService> {
+    let client = SafeClient::new(AllowedHosts::parse("127.0.0.1")).unwrap();
+    let deliveries = Deliveries {
+        endpoints: MemorySettings::new(),
+        store: MemoryDeliveryStore::new(),
+        queue: MemoryDeliveries::new(),
+        sender: WebhookClient::new(client, SystemClock),
+        clock: SystemClock,
+        entropy: SystemEntropy,
+    };
+    Arc::new(Service { deliveries, slow_queue_name: "slow".to_owned() })
+}
+
+fn endpoint(url: String) -> WebhookEndpoint {
+    WebhookEndpoint {
+        id: WebhookEndpointId::from_bytes([1; 16]),
+        tenant: Tenant::parse("test:shop").unwrap(),
+        url,
+        event_types: Vec::new(),
+        headers: BTreeMap::new(),
+        retry_schedule_seconds: vec![0],
+        enabled: true,
+        secret: generate_secret(&SystemEntropy),
+        created_at: Timestamp::EPOCH,
+        slow_until: None,
+    }
+}
+
+/// A receiver that checks signatures and keeps what it got.
+async fn inbox(secret: String) -> (String, Arc<Mutex<Vec<String>>>) {
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&received);
+    let app = Router::new().fallback(move |request: Request| async move {
+        let (parts, body) = request.into_parts();
+        let body = axum::body::to_bytes(body, 100_000).await.unwrap();
+        let verified = standardwebhooks::Webhook::new(&secret).unwrap().verify(&body, &parts.headers);
+        kept.lock().unwrap().push(String::from_utf8(body.to_vec()).unwrap());
+        if verified.is_ok() { StatusCode::NO_CONTENT } else { StatusCode::UNAUTHORIZED }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (url, received)
+}
+
+fn message(id: &str, queue_name: &str, body: String) -> QueueMessage {
+    QueueMessage { id: id.to_owned(), body, queue_name: queue_name.to_owned(), receive_count: 1 }
+}
+
+/// Works on a batch as Lambda has it. Returns the identifiers of the messages that come again.
+async fn invoke(service: &Arc<TestService>, messages: Vec<QueueMessage>) -> Vec<String> {
+    let invocation =
+        Invocation { request_id: "request".to_owned(), deadline: SystemClock.now().plus_ms(30_000) };
+    let on_message = |message, _| Arc::clone(service).on_message(message);
+    let response = handle_messages(messages, &invocation, &SystemClock, &on_message).await;
+    response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
+}
+
+#[tokio::test]
+async fn an_event_reaches_its_endpoint_signed_and_malformed_messages_fail_alone() {
+    let service = service();
+    let mut wanting = endpoint(String::new());
+    let (url, received) = inbox(wanting.secret.expose_secret().to_owned()).await;
+    wanting.url = url;
+    service.deliveries.endpoints.add_endpoint(wanting);
+
+    let detail = format!(r#"{{"id": "{}",  "type":"booking.created"}}"#, EventId::from_bytes([2; 16]));
+    let event = format!(
+        r#"{{"detail-type":"booking.created","source":"holdfast",
+        "resources":["urn:holdfast:tenant:test:shop"],"detail":{detail}}}"#
+    );
+    let batch = vec![
+        message("garbage", "events", "not JSON".to_owned()),
+        message("event", "events", event),
+        message("stranger", "events", r#"{"tenant":"test:shop"}"#.to_owned()),
+    ];
+    let mut failed = invoke(&service, batch).await;
+    failed.sort();
+    assert_eq!(failed, ["garbage", "stranger"]);
+
+    let hints = service.deliveries.queue.receive(false, SystemClock.now());
+    let [hint] = hints.as_slice() else { panic!("one delivery, one hint") };
+    let body = serde_json::to_string(hint).unwrap();
+    assert_eq!(invoke(&service, vec![message("hint", "quick", body)]).await, [""; 0]);
+    assert_eq!(*received.lock().unwrap(), [detail]);
+    let items = service.deliveries.store.items();
+    assert!(matches!(items[0].state, DeliveryState::Delivered { .. }), "{items:?}");
+}
+
+#[tokio::test]
+async fn hints_of_a_slow_endpoint_stay_in_the_slow_queue() {
+    let service = service();
+    let mut slow = endpoint(String::new());
+    let (url, received) = inbox(slow.secret.expose_secret().to_owned()).await;
+    (slow.url, slow.slow_until) = (url, Some(SystemClock.now().plus_ms(60_000)));
+    service.deliveries.endpoints.add_endpoint(slow);
+    let event = format!(
+        r#"{{"detail-type":"booking.created","source":"holdfast",
+        "resources":["urn:holdfast:tenant:test:shop"],"detail":{{"id":"{}"}}}}"#,
+        EventId::from_bytes([2; 16])
+    );
+    assert!(invoke(&service, vec![message("event", "events", event)]).await.is_empty());
+    let hints = service.deliveries.queue.receive(true, SystemClock.now());
+    let body = serde_json::to_string(&hints[0]).unwrap();
+
+    // A hint that was in the quick queue already moves over.
+    assert!(invoke(&service, vec![message("quick", "quick", body.clone())]).await.is_empty());
+    assert_eq!(received.lock().unwrap().len(), 0);
+    assert_eq!(service.deliveries.queue.waiting(true).len(), 1);
+
+    assert!(invoke(&service, vec![message("slow", "slow", body)]).await.is_empty());
+    assert_eq!(received.lock().unwrap().len(), 1);
+}

@@ -1,0 +1,4 @@
+//! Temporary.
+#[cfg(test)]
+#[path = "it/end_to_end/mod.rs"]
+mod end_to_end;

@@ -1,0 +1,77 @@
+//! What a run leaves behind in the queues that are there for what failed.
+
+use std::time::Duration;
+
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_sqs::types::QueueAttributeName;
+use holdfast_local::stack_file::StackFile;
+use serde_json::{Value, json};
+
+use super::world::{World, until};
+
+/// Queues that nothing may be left in. A booking's own dead letters are asked for by the tests that make them.
+const EMPTY_AT_THE_END: [&str; 6] = [
+    "TimerDeadLetterQueueUrl",
+    "EventDeadLetterQueueUrl",
+    "RuleDeadLetterQueueUrl",
+    "DeliveryDeadLetterQueueUrl",
+    "ParkedRecordQueueUrl",
+    "StreamFailureQueueUrl",
+];
+/// The longest that the other tests take.
+const OTHERS_LIMIT: Duration = Duration::from_mins(4);
+const POLL: Duration = Duration::from_millis(500);
+
+fn client(stack: &StackFile) -> Client {
+    let credentials =
+        Credentials::new(&stack.aws_access_key_id, &stack.aws_secret_access_key, None, None, "stack.json");
+    let config = aws_sdk_sqs::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(stack.aws_region.clone()))
+        .endpoint_url(&stack.aws_endpoint_url)
+        .credentials_provider(credentials)
+        .build();
+    Client::from_conf(config)
+}
+
+/// Waits for a dead letter about a booking. Others' stay where they are.
+pub(super) async fn dead_letters_about(world: &World, booking_id: &str, limit: Duration) {
+    let (sqs, url) = (client(world.stack), &world.stack.resources["BookingDeadLetterQueueUrl"]);
+    until(limit, POLL, "there is a dead letter about the booking", async || {
+        let received =
+            sqs.receive_message().queue_url(url).max_number_of_messages(10).visibility_timeout(0).send();
+        let bodies: Vec<String> =
+            received.await.unwrap().messages().iter().filter_map(|message| message.body.clone()).collect();
+        assert!(bodies.iter().all(|body| !body.contains("Lovelace")), "{bodies:?}");
+        if bodies.iter().any(|body| body.contains(booking_id)) { Ok(()) } else { Err(json!(bodies)) }
+    })
+    .await;
+}
+
+/// Its name sorts last, so that the others have begun; it waits for their end.
+#[tokio::test]
+async fn when_all_is_over_nothing_has_been_given_up() {
+    let world = World::new();
+    until(OTHERS_LIMIT, POLL, "the other tests are over", async || match World::count() {
+        1 => Ok(()),
+        others => Err(json!(others)),
+    })
+    .await;
+    let sqs = client(world.stack);
+    for name in EMPTY_AT_THE_END {
+        let url = &world.stack.resources[name];
+        let asked = sqs
+            .get_queue_attributes()
+            .queue_url(url)
+            .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
+            .send();
+        let attributes = asked.await.unwrap();
+        let count =
+            attributes.attributes().and_then(|all| all.get(&QueueAttributeName::ApproximateNumberOfMessages));
+        let left = sqs.receive_message().queue_url(url).max_number_of_messages(10).send().await.unwrap();
+        let left: Vec<Value> =
+            left.messages().iter().filter_map(|message| message.body.clone().map(Value::from)).collect();
+        assert_eq!((count.map(String::as_str), left.len()), (Some("0"), 0), "{name}: {left:?}");
+    }
+}

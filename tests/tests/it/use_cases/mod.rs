@@ -1,0 +1,14 @@
+//! The use cases of bookings over in-memory ports, in virtual time.
+//!
+//! [`bench`] holds the ports together and plays the parts of stream, queue and timers; the other modules
+//! say what callers and providers have to see. Nothing here knows HTTP or Amazon.
+
+mod background;
+mod bench;
+mod breaker;
+mod callbacks;
+mod calls;
+mod crashes;
+mod create;
+mod replay;
+mod simulation;
