@@ -1,6 +1,12 @@
 //! The integration tests, one binary.
+//!
+//! The modules say `cfg(test)` although nothing else is compiled here: clippy takes them for tests by it.
 
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod end_to_end;
+#[cfg(test)]
+mod hot_path;
+#[cfg(test)]
+mod use_cases;

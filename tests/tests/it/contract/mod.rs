@@ -4,6 +4,8 @@
 //! DynamoDB is an embedded server of its own for every test, on a port that the system chose. The answers
 //! of SQS and EventBridge are canned.
 
+#![cfg(test)]
+
 /// Runs each case on the ports in memory and on the adapters over an embedded DynamoDB.
 macro_rules! on_both {
     ($memory:expr, $dynamodb:ident; $($case:ident),+ $(,)?) => {
@@ -27,11 +29,14 @@ macro_rules! on_both {
 
 mod bookings;
 mod breakers;
+pub(crate) mod canned;
 mod configuration;
 mod deliveries;
 mod dynamodb_bookings;
-mod embedded;
+mod dynamodb_settings;
+pub(crate) mod embedded;
 mod endpoints;
-mod fixtures;
-mod lossy_proxy;
+mod faults;
+pub(crate) mod fixtures;
+pub(crate) mod lossy_proxy;
 mod queues;

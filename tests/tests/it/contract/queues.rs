@@ -1,38 +1,17 @@
 //! What queues and the bus promise: entry by entry, in order, never early.
 
-use std::sync::{Arc, Mutex};
-
-use aws_smithy_http_client::test_util::infallible_client_fn;
 use holdfast_app::ports::{
     DeliveryHint, DeliveryQueue, EventBus, OutgoingEvent, ParkedRecord, RecordParking, StoreError,
     TimerMessage, TimerQueue,
 };
 use holdfast_app::test_util::{Fault, MemoryBus, MemoryDeliveries, MemoryParking, MemoryTimers};
-use holdfast_aws::{
-    AwsClients, AwsHooks, EventBridgeBus, SqsDeliveries, SqsParking, SqsTimers, tenant_of_resources,
-};
+use holdfast_aws::{EventBridgeBus, SqsDeliveries, SqsParking, SqsTimers, tenant_of_resources};
 use holdfast_domain::{BookingId, EventType, Patience};
 use serde_json::{Value, json};
 
+use super::canned::canned;
 use super::deliveries::delivery;
-use super::embedded::clients_of;
 use super::fixtures::{claimed, now, tenant};
-
-type Requests = Arc<Mutex<Vec<Value>>>;
-
-/// Clients whose requests are kept and answered by a function of the request's body.
-fn canned(answer: impl Fn(&Value) -> (u16, Value) + Send + Sync + 'static) -> (AwsClients, Requests) {
-    let requests = Requests::default();
-    let kept = requests.clone();
-    let http_client = infallible_client_fn(move |request| {
-        let body: Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
-        let (status, answer) = answer(&body);
-        kept.lock().unwrap().push(body);
-        http::Response::builder().status(status).body(answer.to_string()).unwrap()
-    });
-    let hooks = AwsHooks { http_client: Some(http_client), ..AwsHooks::default() };
-    (clients_of(([127, 0, 0, 1], 9).into(), &hooks), requests)
-}
 
 /// Answers a batch: the entries whose body contains a word fail with a code.
 fn batch_answer(request: &Value, failing: &[(&str, &str, bool)]) -> (u16, Value) {

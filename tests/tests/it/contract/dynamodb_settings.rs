@@ -1,0 +1,137 @@
+//! What the configuration in DynamoDB promises beyond the ports: its calls, and what it does when
+//! DynamoDB is busy.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use holdfast_app::ports::{
+    BreakerStore, ConfigurationStore, EndpointStore, PutEndpoint, SettingsReader, StoreError, Wanted,
+};
+use holdfast_app::settings::KeyOwner;
+use holdfast_aws::{AwsClients, AwsConfig, AwsCredentials, AwsHooks, CallLog, DynamoSettings};
+use serde_json::{Value, json};
+
+use super::canned::canned;
+use super::embedded::{CONFIG_TABLE, Embedded, clients_of, entropy};
+use super::fixtures::{endpoint, key, now, provider, provider_id, tenant};
+use super::lossy_proxy::lossy_proxy;
+
+fn settings_through(clients: &AwsClients) -> DynamoSettings {
+    DynamoSettings::new(clients.dynamodb.clone(), CONFIG_TABLE, entropy())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_is_one_call() {
+    let database = Embedded::start().await;
+    let record = key(1, KeyOwner::Admin);
+    database.settings().put_key(&record).await.unwrap();
+    database.settings().put_provider(&provider("demo-clinic")).await.unwrap();
+    database.settings().record_failure(&provider_id(), 1, now()).await.unwrap();
+    let call_log = CallLog::new();
+    let hooks = AwsHooks { call_log: Some(call_log.clone()), ..AwsHooks::default() };
+    let store = settings_through(&database.clients(&hooks));
+    let wanted = Wanted { key_id: Some(record.key_id.clone()), provider_id: Some(provider_id()) };
+    let loaded = store.load(&wanted).await.unwrap();
+    assert_eq!(loaded.key, Some(record));
+    assert!(loaded.provider.is_some());
+    assert_eq!(loaded.breaker.open_until, Some(now()));
+    assert_eq!(call_log.take(), ["BatchGetItem"]);
+    store.load(&Wanted::default()).await.unwrap();
+    assert!(call_log.take().is_empty(), "nothing is wanted");
+}
+
+/// Answers a batch read: one item for the first key, the other keys unprocessed.
+fn one_at_a_time(request: &Value) -> (u16, Value) {
+    let keys = request["RequestItems"][CONFIG_TABLE]["Keys"].as_array().unwrap();
+    let (first, rest) = keys.split_first().unwrap();
+    let mut item = first.clone();
+    item["failures"] = json!({"N": "3"});
+    let found = first["pk"]["S"].as_str().unwrap().starts_with("BREAKER#");
+    let items = if found { vec![item] } else { Vec::new() };
+    let unprocessed = if rest.is_empty() { json!({}) } else { json!({CONFIG_TABLE: {"Keys": rest}}) };
+    (200, json!({"Responses": {CONFIG_TABLE: items}, "UnprocessedKeys": unprocessed}))
+}
+
+#[tokio::test]
+async fn what_a_batch_leaves_is_asked_for_again() {
+    let (clients, requests) = canned(one_at_a_time);
+    let record = key(1, KeyOwner::Admin);
+    let wanted = Wanted { key_id: Some(record.key_id), provider_id: Some(provider_id()) };
+    let loaded = settings_through(&clients).load(&wanted).await.unwrap();
+    assert_eq!(loaded.breaker.consecutive_failures, 3);
+    assert_eq!(requests.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn what_stays_unprocessed_is_unavailable() {
+    let (clients, requests) =
+        canned(|request| (200, json!({"Responses": {}, "UnprocessedKeys": request["RequestItems"]})));
+    let wanted = Wanted { key_id: None, provider_id: Some(provider_id()) };
+    let refused = settings_through(&clients).load(&wanted).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    assert_eq!(requests.lock().unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn throttling_is_retried_and_then_unavailable() {
+    const THROTTLED: &str = "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException";
+    let (clients, requests) = canned(|_| (400, json!({"__type": THROTTLED, "message": "later"})));
+    let refused = BreakerStore::read(&settings_through(&clients), &provider_id()).await;
+    let expected = "GetItem: ProvisionedThroughputExceededException".to_owned();
+    assert_eq!(refused, Err(StoreError::Unavailable(expected)));
+    assert_eq!(requests.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_transaction_that_conflicts_is_tried_again() {
+    const CANCELLED: &str = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException";
+    let conflicts = AtomicUsize::new(2);
+    let (clients, requests) = canned(move |_| {
+        let left = conflicts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        match left {
+            Ok(_) => {
+                let reasons = json!([{"Code": "TransactionConflict"}, {"Code": "None"}]);
+                (400, json!({"__type": CANCELLED, "Message": "cancelled", "CancellationReasons": reasons}))
+            }
+            Err(_) => (200, json!({})),
+        }
+    });
+    let put = settings_through(&clients).put_endpoint(&endpoint(1, &tenant()), 50).await;
+    assert_eq!(put, Ok(PutEndpoint::Done));
+    assert_eq!(requests.lock().unwrap().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_whose_answer_was_lost_is_taken_all_the_same() {
+    let database = Embedded::start().await;
+    database.settings().record_failure(&provider_id(), 1, now()).await.unwrap();
+    let clients = clients_of(lossy_proxy(database.address, 1).await, &AwsHooks::default());
+    let until = now().plus_ms(1_000);
+    assert!(settings_through(&clients).try_probe(&provider_id(), now(), until).await.unwrap());
+    assert!(!database.settings().try_probe(&provider_id(), now(), until).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_whose_answer_was_lost_counts_once() {
+    let database = Embedded::start().await;
+    let clients = clients_of(lossy_proxy(database.address, 1).await, &AwsHooks::default());
+    let store = settings_through(&clients);
+    assert_eq!(store.put_endpoint(&endpoint(1, &tenant()), 2).await, Ok(PutEndpoint::Done));
+    assert_eq!(store.put_endpoint(&endpoint(2, &tenant()), 2).await, Ok(PutEndpoint::Done));
+    assert_eq!(store.put_endpoint(&endpoint(3, &tenant()), 2).await, Ok(PutEndpoint::LimitReached));
+}
+
+#[tokio::test]
+async fn https_clients_are_built_and_fail_within_their_limit() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint_url = Some(format!("https://{}", listener.local_addr().unwrap()));
+    drop(listener);
+    let credentials = AwsCredentials {
+        access_key_id: "test".to_owned(),
+        secret_access_key: "sesame".into(),
+        session_token: Some("sesame".into()),
+    };
+    let config = AwsConfig { region: "eu-central-1".to_owned(), endpoint_url, credentials };
+    assert!(!format!("{config:?}").contains("sesame"));
+    let refused = BreakerStore::read(&settings_through(&AwsClients::new(&config)), &provider_id()).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+}
