@@ -67,7 +67,8 @@ impl CallLog {
             let mut lengths: Vec<usize> = Vec::with_capacity(log.calls.len());
             for call in &log.calls {
                 let before = log.calls.iter().zip(&lengths);
-                let waited = before.filter(|(earlier, _)| earlier.ended.is_some_and(|ended| ended < call.begun));
+                let waited =
+                    before.filter(|(earlier, _)| earlier.ended.is_some_and(|ended| ended < call.begun));
                 lengths.push(1 + waited.map(|(_, length)| *length).max().unwrap_or(0));
             }
             lengths.into_iter().max().unwrap_or(0)

@@ -15,6 +15,9 @@ use crate::problem::{FieldError, Problem, ProblemCode, SideEffects};
 /// For how long a reservation holds if the provider does not say, in milliseconds: 15 min.
 pub const DEFAULT_HOLD_MS: u64 = 15 * 60 * 1000;
 
+/// The code of a provider's no, the same as where it says so in its answer; the provider's own stands beside it.
+const DECLINED: &str = "declined_by_provider";
+
 /// The longest message of a provider that is kept, in characters.
 const MAX_MESSAGE_CHARS: usize = 500;
 
@@ -86,7 +89,7 @@ pub fn read_provider_answer(body: &Value, now: Timestamp) -> Result<ProviderAnsw
             reserved_until: Some(expires_at.unwrap_or(now.plus_ms(DEFAULT_HOLD_MS))),
         })),
         "rejected" => Some(ProviderAnswer::No(Rejection {
-            code: "declined".to_owned(),
+            code: DECLINED.to_owned(),
             message: body.rejection.as_ref().and_then(|rejection| rejection.message.clone()),
             provider_code: body.rejection.and_then(|rejection| rejection.code),
         })),

@@ -324,7 +324,9 @@ where
         let name = RequestName { path: call.path, request_id: call.request_id };
         let wait_until = self.clock.now().plus_ms(call.prefer_wait_s.unwrap_or(0) * 1000);
         loop {
-            if found.create.as_ref().is_none_or(|create| create.fingerprint != call.fingerprint) {
+            // Without a key the item is this request's own: the answer to its claim was lost, and somebody
+            // else has written since.
+            if found.create.as_ref().is_some_and(|create| create.fingerprint != call.fingerprint) {
                 let detail = "The key stands for another request; this one was not passed on.";
                 return Err(Problem::new(ProblemCode::IdempotencyKeyReused, detail));
             }

@@ -24,7 +24,7 @@ async fn a_failure_before_does_nothing_and_one_after_does_all() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stopped_worker_goes_no_further() {
-    const LONG: Duration = Duration::from_secs(3_600);
+    const LONG: Duration = Duration::from_hours(1);
     let store = MemoryBookingStore::new();
     let new = claimed("key", Patience::Synchronous);
     store.faults().on("bookings.claim", 1, Fault::StopBefore);

@@ -5,9 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::compensation::elapsed_ms;
-use super::world::{SOON, World};
+use super::world::{SHORT_MS, SOON, World};
 
-const SHORT_MS: u64 = 1_000;
 /// The shortest background deadline.
 const DEADLINE_MS: u64 = 60_000;
 const DEADLINE_AND_MORE: Duration = Duration::from_secs(90);
@@ -102,7 +101,8 @@ async fn a_provider_that_says_no_later_rejects() {
     let (consumer, provider) = (world.consumer().await, world.provider().await);
     let hook = consumer.hook(json!({})).await;
     provider.key().await;
-    let behaviour = json!({"accept_202": true, "callback_after_ms": 2_500, "callback_status": "rejected"});
+    let behaviour =
+        json!({"accept_202": true, "callback_after_ms": SHORT_MS + 2_000, "callback_status": "rejected"});
     provider.behave(&behaviour).await;
     let wishes = in_background(&json!({"sync_confirmation_timeout_millisecond": SHORT_MS}));
     let id = consumer.create(&provider.body(&wishes)).await.assert_booking(202, "pending");

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::world::{SETTLED, SOON, World};
+use super::world::{SETTLED, SHORT_MS, SOON, World};
 use super::wrap_up::dead_letters_about;
 
-const SHORT_MS: u64 = 1_000;
 const MUCH_LATER_MS: u64 = 25_000;
 /// When a provider carries out a request that nobody waits for any more.
 const LONG_AFTER_MS: u64 = 40_000;
@@ -20,7 +19,11 @@ async fn silence_ends_at_the_limit_and_what_it_booked_is_undone() {
     provider.behave(&json!({"latency_ms": MUCH_LATER_MS, "operations": ["book"]})).await;
     // Left out, the limit is 2.5 s.
     let body = provider.body(&json!({"sync_confirmation_timeout_millisecond": null}));
-    let reply = consumer.create(&body).await;
+    let mut reply = consumer.create(&body).await;
+    if reply.json["side_effects"] == "none" {
+        // On a very busy machine nothing was sent within the limit, which says nothing about silence.
+        reply = consumer.create(&body).await;
+    }
     reply.assert_problem(504, "provider_timeout", "unknown");
     assert!(reply.took >= Duration::from_millis(2_400), "too early: {:?}", reply.took);
     assert!(reply.took < Duration::from_millis(4_500), "too late: {:?}", reply.took);

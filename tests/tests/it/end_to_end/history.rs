@@ -6,7 +6,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use super::reply::Reply;
-use super::world::{Consumer, SOON, World, list};
+use super::world::{Consumer, SHORT_MS, SOON, World, list};
 
 /// A background retry of this delay is far enough away for a test to act before it.
 const SLOW_RETRY_S: u64 = 6;
@@ -78,7 +78,7 @@ async fn a_waiting_read_gives_up_when_nothing_changes() {
     let world = World::new();
     let (consumer, provider) = (world.consumer().await, world.provider().await);
     provider.behave(&json!({"accept_202": true})).await;
-    let wishes = json!({"async_confirmation": true, "sync_confirmation_timeout_millisecond": 1_000});
+    let wishes = json!({"async_confirmation": true, "sync_confirmation_timeout_millisecond": SHORT_MS});
     let id = consumer.create(&provider.body(&wishes)).await.assert_booking(202, "pending");
     let (by_status, by_version) = tokio::join!(
         Reply::of(reading(&consumer, &id, "?wait=2")),

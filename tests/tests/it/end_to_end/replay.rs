@@ -3,9 +3,7 @@
 use serde_json::{Value, json};
 
 use super::reply::Reply;
-use super::world::{Consumer, Provider, SOON, World};
-
-const SHORT_MS: u64 = 1_000;
+use super::world::{Consumer, Provider, SHORT_MS, SOON, World};
 
 /// Creates under a key and repeats it. Returns the first answer.
 async fn created_and_replayed(consumer: &Consumer<'_>, key: &str, body: &Value) -> Reply {

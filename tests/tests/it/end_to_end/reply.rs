@@ -1,5 +1,6 @@
 //! An answer of the API, and what every answer of its kind has to look like.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use reqwest::RequestBuilder;
@@ -7,7 +8,7 @@ use reqwest::header::{HeaderMap, HeaderName};
 use serde_json::Value;
 
 /// An answer, read to its end.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
@@ -17,6 +18,13 @@ pub(super) struct Reply {
     /// How long the call took.
     pub(super) took: Duration,
     path: String,
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { status, headers, bytes, path, took, .. } = self;
+        write!(formatter, "{path}: {status} after {took:?}, {headers:?}, {}", String::from_utf8_lossy(bytes))
+    }
 }
 
 impl Reply {

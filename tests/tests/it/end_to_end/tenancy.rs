@@ -24,7 +24,7 @@ async fn a_booking_of_somebody_else_does_not_exist() {
         let nobodys = other.get(&path.replace(&id, "bkg_aaaaaaaaaaaaaaaaaaaaaaaaaa")).await;
         assert_eq!(theirs.json["detail"], nobodys.json["detail"], "the two must not be told apart");
     }
-    for malformed in ["bkg_", "nothing", "bkg_%2e%2e", &id.to_uppercase()] {
+    for malformed in ["bkg_", "nothing", "bkg_..", &id.to_uppercase()] {
         consumer.get(&format!("/v1/bookings/{malformed}")).await.assert_problem(404, "not_found", "none");
     }
 }

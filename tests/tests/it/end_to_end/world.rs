@@ -32,6 +32,10 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// busy machine changes no outcome.
 const PATIENT_MS: u64 = 10_000;
 
+/// A synchronous limit that a test waits out, in milliseconds: not the shortest, because on a busy machine
+/// nothing might be sent before it.
+pub(super) const SHORT_MS: u64 = 4_000;
+
 /// Numbers the actors of this process.
 static ACTORS: AtomicUsize = AtomicUsize::new(1);
 /// Tests that are under way.

@@ -175,11 +175,9 @@ impl Bench {
             let breakers = Breakers::new(settings.clone());
             Arc::new(Engine::new(store.clone(), provider.clone(), breakers, clock, entropy.clone()))
         };
-        let timers =
-            Timers { queue: Arc::default(), clock, chaos: Arc::default(), entropy: entropy.clone() };
+        let timers = Timers { queue: Arc::default(), clock, chaos: Arc::default(), entropy: entropy.clone() };
         let (bus, parking) = (MemoryBus::with_faults(faults.clone()), MemoryParking::new());
-        let outbox =
-            Outbox { timers: timers.clone(), bus: bus.clone(), parking: parking.clone(), clock };
+        let outbox = Outbox { timers: timers.clone(), bus: bus.clone(), parking: parking.clone(), clock };
         Arc::new(Self {
             engine: engine_of(clock),
             workers: skews_ms.iter().map(|skew_ms| engine_of(clock.skewed_by_ms(*skew_ms))).collect(),
@@ -392,8 +390,7 @@ impl Bench {
             let (from, to) = (pair[0].status, pair[1].status);
             assert!(from == to || from.may_become(to), "{booking:?}");
         }
-        let told: BTreeSet<String> =
-            self.bus.events().iter().map(|event| event_id(&event.body)).collect();
+        let told: BTreeSet<String> = self.bus.events().iter().map(|event| event_id(&event.body)).collect();
         for event in events_since(booking, 0) {
             assert!(told.contains(event.id.as_str()), "{event:?} was never told");
         }

@@ -38,7 +38,10 @@ async fn a_hold_is_reserved_and_expires() {
     let created = bench.create(Some("k"), &with(body(false), "hold", json!(true))).await.unwrap();
     assert_eq!(created.answer.status, 201);
     let shown = json_of(&created);
-    assert_eq!((&shown["status"], &shown["expires_at"]), (&json!("reserved"), &json!("2027-01-15T08:10:00Z")));
+    assert_eq!(
+        (&shown["status"], &shown["expires_at"]),
+        (&json!("reserved"), &json!("2027-01-15T08:10:00Z"))
+    );
     bench.run_until_quiet().await;
     bench.check();
     assert_eq!(bench.only_booking().status(), Status::Expired);
@@ -80,10 +83,7 @@ async fn a_failure_is_502_and_nothing_stays_booked() {
         bench.run_until_quiet().await;
         bench.check();
         assert_eq!(bench.only_booking().compensation, Compensation::Done);
-        assert_eq!(
-            bench.event_types(),
-            ["booking.created", "booking.cancelled", "booking.compensated"]
-        );
+        assert_eq!(bench.event_types(), ["booking.created", "booking.cancelled", "booking.compensated"]);
     }
 }
 

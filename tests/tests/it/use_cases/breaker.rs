@@ -1,0 +1,111 @@
+//! The circuit breaker: five failures open it, one probe of all instances closes it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_app::bookings::OPEN_MS;
+use holdfast_app::problem::ProblemCode;
+use holdfast_app::test_util::{Deed, Reply, Request, Script};
+use tokio::task::JoinSet;
+use tokio::time::advance;
+
+use super::bench::{Bench, body, provider_id};
+use super::create::open_circuit;
+
+#[tokio::test(start_paused = true)]
+async fn the_fifth_failure_in_a_row_opens_it_and_a_success_starts_over() {
+    let bench = Bench::new();
+    for deed in [Deed::Book, Deed::Decline] {
+        for _ in 0..4 {
+            bench.provider.plan(Request::Attempt, Script::failing(Reply::Status(500)));
+        }
+        bench.provider.plan(Request::Attempt, Script::doing(deed));
+        for _ in 0..5 {
+            bench.create(None, &body(false)).await.unwrap();
+        }
+        assert_eq!(bench.settings.breaker(&provider_id()).consecutive_failures, 0);
+    }
+    open_circuit(&bench).await;
+    assert!(bench.settings.breaker(&provider_id()).open_until.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_asks_for_less_is_not_failing() {
+    let bench = Bench::new();
+    bench.provider.always(Request::Attempt, Script::failing(Reply::Status(429)));
+    for _ in 0..10 {
+        assert_eq!(bench.create(None, &body(false)).await.unwrap().answer.status, 502);
+    }
+}
+
+/// Ten creates in ten processes at once; how many got through.
+async fn ten_at_once(bench: &Arc<Bench>) -> usize {
+    let mut answers = JoinSet::new();
+    for _ in 0..10 {
+        let bench = Arc::clone(bench);
+        answers.spawn(async move {
+            let engine = bench.cold_engine();
+            engine.breakers().remember(&provider_id(), bench.settings.breaker(&provider_id()));
+            bench.create_at(&engine, None, &body(false), None).await
+        });
+    }
+    let answers = answers.join_all().await;
+    let refused = answers.iter().filter_map(|answer| answer.as_ref().err());
+    assert!(refused.clone().all(|problem| problem.code == ProblemCode::ProviderUnavailable));
+    answers.len() - refused.count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn exactly_one_probe_of_all_processes_decides() {
+    let bench = Bench::new();
+    open_circuit(&bench).await;
+    let sent = bench.provider.seen().len();
+    assert_eq!(ten_at_once(&bench).await, 0, "open");
+    advance(Duration::from_millis(OPEN_MS)).await;
+    assert_eq!(ten_at_once(&bench).await, 1, "a failing probe");
+    assert_eq!(bench.provider.seen().len(), sent + 1);
+    assert_eq!(ten_at_once(&bench).await, 0, "open again");
+    advance(Duration::from_millis(OPEN_MS)).await;
+    bench.provider.heal();
+    assert_eq!(ten_at_once(&bench).await, 1, "a probe that succeeds");
+    assert_eq!(ten_at_once(&bench).await, 10, "closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_dies_gives_way_to_another() {
+    let bench = Bench::new();
+    open_circuit(&bench).await;
+    advance(Duration::from_millis(OPEN_MS)).await;
+    bench.provider.plan(Request::Attempt, Script::replying(Reply::Silence));
+    let wish = body(false);
+    let probe = tokio::time::timeout(Duration::from_millis(500), bench.create(None, &wish)).await;
+    assert!(probe.is_err(), "it died");
+    assert_eq!(ten_at_once(&bench).await, 0, "its lease lasts");
+    advance(Duration::from_millis(2_500)).await;
+    bench.provider.heal();
+    assert_eq!(ten_at_once(&bench).await, 1);
+    bench.run_until_quiet().await;
+    bench.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_background_waits_for_the_circuit() {
+    let bench = Bench::new();
+    open_circuit(&bench).await;
+    let mut ids = Vec::new();
+    for _ in 0..10 {
+        let created = bench.create(None, &body(true)).await.unwrap();
+        assert_eq!(created.answer.status, 202);
+        ids.push(created.booking_id);
+    }
+    let sent = bench.provider.seen().len();
+    bench.run_for_ms(OPEN_MS - 1_000).await;
+    let attempts = bench.provider.requests().into_iter().filter(|request| *request == Request::Attempt);
+    assert_eq!(attempts.count(), sent, "nothing but compensations while it is open");
+    bench.provider.heal();
+    bench.run_until_quiet().await;
+    bench.check();
+    for id in ids {
+        assert_eq!(bench.booking(&id).status(), holdfast_domain::Status::Confirmed);
+    }
+}
