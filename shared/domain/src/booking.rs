@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{AttemptError, BookingId, Operation, Personal, Phase, ProviderId, Tenant, Timestamp};
 
-/// The most versions that a booking may have (contract section 1).
+/// The most versions that a booking may have.
 pub const MAX_VERSIONS: usize = 200;
 
 /// The name of a booking's state, without its data.
@@ -68,7 +68,7 @@ impl Status {
         }
     }
 
-    /// Whether `next` may follow this status (contract section 1, "Status").
+    /// Whether `next` may follow this status.
     pub fn may_become(self, next: Self) -> bool {
         match self {
             Self::Pending => {
@@ -299,7 +299,7 @@ pub struct HistoryEntry {
 }
 
 /// The compensating cancel: what makes sure that nothing stays booked at the provider by a booking that
-/// ended otherwise (contract section 4).
+/// ended otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Compensation {
     /// The provider surely holds nothing, or rightly holds the booking.

@@ -85,7 +85,7 @@ pub struct Operation {
     pub phase: Phase,
 }
 
-/// What came of one attempt (contract section 4).
+/// What came of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttemptOutcome {
     /// The provider did it.

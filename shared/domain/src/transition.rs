@@ -17,11 +17,11 @@ use crate::{
     Status, Timestamp, events_since,
 };
 
-/// For how long a compensation is tried, in milliseconds: 24 h (contract section 4).
+/// For how long a compensation is tried, in milliseconds: 24 h.
 pub const COMPENSATION_LIMIT_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// The least time after the last unanswered request before "no such booking" is believed, in
-/// milliseconds (contract section 4: never under 60 s). A provider's attempt time-out may raise it.
+/// milliseconds. A provider's attempt time-out may raise it.
 pub const MIN_SETTLE_WINDOW_MS: u64 = 60_000;
 
 /// Something that happens to a booking.

@@ -84,11 +84,12 @@ fn given_up(reason: CancellationReason) -> Problem {
     }
 }
 
-/// Whether the provider may hold something that is still to be undone.
+/// Whether the provider may have acted. What was undone has happened all the same, and a replay that is
+/// answered late says what an early one would have said.
 fn side_effects(booking: &Booking) -> SideEffects {
     match booking.compensation {
-        Compensation::NotNeeded | Compensation::Done => SideEffects::None,
-        Compensation::Underway(_) | Compensation::Failed => SideEffects::Unknown,
+        Compensation::NotNeeded => SideEffects::None,
+        Compensation::Underway(_) | Compensation::Done | Compensation::Failed => SideEffects::Unknown,
     }
 }
 

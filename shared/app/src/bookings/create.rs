@@ -15,7 +15,7 @@ use super::attempt::not_sent;
 use super::{Engine, MAX_CONFLICTS, POLL_MS, Permit, ValidCreate, contention_problem, store_problem};
 use crate::idempotency::{IdempotencyKey, KEY_RETENTION_MS, MAX_GENERATIONS};
 use crate::ports::{
-    AttemptReport, BookingStore, BreakerStore, Claim, Clock, Entropy, ProviderGateway, Replaced,
+    AttemptReport, BookingStore, BreakerStore, Claim, Clock, Entropy, ProviderGateway, Replaced, StoreError,
 };
 use crate::problem::{Problem, ProblemCode, SideEffects};
 use crate::settings::ProviderSettings;
@@ -195,7 +195,7 @@ where
             let taken = match self.store.claim(&new).await {
                 Ok(Claim::Claimed) => return Ok(Start::Fresh(Box::new(new))),
                 Ok(Claim::Taken(taken)) => taken,
-                Err(error) => return Err(store_problem(&error, SideEffects::None)),
+                Err(error) => return Err(store_problem(&error, claim_side_effects(&error, call))),
             };
             match self.next_generation(*taken).await? {
                 Ok(next) => generation = next,
@@ -223,8 +223,10 @@ where
                 create.superseded_by = Some(next_generation);
             }
             match self.store.replace(found.rev, &marked).await {
-                // An item that is gone meanwhile leaves its generation's successor free to be claimed.
-                Ok(Replaced::Done | Replaced::Gone) => return Ok(Ok(next_generation)),
+                Ok(Replaced::Done) => return Ok(Ok(next_generation)),
+                // An item that is gone meanwhile is claimed anew. Its successor must not be: without the
+                // mark no repetition would find it.
+                Ok(Replaced::Gone) => return Ok(Ok(create.generation)),
                 Ok(Replaced::Conflict(current)) => found = *current,
                 Err(error) => return Err(store_problem(&error, SideEffects::None)),
             }
@@ -369,6 +371,17 @@ where
     ) -> Result<Created, Problem> {
         let (stored, answer) = self.settle_and_answer(found, command, name).await?;
         Ok(Created { booking_id: stored.booking.id, answer, replayed: true })
+    }
+}
+
+/// Whether something may come of a claim that failed. The item may be there all the same; what is then
+/// done about it depends on who waits: a booking that is confirmed in the background goes on, one whose
+/// caller wanted the answer at once is cancelled by its guard without having been sent.
+fn claim_side_effects(error: &StoreError, call: &CreateCall<'_>) -> SideEffects {
+    match (error, call.create.patience) {
+        (StoreError::Unavailable(_), Patience::Background) => SideEffects::Unknown,
+        (StoreError::Unavailable(_), Patience::Synchronous)
+        | (StoreError::Corrupt(_) | StoreError::Refused(_), _) => SideEffects::None,
     }
 }
 

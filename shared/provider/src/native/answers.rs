@@ -1,4 +1,4 @@
-//! What the answers of the native protocol mean (contract section 5). Pure: an answer in, an outcome out.
+//! What the answers of the native protocol mean. Pure: an answer in, an outcome out.
 
 use holdfast_domain::{
     Acknowledgement, AttemptError, AttemptOutcome, CompensationOutcome, LookUpOutcome, Rejection, Timestamp,
