@@ -129,7 +129,12 @@ pub enum LookUpOutcome {
     /// It knows no such booking.
     NotFound,
     /// It could not be asked.
-    Unavailable(AttemptError),
+    Unavailable {
+        /// Why.
+        error: AttemptError,
+        /// How long the provider asks to be left alone, in milliseconds.
+        retry_after_ms: Option<u64>,
+    },
     /// Its protocol has no look-up.
     Unsupported,
 }

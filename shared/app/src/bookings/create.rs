@@ -7,7 +7,7 @@ use holdfast_domain::{
     AttemptError, AttemptOutcome, Booking, BookingId, Command, Operation, OperationKind, Patience, Phase,
     Status, Tenant, Timestamp,
 };
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use uuid::Builder;
 
 use super::answer::{Answer, RequestName};
@@ -90,6 +90,10 @@ where
         };
         let mut known_permit = None;
         if self.breakers.known_open(&provider.provider_id).is_some() {
+            // A repetition needs no provider, and must not use up the probe.
+            if let Some(used) = self.find_used(&call).await? {
+                return self.replay(&call, used).await;
+            }
             match self.fresh_permit(provider, call.create.sync_timeout_ms).await {
                 Permit::Open { until } => return self.create_while_open(&call, until).await,
                 permit => known_permit = Some(permit),
@@ -98,10 +102,18 @@ where
         let lease_until = call.received_at.plus_ms(call.create.sync_timeout_ms + LEASE_GRACE_MS);
         let claim = self.claim(&call, Phase::InFlight { lease_until });
         // The breaker's state is refreshed beside the first write, before anything is sent.
-        let (start, state) = tokio::join!(claim, self.breakers.refresh(&provider.provider_id));
-        let seen = match start? {
-            Start::Used(seen) => return self.replay(&call, *seen).await,
-            Start::Fresh(seen) => *seen,
+        let refresh = self.breakers.refresh(&provider.provider_id, self.clock.now());
+        let (start, state) = tokio::join!(claim, refresh);
+        let seen = match start {
+            Ok(Start::Fresh(seen)) => *seen,
+            not_fresh => {
+                if let Some(permit) = known_permit {
+                    self.breakers.release(&provider.provider_id, permit).await;
+                }
+                return match not_fresh? {
+                    Start::Used(seen) | Start::Fresh(seen) => self.replay(&call, *seen).await,
+                };
+            }
         };
         let permit = if let Some(permit) = known_permit {
             permit
@@ -128,10 +140,10 @@ where
         let report = match permit {
             // The circuit opened within the last moment, after the booking was claimed.
             Permit::Open { .. } => not_sent(AttemptError::CircuitOpen),
-            Permit::Closed | Permit::Probe => self.attempt(provider, &seen, &operation, limit).await,
+            Permit::Closed | Permit::Probe { .. } => self.attempt(provider, &seen, &operation, limit).await,
         };
         if report.outcome == AttemptOutcome::Unknown(AttemptError::AcceptedForLater) {
-            self.await_callback(&seen.booking.id, limit).await?;
+            self.await_callback(&seen.booking.id, limit).await;
         }
         let now = self.clock.now();
         let command = self.record_command(provider, operation.attempts, report.clone());
@@ -145,17 +157,20 @@ where
     }
 
     /// The provider will call back: looks until the limit whether it has.
-    async fn await_callback(&self, id: &BookingId, limit: Timestamp) -> Result<(), Problem> {
+    async fn await_callback(&self, id: &BookingId, limit: Timestamp) {
         loop {
             let remaining_ms = self.clock.now().ms_until(limit);
             if remaining_ms == 0 {
-                return Ok(());
+                return;
             }
             sleep(Duration::from_millis(remaining_ms.min(POLL_MS))).await;
-            match self.store.read(id).await {
-                Ok(Some(stored)) if stored.booking.status() != Status::Pending => return Ok(()),
-                Ok(_) => {}
-                Err(error) => return Err(store_problem(&error, SideEffects::Unknown).about(id)),
+            let remaining_ms = self.clock.now().ms_until(limit);
+            match timeout(Duration::from_millis(remaining_ms), self.store.read(id)).await {
+                Ok(Ok(Some(stored))) if stored.booking.status() != Status::Pending => return,
+                Ok(Ok(_)) => {}
+                // The outcome is written in any case; a look that fails only tells nothing.
+                Ok(Err(error)) => tracing::warn!(booking.id = %id, %error, "A look for a callback failed."),
+                Err(_) => return,
             }
         }
     }
@@ -302,23 +317,31 @@ where
     /// A request that is refused before anything is written: unless its key has been used, in which case
     /// the first response stands, whatever has changed since.
     async fn replay_or(&self, call: &CreateCall<'_>, problem: Problem) -> Result<Created, Problem> {
-        let Some(key) = &call.key else { return Err(problem) };
+        match self.find_used(call).await? {
+            Some(used) => self.replay(call, used).await,
+            None => Err(problem),
+        }
+    }
+
+    /// The item of the first request with this request's key, if the key still stands for it.
+    async fn find_used(&self, call: &CreateCall<'_>) -> Result<Option<StoredBooking>, Problem> {
+        let Some(key) = &call.key else { return Ok(None) };
         let mut generation = 0;
         for _ in 0..MAX_GENERATIONS {
             let id = key.booking_id(&call.tenant, generation);
             let found = match self.store.read(&id).await {
                 Ok(Some(found)) => found,
-                Ok(None) => return Err(problem),
+                Ok(None) => return Ok(None),
                 Err(error) => return Err(store_problem(&error, SideEffects::None)),
             };
             let expires_at = found.booking.created_at().plus_ms(KEY_RETENTION_MS);
             match found.create.as_ref().and_then(|create| create.superseded_by) {
                 Some(next) => generation = next,
-                None if self.clock.now() < expires_at => return self.replay(call, found).await,
-                None => return Err(problem),
+                None if self.clock.now() < expires_at => return Ok(Some(found)),
+                None => return Ok(None),
             }
         }
-        Err(problem)
+        Ok(None)
     }
 
     /// Answers a repetition from the item of the first request.

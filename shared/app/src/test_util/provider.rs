@@ -392,7 +392,7 @@ impl ProviderGateway for MemoryProvider {
         match wait(script).await {
             None => self.known(&booking.id),
             Some(AttemptError::AcceptedForLater) => LookUpOutcome::StillPending,
-            Some(error) => LookUpOutcome::Unavailable(error),
+            Some(error) => LookUpOutcome::Unavailable { error, retry_after_ms: None },
         }
     }
 

@@ -70,7 +70,12 @@ pub(super) fn attempt(status: u16, body: &[u8], now: Timestamp) -> AttemptOutcom
     }
 }
 
-pub(super) fn look_up(status: u16, body: &[u8], now: Timestamp) -> LookUpOutcome {
+pub(super) fn look_up(
+    status: u16,
+    body: &[u8],
+    retry_after_ms: Option<u64>,
+    now: Timestamp,
+) -> LookUpOutcome {
     match status {
         200 => match read(body) {
             Ok(answer) => match (acknowledgement(&answer, now), answer.status) {
@@ -78,10 +83,10 @@ pub(super) fn look_up(status: u16, body: &[u8], now: Timestamp) -> LookUpOutcome
                 (None, ProviderStatus::Cancelled | ProviderStatus::Expired) => LookUpOutcome::Ended,
                 (None, _) => LookUpOutcome::StillPending,
             },
-            Err(error) => LookUpOutcome::Unavailable(error),
+            Err(error) => LookUpOutcome::Unavailable { error, retry_after_ms },
         },
         404 => LookUpOutcome::NotFound,
-        _ => LookUpOutcome::Unavailable(transient(status)),
+        _ => LookUpOutcome::Unavailable { error: transient(status), retry_after_ms },
     }
 }
 
@@ -248,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_look_up_tells_where_the_booking_stands() {
-        let ask = |status: u16, body: &str| look_up(status, body.as_bytes(), NOW);
+        let ask = |status: u16, body: &str| look_up(status, body.as_bytes(), Some(7_000), NOW);
         assert_eq!(ask(200, r#"{"status":"confirmed"}"#), LookUpOutcome::Found(confirmed(None)));
         assert_eq!(ask(200, r#"{"status":"pending"}"#), LookUpOutcome::StillPending);
         assert_eq!(ask(200, r#"{"status":"cancelled"}"#), LookUpOutcome::Ended);
@@ -261,7 +266,7 @@ mod tests {
             (410, AttemptError::HttpStatus(410)),
             (500, AttemptError::HttpStatus(500)),
         ] {
-            assert_eq!(ask(status, ""), LookUpOutcome::Unavailable(error));
+            assert_eq!(ask(status, ""), LookUpOutcome::Unavailable { error, retry_after_ms: Some(7_000) });
         }
     }
 

@@ -5,7 +5,7 @@ use holdfast_app::test_util::{Deed, Reply, Request, Script};
 use holdfast_domain::{COMPENSATION_LIMIT_MS, Compensation, Status};
 use serde_json::json;
 
-use super::bench::{Bench, body};
+use super::bench::{Bench, Chaos, body};
 
 /// The background deadline unless asked otherwise, in milliseconds.
 const DEADLINE_MS: u64 = 900_000;
@@ -96,8 +96,7 @@ async fn at_the_deadline_the_booking_is_cancelled_and_compensated() {
     let cancelled_at = booking.history[1].at;
     let late_ms = booking.created_at().plus_ms(DEADLINE_MS).ms_until(cancelled_at);
     assert!(late_ms <= 1_000, "{late_ms} ms after the deadline");
-    let last_sent =
-        bench.provider.seen().into_iter().filter(|seen| seen.request != Request::Cancel).next_back();
+    let last_sent = bench.provider.seen().into_iter().rfind(|seen| seen.request != Request::Cancel);
     assert!(last_sent.unwrap().at < booking.created_at().plus_ms(DEADLINE_MS));
     assert_eq!(created.answer.status, 202);
 }
@@ -113,7 +112,9 @@ async fn a_worker_that_dies_at_the_deadline_holds_nothing_up() {
     bench.create(Some("k"), &wish).await.unwrap();
     bench.run_for_ms(50_000).await;
     bench.provider.always(Request::LookUp, Script::failing(Reply::Silence));
-    bench.faults.always("bookings.replace", holdfast_app::test_util::Fault::DelayBefore(1));
+    bench.wreak(Chaos { killed_workers: 100, ..Default::default() });
+    bench.run_for_ms(30_000).await;
+    bench.wreak(Chaos::default());
     bench.run_until_quiet().await;
     bench.check();
     let booking = bench.only_booking();
@@ -202,7 +203,7 @@ async fn lost_timers_are_found_by_the_sweep() {
     let bench = Bench::new();
     bench.provider.plan(Request::Attempt, Script::failing(Reply::Broken));
     bench.create(Some("k"), &body(true)).await.unwrap();
-    bench.wreak(super::bench::Chaos { lost_timers: 90, ..Default::default() });
+    bench.wreak(Chaos { lost_timers: 90, ..Default::default() });
     bench.run_until_quiet().await;
     bench.check();
     assert_ne!(bench.only_booking().status(), Status::Pending);

@@ -290,8 +290,7 @@ impl Bench {
         }
         self.pass_callbacks_on().await;
         let busy = !streamed || self.running.load(Ordering::Relaxed) > 0 || self.provider.is_at_work();
-        let open = self.store.items().iter().any(|item| item.booking.due_at().is_some());
-        if !busy && !open {
+        if !busy && !self.store.items().iter().any(|item| item.booking.due_at().is_some()) {
             return self.changes_seen.load(Ordering::Relaxed) < self.store.changes_from(0).len();
         }
         let now = self.clock.now();

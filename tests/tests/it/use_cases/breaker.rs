@@ -45,7 +45,11 @@ async fn ten_at_once(bench: &Arc<Bench>) -> usize {
         let bench = Arc::clone(bench);
         answers.spawn(async move {
             let engine = bench.cold_engine();
-            engine.breakers().remember(&provider_id(), bench.settings.breaker(&provider_id()));
+            engine.breakers().remember(
+                &provider_id(),
+                bench.settings.breaker(&provider_id()),
+                holdfast_app::ports::Clock::now(&bench.clock),
+            );
             bench.create_at(&engine, None, &body(false), None).await
         });
     }

@@ -22,7 +22,7 @@ use super::bench::{Bench, Chaos, body};
 /// The first world's seed. To play one world again, begin with its seed and play one.
 const FIRST_SEED: u64 = 0;
 /// How many worlds are played.
-const SEEDS: usize = 300;
+const SEEDS: usize = 200;
 /// How many keys a world's consumers use.
 const KEYS: u64 = 4;
 /// How often a consumer asks under one key at the most.
