@@ -26,7 +26,7 @@ fn image() -> Value {
     serde_json::from_str(CLAIMED).unwrap()
 }
 
-fn record(sequence_number: &str, new_image: Value) -> EventRecord {
+fn record(sequence_number: &str, new_image: &Value) -> EventRecord {
     let keys = json!({ "pk": new_image["pk"] });
     serde_json::from_value(json!({
         "awsRegion": "eu-central-1",
@@ -46,7 +46,7 @@ fn record(sequence_number: &str, new_image: Value) -> EventRecord {
 #[tokio::test(start_paused = true)]
 async fn a_new_booking_is_told_and_guarded() {
     let outbox = outbox(MemoryBus::new());
-    assert_eq!(dispatch::handle(&outbox, vec![record("1", image())]).await, None);
+    assert_eq!(dispatch::handle(&outbox, vec![record("1", &image())]).await, None);
     let types: Vec<String> = outbox.bus.events().into_iter().map(|event| event.event_type).collect();
     assert_eq!(types, ["booking.created"]);
     assert_eq!(outbox.timers.waiting().len(), 1);
@@ -58,7 +58,7 @@ async fn what_cannot_be_read_is_parked_and_looked_at_later() {
     let outbox = outbox(MemoryBus::new());
     let mut later_format = image();
     later_format["v"] = json!({"N": "999"});
-    let records = vec![record("1", later_format), record("2", image())];
+    let records = vec![record("1", &later_format), record("2", &image())];
     assert_eq!(dispatch::handle(&outbox, records).await, None);
     let parked = outbox.parking.records();
     assert_eq!(parked.len(), 1);
@@ -74,14 +74,14 @@ async fn the_stream_goes_back_to_the_first_entry_that_failed() {
     let faults = Faults::new();
     faults.next("bus.publish", Fault::FailEntry(1));
     let outbox = outbox(MemoryBus::with_faults(faults));
-    let records = vec![record("1", image()), record("2", image()), record("3", image())];
+    let records = vec![record("1", &image()), record("2", &image()), record("3", &image())];
     assert_eq!(dispatch::handle(&outbox, records).await, Some("2".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_removal_means_nothing() {
     let outbox = outbox(MemoryBus::new());
-    let mut removal = record("1", image());
+    let mut removal = record("1", &image());
     removal.change.new_image = serde_dynamo::Item::default();
     assert_eq!(dispatch::handle(&outbox, vec![removal]).await, None);
     assert_eq!(outbox.bus.events(), []);

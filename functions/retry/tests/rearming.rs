@@ -54,7 +54,7 @@ fn service(faults: Faults) -> TestService {
     let clock = TestClock::starting_at(start());
     let store = MemoryBookingStore::with_faults(faults);
     let breakers = Breakers::new(MemorySettings::new());
-    let engine = Engine::new(store, Unreachable, breakers, clock.clone(), SeededEntropy::new(1));
+    let engine = Engine::new(store, Unreachable, breakers, clock, SeededEntropy::new(1));
     Service { engine, settings: MemorySettings::new(), timers: MemoryTimers::new(), clock }
 }
 

@@ -148,11 +148,14 @@ pub enum CancellationReason {
     ProviderTimeout,
     /// The provider failed within the synchronous limit.
     ProviderFailed,
+    /// The provider's circuit opened before anything was sent.
+    ProviderUnavailable,
 }
 
 impl CancellationReason {
     /// Every reason.
-    pub const ALL: [Self; 3] = [Self::ConfirmationTimeout, Self::ProviderTimeout, Self::ProviderFailed];
+    pub const ALL: [Self; 4] =
+        [Self::ConfirmationTimeout, Self::ProviderTimeout, Self::ProviderFailed, Self::ProviderUnavailable];
 
     /// The name that the API shows.
     pub fn as_str(self) -> &'static str {
@@ -160,6 +163,7 @@ impl CancellationReason {
             Self::ConfirmationTimeout => "confirmation_timeout",
             Self::ProviderTimeout => "provider_timeout",
             Self::ProviderFailed => "provider_failed",
+            Self::ProviderUnavailable => "provider_unavailable",
         }
     }
 

@@ -262,7 +262,11 @@ fn record_failure(
 }
 
 fn synchronous_reason(error: AttemptError) -> CancellationReason {
-    if error.is_timeout() { CancellationReason::ProviderTimeout } else { CancellationReason::ProviderFailed }
+    match error {
+        AttemptError::CircuitOpen => CancellationReason::ProviderUnavailable,
+        error if error.is_timeout() => CancellationReason::ProviderTimeout,
+        _ => CancellationReason::ProviderFailed,
+    }
 }
 
 fn acknowledge(

@@ -77,11 +77,20 @@ fn given_up(reason: CancellationReason) -> Problem {
         CancellationReason::ProviderFailed => {
             Problem::new(ProblemCode::ProviderFailed, "The provider failed; the booking is cancelled.")
         }
+        CancellationReason::ProviderUnavailable => provider_unavailable(),
         CancellationReason::ProviderTimeout | CancellationReason::ConfirmationTimeout => Problem::new(
             ProblemCode::ProviderTimeout,
             "The provider did not answer in time; the booking is cancelled.",
         ),
     }
+}
+
+/// The provider's circuit is open.
+pub(super) fn provider_unavailable() -> Problem {
+    Problem::new(
+        ProblemCode::ProviderUnavailable,
+        "The provider failed several times in a row and is not called for a moment.",
+    )
 }
 
 /// Whether the provider may have acted. What was undone has happened all the same, and a replay that is

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use holdfast_domain::{
     AttemptError, AttemptOutcome, Booking, BookingId, Command, Operation, OperationKind, Patience, Phase,
-    Status, Tenant, Timestamp,
+    Status, Tenant, Timestamp, transition,
 };
 use tokio::time::{sleep, timeout};
 use uuid::Builder;
 
-use super::answer::{Answer, RequestName};
+use super::answer::{Answer, RequestName, provider_unavailable};
 use super::attempt::not_sent;
 use super::{Engine, MAX_CONFLICTS, POLL_MS, Permit, ValidCreate, contention_problem, store_problem};
 use crate::idempotency::{IdempotencyKey, KEY_RETENTION_MS, MAX_GENERATIONS};
@@ -137,6 +137,15 @@ where
         let Some(operation) = seen.booking.operation.clone() else {
             return Err(Problem::new(ProblemCode::Internal, "The booking has no operation."));
         };
+        let mut seen = seen;
+        if let Permit::Open { until } = permit
+            && call.create.patience == Patience::Synchronous
+        {
+            match self.withdraw_claim(&seen, &operation, until).await? {
+                Ok(refused) => return Err(refused),
+                Err(current) => seen = current,
+            }
+        }
         let report = match permit {
             // The circuit opened within the last moment, after the booking was claimed.
             Permit::Open { .. } => not_sent(AttemptError::CircuitOpen),
@@ -154,6 +163,38 @@ where
         let (stored, answer) = settled?;
         log_outcome(&stored, &report, answer.status);
         Ok(Created { booking_id: stored.booking.id, answer, replayed: false })
+    }
+
+    /// The circuit turned out to be open after the booking was claimed for a caller who wants the answer at
+    /// once. The booking is cancelled, and its key is marked as free in the same write, so that the caller
+    /// is refused as if the circuit had been known to be open: the same key books afresh. Returns the
+    /// refusal, or the item that somebody else wrote meanwhile.
+    async fn withdraw_claim(
+        &self,
+        seen: &StoredBooking,
+        operation: &Operation,
+        until: Timestamp,
+    ) -> Result<Result<Problem, StoredBooking>, Problem> {
+        let now = self.clock.now();
+        let command = Command::RecordAttempt {
+            attempt: operation.attempts,
+            outcome: AttemptOutcome::NotSent(AttemptError::CircuitOpen),
+            retry_delay_ms: 0,
+        };
+        let Ok(cancelled) = transition(&seen.booking, command, now) else { return Ok(Err(seen.clone())) };
+        let mut next = seen.with_booking(cancelled.booking);
+        if let Some(create) = &mut next.create {
+            create.superseded_by = Some(create.generation.saturating_add(1));
+        }
+        match self.store.replace(seen.rev, &next).await {
+            Ok(Replaced::Done) => {
+                let retry_after_s = now.ms_until(until).div_ceil(1000).max(1);
+                Ok(Ok(provider_unavailable().retry_after_s(retry_after_s)))
+            }
+            Ok(Replaced::Conflict(current)) => Ok(Err(*current)),
+            Ok(Replaced::Gone) => Ok(Ok(provider_unavailable().retry_after_s(1))),
+            Err(error) => Err(store_problem(&error, SideEffects::None)),
+        }
     }
 
     /// The provider will call back: looks until the limit whether it has.
@@ -180,11 +221,7 @@ where
         let now = self.clock.now();
         if call.create.patience == Patience::Synchronous {
             let retry_after_s = now.ms_until(until).div_ceil(1000).max(1);
-            let problem = Problem::new(
-                ProblemCode::ProviderUnavailable,
-                "The provider failed several times in a row and is not called for a moment.",
-            );
-            return self.replay_or(call, problem.retry_after_s(retry_after_s)).await;
+            return self.replay_or(call, provider_unavailable().retry_after_s(retry_after_s)).await;
         }
         let deadline_at = call.received_at.plus_ms(call.create.async_timeout_ms);
         let next_attempt_at = until.max(now).min(deadline_at);
@@ -360,6 +397,11 @@ where
             if let Some(response) = found.response() {
                 let answer = Answer::frozen(response, &found.booking, now);
                 return Ok(Created { booking_id: id, answer, replayed: true });
+            }
+            if found.create.as_ref().is_some_and(|create| create.superseded_by.is_some()) {
+                // The first request gave its claim up; the key is free for the next one.
+                let detail = "The first request with this key has just been refused; repeat it.";
+                return Err(Problem::new(ProblemCode::RequestInFlight, detail).retry_after_s(1));
             }
             let Some(operation) = &found.booking.operation else {
                 return self.answer_now(found, None, name).await;

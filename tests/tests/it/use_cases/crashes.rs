@@ -8,7 +8,7 @@ use holdfast_app::ports::Clock;
 use holdfast_app::problem::{Problem, ProblemCode, SideEffects};
 use holdfast_app::test_util::{Fault, Reply, Request, Script};
 use holdfast_domain::{Compensation, Status};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::bench::{Bench, body, json_of};
 
@@ -157,6 +157,25 @@ async fn a_frozen_worker_drops_no_outcome() {
         let replay = bench.create(Some("k"), &body(in_background)).await.unwrap();
         assert_eq!(replay.answer.body, created.answer.body);
     }
+}
+
+/// A repetition was answered when the lease was over; the frozen worker must not answer anything else.
+#[tokio::test(start_paused = true)]
+async fn a_frozen_worker_answers_what_a_repetition_was_told() {
+    let bench = Bench::new();
+    bench.faults.next("bookings.replace", Fault::DelayBefore(10_000));
+    let wish = body(true);
+    let repetition = async {
+        sleep(Duration::from_millis(LEASE_MS + 1)).await;
+        bench.create(Some("k"), &wish).await.unwrap()
+    };
+    let (frozen, repeated) = tokio::join!(bench.create(Some("k"), &wish), repetition);
+    let frozen = frozen.unwrap();
+    assert_eq!((repeated.answer.status, frozen.answer.status), (202, 202));
+    assert_eq!(repeated.answer.body, frozen.answer.body);
+    assert_eq!(bench.only_booking().status(), Status::Confirmed, "its outcome counts all the same");
+    bench.run_until_quiet().await;
+    bench.check();
 }
 
 #[tokio::test(start_paused = true)]
