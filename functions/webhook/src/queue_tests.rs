@@ -13,7 +13,7 @@ use holdfast_app::webhook::{DeliveryState, WebhookEndpoint};
 use holdfast_domain::{EventId, Tenant, Timestamp, WebhookEndpointId};
 use holdfast_lambda::batch::{Invocation, QueueMessage, handle_messages};
 use holdfast_lambda::{SystemClock, SystemEntropy};
-use holdfast_provider::{AllowedHosts, SafeClient, WebhookClient, generate_secret};
+use holdfast_provider::{AllowedHosts, SafeClient, WebhookClient};
 use secrecy::ExposeSecret;
 
 use super::Service;
@@ -49,7 +49,7 @@ fn endpoint(url: String) -> WebhookEndpoint {
         headers: BTreeMap::new(),
         retry_schedule_seconds: vec![0],
         enabled: true,
-        secret: generate_secret(&SystemEntropy),
+        secret: holdfast_app::signing_secret::generate(&SystemEntropy),
         created_at: Timestamp::EPOCH,
         slow_until: None,
     }

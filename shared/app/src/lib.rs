@@ -15,6 +15,7 @@ pub mod ports;
 pub mod problem;
 pub mod settings;
 pub mod settings_cache;
+pub mod signing_secret;
 pub mod stored;
 pub mod view;
 pub mod webhook;

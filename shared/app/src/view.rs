@@ -175,9 +175,7 @@ struct CustomerView<'a> {
     name: &'a str,
     email: Option<&'a str>,
     phone: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     birth_date: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     language: Option<&'a str>,
 }
 

@@ -5,7 +5,8 @@ use http::{HeaderMap, HeaderValue};
 use reqwest::Url;
 use secrecy::SecretString;
 
-use crate::signing::{ID_HEADER, SIGNATURE_HEADER, SecretError, SigningKey, TIMESTAMP_HEADER};
+use crate::signing::{ID_HEADER, SIGNATURE_HEADER, SigningKey, TIMESTAMP_HEADER};
+use holdfast_app::signing_secret::SecretError;
 
 /// A request cannot be made from what is configured. It never holds the configured value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -8,18 +8,21 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{MAX_CONFLICTS, MAX_ID_CHARS, contention_problem, store_problem};
-use crate::parse;
+use crate::parse::parse_checked;
 use crate::ports::{BookingStore, Clock, Replaced};
-use crate::problem::{FieldError, Problem, ProblemCode, SideEffects};
+use crate::problem::{Problem, ProblemCode, SideEffects};
 
 /// For how long a reservation holds if the provider does not say, in milliseconds: 15 min.
 pub const DEFAULT_HOLD_MS: u64 = 15 * 60 * 1000;
 
 /// The code of a provider's no, the same as where it says so in its answer; the provider's own stands beside it.
-const DECLINED: &str = "declined_by_provider";
+pub const DECLINED_BY_PROVIDER: &str = "declined_by_provider";
+
+/// The longest code of a provider that is kept, in characters.
+pub const MAX_PROVIDER_CODE_CHARS: usize = 64;
 
 /// The longest message of a provider that is kept, in characters.
-const MAX_MESSAGE_CHARS: usize = 500;
+pub const MAX_PROVIDER_MESSAGE_CHARS: usize = 500;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,25 +58,24 @@ pub struct Acknowledged {
 
 /// Reads the body of a provider's answer. `now` is when it came.
 pub fn read_provider_answer(body: &Value, now: Timestamp) -> Result<ProviderAnswer, Problem> {
-    let body: AnswerBody = parse::parse(body)?;
-    let mut errors = Vec::new();
+    let (body, mut errors) = parse_checked::<AnswerBody>(body)?.into_parts();
     let mut check = |pointer: &str, text: Option<&str>, max_chars: usize| {
         let Some(text) = text else { return };
         if text.chars().count() > max_chars {
-            errors.push(FieldError::new(pointer, format!("is longer than {max_chars} characters")));
+            errors.push(pointer, format!("is longer than {max_chars} characters"));
         }
         if text.chars().any(char::is_control) {
-            errors.push(FieldError::new(pointer, "must not have control characters"));
+            errors.push(pointer, "must not have control characters");
         }
     };
     check("/provider_reference", body.provider_reference.as_deref(), MAX_ID_CHARS);
     if let Some(rejection) = &body.rejection {
-        check("/rejection/code", rejection.code.as_deref(), MAX_ID_CHARS);
-        check("/rejection/message", rejection.message.as_deref(), MAX_MESSAGE_CHARS);
+        check("/rejection/code", rejection.code.as_deref(), MAX_PROVIDER_CODE_CHARS);
+        check("/rejection/message", rejection.message.as_deref(), MAX_PROVIDER_MESSAGE_CHARS);
     }
     let expires_at = match body.expires_at.as_deref().map(Timestamp::parse_rfc3339) {
         Some(Err(error)) => {
-            errors.push(FieldError::new("/expires_at", format!("is {error}")));
+            errors.push("/expires_at", format!("is {error}"));
             None
         }
         Some(Ok(expires_at)) => Some(expires_at),
@@ -89,19 +91,17 @@ pub fn read_provider_answer(body: &Value, now: Timestamp) -> Result<ProviderAnsw
             reserved_until: Some(expires_at.unwrap_or(now.plus_ms(DEFAULT_HOLD_MS))),
         })),
         "rejected" => Some(ProviderAnswer::No(Rejection {
-            code: DECLINED.to_owned(),
+            code: DECLINED_BY_PROVIDER.to_owned(),
             message: body.rejection.as_ref().and_then(|rejection| rejection.message.clone()),
             provider_code: body.rejection.and_then(|rejection| rejection.code),
         })),
         _ => {
-            errors.push(FieldError::new("/status", "must be confirmed, reserved or rejected"));
+            errors.push("/status", "must be confirmed, reserved or rejected");
             None
         }
     };
-    match answer {
-        Some(answer) if errors.is_empty() => Ok(answer),
-        _ => Err(Problem::new(ProblemCode::InvalidRequest, "The answer is not valid.").with_errors(errors)),
-    }
+    errors.finish()?;
+    answer.ok_or_else(|| Problem::new(ProblemCode::InvalidRequest, "The answer is not valid."))
 }
 
 impl ProviderAnswer {

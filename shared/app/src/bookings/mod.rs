@@ -13,7 +13,10 @@ mod read;
 mod request;
 mod timers;
 
-pub use acknowledge::{Acknowledged, DEFAULT_HOLD_MS, ProviderAnswer, acknowledge, read_provider_answer};
+pub use acknowledge::{
+    Acknowledged, DECLINED_BY_PROVIDER, DEFAULT_HOLD_MS, MAX_PROVIDER_CODE_CHARS, MAX_PROVIDER_MESSAGE_CHARS,
+    ProviderAnswer, acknowledge, read_provider_answer,
+};
 pub use answer::Answer;
 pub use breakers::{Breakers, FAILURE_THRESHOLD, OPEN_MS, Permit};
 pub use create::{CreateCall, Created};

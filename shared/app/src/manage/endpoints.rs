@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use data_encoding::BASE64;
 use holdfast_domain::{EventType, Tenant, Timestamp, WebhookEndpointId};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::check::{self, SECRET_PREFIX, TargetRules, UrlKind};
+use super::check::{self, TargetRules, UrlKind};
 use super::{list, not_found};
 use crate::parse::{FieldErrors, escape, parse_checked};
 use crate::ports::{EndpointStore, Entropy, PutEndpoint};
 use crate::problem::{Problem, ProblemCode};
 use crate::settings_cache::configuration_problem;
+use crate::signing_secret;
 use crate::webhook::{DEFAULT_RETRY_SCHEDULE_SECONDS, MAX_ENDPOINTS_PER_CONSUMER, WebhookEndpoint};
 
 const WHAT: &str = "webhook endpoint";
@@ -75,7 +75,7 @@ pub async fn create_endpoint(
     let (body, mut errors) = parse_checked::<EndpointBody>(body)?.into_parts();
     judge(&body, rules, &mut errors);
     errors.finish()?;
-    let secret = new_secret(entropy);
+    let secret = signing_secret::generate(entropy);
     let endpoint = WebhookEndpoint {
         id: WebhookEndpointId::from_bytes(entropy.bytes16()),
         tenant: tenant.clone(),
@@ -171,10 +171,4 @@ fn judge_event_types(event_types: &[String], errors: &mut FieldErrors) {
             errors.push(pointer, "is there twice");
         }
     }
-}
-
-/// A secret of 256 random bits, as Standard Webhooks writes it.
-fn new_secret(entropy: &impl Entropy) -> SecretString {
-    let bytes = [entropy.bytes16(), entropy.bytes16()].concat();
-    SecretString::from(format!("{SECRET_PREFIX}{}", BASE64.encode(&bytes)))
 }

@@ -163,8 +163,9 @@ fn read(
     if body.confirmation.is_some_and(|confirmation| ConfirmationMode::parse(&confirmation).is_none()) {
         errors.push("/confirmation", "must be confirm, the only mode that is supported");
     }
-    if let Some(secret) = &body.signing_secret {
-        check::signing_secret(errors, "/signing_secret", secret);
+    let signing_secret = body.signing_secret.map(SecretString::from);
+    if let Some(secret) = &signing_secret {
+        check::secret(errors, "/signing_secret", secret);
     }
     let attempt_timeout_ms = body.attempt_timeout_millisecond.unwrap_or(DEFAULT_ATTEMPT_TIMEOUT_MS);
     let (least, most) = (MIN_ATTEMPT_TIMEOUT_MS, MAX_ATTEMPT_TIMEOUT_MS);
@@ -177,7 +178,7 @@ fn read(
         protocol: Protocol::Holdfast,
         confirmation: ConfirmationMode::Confirm,
         auth: read_auth(body.auth, errors),
-        signing_secret: body.signing_secret.map(SecretString::from),
+        signing_secret,
         retry: read_retry(&body.retry, errors),
         attempt_timeout_ms,
     }

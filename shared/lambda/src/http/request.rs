@@ -28,6 +28,9 @@ pub struct Request {
     pub deadline: Timestamp,
 }
 
+/// How much of an unknown parameter's name an answer repeats, in characters.
+const MAX_NAME_SHOWN_CHARS: usize = 64;
+
 impl fmt::Debug for Request {
     /// Shows neither query nor headers nor body, which hold personal data and keys.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -59,9 +62,15 @@ impl Request {
             Some(_) if known.is_empty() => {
                 Err(Problem::new(ProblemCode::InvalidParameter, "This call has no query parameters."))
             }
-            Some(_) => {
-                let detail = format!("A query parameter is unknown; known are {}.", known.join(", "));
-                Err(Problem::new(ProblemCode::InvalidParameter, detail))
+            Some((name, _)) => {
+                let detail = format!("is not a known query parameter; known are {}", known.join(", "));
+                let shown: String = name
+                    .chars()
+                    .filter(|character| !character.is_control())
+                    .take(MAX_NAME_SHOWN_CHARS)
+                    .collect();
+                Err(Problem::new(ProblemCode::InvalidParameter, format!("{shown} {detail}."))
+                    .with_errors(vec![FieldError::new(shown, detail)]))
             }
         }
     }
@@ -115,11 +124,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn unknown_query_parameters_are_refused_without_being_repeated() {
+    fn unknown_query_parameters_are_named() {
         let mut request = request("GET", "/");
         assert!(request.only_query(&[]).is_ok());
         request.query.push(("wiat".into(), "5".into()));
         let problem = request.only_query(&["wait"]).unwrap_err();
-        assert_eq!(problem.detail, "A query parameter is unknown; known are wait.");
+        assert_eq!(problem.detail, "wiat is not a known query parameter; known are wait.");
+        assert_eq!(problem.errors[0].pointer, "wiat");
     }
 }

@@ -1,26 +1,14 @@
 //! What the answers of the native protocol mean. Pure: an answer in, an outcome out.
 
+use holdfast_app::bookings::{
+    DECLINED_BY_PROVIDER, DEFAULT_HOLD_MS, MAX_ID_CHARS, MAX_PROVIDER_CODE_CHARS, MAX_PROVIDER_MESSAGE_CHARS,
+};
 use holdfast_domain::{
     Acknowledgement, AttemptError, AttemptOutcome, CompensationOutcome, LookUpOutcome, Rejection, Timestamp,
 };
 
 use super::wire::{BookingAnswer, ProviderStatus, Refusal};
 use crate::text::clean;
-
-/// How long a reservation counts as held if the provider does not say, in milliseconds: 15 minutes.
-pub const DEFAULT_HOLD_MS: u64 = 15 * 60 * 1_000;
-
-/// The longest provider's name for a booking that is kept, in characters.
-const MAX_REFERENCE_CHARS: usize = 128;
-
-/// The longest provider's code that is kept, in characters.
-const MAX_CODE_CHARS: usize = 64;
-
-/// The longest provider's message that is kept, in characters.
-const MAX_MESSAGE_CHARS: usize = 500;
-
-/// Holdfast's own code for a provider's no.
-const DECLINED: &str = "declined_by_provider";
 
 /// The provider's code for a cancel that it has carried out before.
 const ALREADY_CANCELLED: &str = "already_cancelled";
@@ -61,7 +49,7 @@ pub(super) fn attempt(status: u16, body: &[u8], now: Timestamp) -> AttemptOutcom
         202 => AttemptOutcome::Unknown(AttemptError::AcceptedForLater),
         _ => match failed(status, body) {
             Failed::No { code, message } => AttemptOutcome::Declined(Rejection {
-                code: DECLINED.to_owned(),
+                code: DECLINED_BY_PROVIDER.to_owned(),
                 message,
                 provider_code: Some(code),
             }),
@@ -112,9 +100,10 @@ fn failed(status: u16, body: &[u8]) -> Failed {
     }
     // A refusal that is not in the protocol's form comes from something between here and the provider.
     let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();
-    match refusal.code.as_deref().and_then(|code| clean(code, MAX_CODE_CHARS)) {
+    match refusal.code.as_deref().and_then(|code| clean(code, MAX_PROVIDER_CODE_CHARS)) {
         Some(code) if !(status == 409 && code == REQUEST_IN_FLIGHT) => {
-            let message = refusal.message.as_deref().and_then(|message| clean(message, MAX_MESSAGE_CHARS));
+            let message =
+                refusal.message.as_deref().and_then(|message| clean(message, MAX_PROVIDER_MESSAGE_CHARS));
             Failed::No { code, message }
         }
         Some(_) | None => Failed::Transient(transient(status)),
@@ -143,7 +132,7 @@ fn acknowledgement(answer: &BookingAnswer, now: Timestamp) -> Option<Acknowledge
         ProviderStatus::Pending | ProviderStatus::Cancelled | ProviderStatus::Expired => return None,
     };
     let reference = answer.provider_reference.as_deref();
-    let provider_reference = reference.and_then(|reference| clean(reference, MAX_REFERENCE_CHARS));
+    let provider_reference = reference.and_then(|reference| clean(reference, MAX_ID_CHARS));
     Some(Acknowledgement { provider_reference, reserved_until })
 }
 
@@ -209,7 +198,7 @@ mod tests {
             assert_eq!(
                 attempt(status, body, NOW),
                 AttemptOutcome::Declined(Rejection {
-                    code: DECLINED.to_owned(),
+                    code: DECLINED_BY_PROVIDER.to_owned(),
                     message: Some("Fully booked".to_owned()),
                     provider_code: Some("slot_taken".to_owned())
                 }),
@@ -247,8 +236,8 @@ mod tests {
         let AttemptOutcome::Declined(rejection) = attempt(422, body.as_bytes(), NOW) else {
             panic!("a coded 422 is a no");
         };
-        assert_eq!(rejection.provider_code.unwrap().len(), MAX_CODE_CHARS);
-        assert_eq!(rejection.message.unwrap().len(), MAX_MESSAGE_CHARS);
+        assert_eq!(rejection.provider_code.unwrap().len(), MAX_PROVIDER_CODE_CHARS);
+        assert_eq!(rejection.message.unwrap().len(), MAX_PROVIDER_MESSAGE_CHARS);
     }
 
     #[test]

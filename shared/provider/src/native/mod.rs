@@ -20,7 +20,6 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use self::answers::CancelAnswer;
-pub use self::answers::DEFAULT_HOLD_MS;
 use self::wire::{BookBody, CancelBody};
 use crate::request::{Unsendable, callable, sensitive, sign};
 use crate::retry_after::retry_after_ms;

@@ -1,15 +1,18 @@
 //! Confirmation in the background, deadlines, holds and compensations.
 
+use std::sync::Arc;
+
 use holdfast_app::ports::Clock;
 use holdfast_app::settings::ProviderSettings;
 use holdfast_app::test_util::{Deed, Fault, Reply, Request, Script};
 use holdfast_domain::{COMPENSATION_LIMIT_MS, Compensation, RetryPolicy, Status};
-use serde_json::json;
 
 use super::bench::{Bench, Chaos, body};
 
 /// The background deadline unless asked otherwise, in milliseconds.
 const DEADLINE_MS: u64 = 900_000;
+/// The shortest background deadline, in milliseconds.
+const SHORT_DEADLINE_MS: u64 = 60_000;
 
 #[tokio::test(start_paused = true)]
 async fn after_an_unknown_outcome_the_provider_is_asked_before_it_is_sent_anything() {
@@ -102,31 +105,74 @@ async fn at_the_deadline_the_booking_is_cancelled_and_compensated() {
     assert_eq!(created.answer.status, 202);
 }
 
+/// A world with a short deadline in which nearly always a look-up is under way.
+async fn create_under_long_look_ups(deadline_ms: u64) -> Arc<Bench> {
+    let bench = Bench::new();
+    let retry = RetryPolicy::new(500, 1, 500).unwrap();
+    bench.settings.add_provider(ProviderSettings { retry, ..bench.provider_settings.clone() });
+    bench.provider.always(Request::Attempt, Script::failing(Reply::Broken));
+    // An answer of this kind does not open the circuit.
+    let slow = Script { reply_after_ms: 9_000, ..Script::failing(Reply::Accepted) };
+    bench.provider.always(Request::LookUp, slow);
+    let mut wish = body(true);
+    wish["async_confirmation_timeout_millisecond"] = deadline_ms.into();
+    bench.create(Some("k"), &wish).await.unwrap();
+    bench
+}
+
+/// How long after its deadline the only booking was cancelled, in milliseconds.
+fn lateness_ms(bench: &Bench, deadline_ms: u64) -> u64 {
+    let booking = bench.only_booking();
+    assert_eq!(booking.status(), Status::Cancelled);
+    booking.created_at().plus_ms(deadline_ms).ms_until(booking.history[1].at)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_look_up_ends_by_the_deadline() {
+    // At one of these at least a look-up is under way.
+    for deadline_ms in [60_000, 63_000, 66_000] {
+        let bench = create_under_long_look_ups(deadline_ms).await;
+        bench.run_until_quiet().await;
+        bench.check();
+        let late_ms = lateness_ms(&bench, deadline_ms);
+        assert!(late_ms <= 500, "{late_ms} ms after the deadline");
+    }
+}
+
 /// The last worker dies: its lease must not keep the booking pending for long after the deadline.
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_dies_at_the_deadline_holds_nothing_up() {
-    let bench = Bench::new();
-    let retry = RetryPolicy::new(1_000, 1, 1_000).unwrap();
-    bench.settings.add_provider(ProviderSettings { retry, ..bench.provider_settings.clone() });
-    bench.provider.always(Request::Attempt, Script::failing(Reply::Broken));
-    bench.provider.always(Request::LookUp, Script::failing(Reply::Silence));
-    let mut wish = body(true);
-    wish["async_confirmation_timeout_millisecond"] = json!(60_000);
-    bench.create(Some("k"), &wish).await.unwrap();
+    let bench = create_under_long_look_ups(SHORT_DEADLINE_MS).await;
     bench.run_for_ms(45_000).await;
     let begun = bench.provider.seen().len();
     while bench.provider.seen().len() == begun {
         bench.run_for_ms(200).await;
     }
     bench.faults.always("bookings.replace", Fault::StopBefore);
-    bench.run_for_ms(16_000).await;
+    bench.run_for_ms(10_000).await;
     bench.faults.heal();
     bench.run_until_quiet().await;
     bench.check();
-    let booking = bench.only_booking();
-    assert_eq!(booking.status(), Status::Cancelled);
-    let late_ms = booking.created_at().plus_ms(60_000).ms_until(booking.history[1].at);
-    assert!((1_000..=10_000).contains(&late_ms), "{late_ms} ms after the deadline");
+    let late_ms = lateness_ms(&bench, SHORT_DEADLINE_MS);
+    assert!((4_000..=6_000).contains(&late_ms), "{late_ms} ms after the deadline");
+}
+
+/// The worker's yes is written when its lease, the deadline and the compensation are long over.
+#[tokio::test(start_paused = true)]
+async fn a_frozen_timer_drops_no_outcome() {
+    let bench = Bench::new();
+    bench.provider.plan(Request::Attempt, Script::failing(Reply::Broken));
+    bench.provider.plan(Request::LookUp, Script::WELL);
+    bench.provider.always(Request::LookUp, Script::failing(Reply::Status(503)));
+    // The writes before are the request's outcome and the claim.
+    bench.faults.on("bookings.replace", 3, Fault::DelayBefore(140_000));
+    let mut wish = body(true);
+    wish["async_confirmation_timeout_millisecond"] = SHORT_DEADLINE_MS.into();
+    bench.create(Some("k"), &wish).await.unwrap();
+    bench.run_until_quiet().await;
+    bench.check();
+    let causes: Vec<&str> = bench.only_booking().history.iter().map(|entry| entry.cause.as_str()).collect();
+    assert_eq!(causes, ["created", "given_up", "compensated", "late_acknowledgement", "compensated"]);
 }
 
 #[tokio::test(start_paused = true)]

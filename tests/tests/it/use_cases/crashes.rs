@@ -159,6 +159,22 @@ async fn a_frozen_worker_drops_no_outcome() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_first_answer_after_the_compensation_says_that_something_may_have_happened() {
+    for (refuses, end) in [(false, Compensation::Done), (true, Compensation::Failed)] {
+        let bench = Bench::new();
+        bench.provider.plan(Request::Attempt, Script::replying(Reply::Silence));
+        if refuses {
+            bench.provider.refuse_cancels();
+        }
+        assert!(killed_create(&bench, false).await.is_none());
+        bench.run_until_quiet().await;
+        assert_eq!(bench.only_booking().compensation, end);
+        let created = bench.create(Some("k"), &body(false)).await.unwrap();
+        assert_eq!((created.answer.status, &json_of(&created)["side_effects"]), (504, &"unknown".into()));
+    }
+}
+
 /// A repetition was answered when the lease was over; the frozen worker must not answer anything else.
 #[tokio::test(start_paused = true)]
 async fn a_frozen_worker_answers_what_a_repetition_was_told() {
