@@ -4,8 +4,10 @@
 //! says why the command does not apply. Whoever calls it writes the result conditionally on the item
 //! that it read, and asks again with the item that it finds instead.
 
+mod cancel;
 mod compensation;
 
+use cancel::{cancel, cancel_by_provider, cancel_declined, cancelled_at_provider, give_up_cancel};
 use compensation::{
     begin_compensation, claim_compensation, give_up_compensation, late_acknowledgement, note_send_after_end,
     record_compensation,
@@ -13,8 +15,8 @@ use compensation::{
 
 use crate::{
     Acknowledgement, AttemptError, AttemptOutcome, Booking, Cancellation, CancellationReason, Cause,
-    CompensationOutcome, Event, HistoryEntry, MAX_VERSIONS, Operation, Patience, Phase, Rejection, State,
-    Status, Timestamp, events_since,
+    CompensationOutcome, Event, HistoryEntry, MAX_VERSIONS, Operation, OperationKind, Patience, Phase,
+    Rejection, State, Status, Timestamp, Withdrawal, events_since,
 };
 
 /// For how long a compensation is tried, in milliseconds: 24 h (contract section 4).
@@ -40,6 +42,8 @@ pub enum Command {
     },
     /// A worker reports what came of an attempt.
     RecordAttempt {
+        /// The number of the operation that the attempt belongs to.
+        operation: u32,
         /// Which attempt: the count at the time it was claimed.
         attempt: u32,
         /// What came of it.
@@ -69,6 +73,28 @@ pub enum Command {
     GiveUpCompensation,
     /// The hold's end has come.
     ExpireHold,
+    /// The consumer withdraws the booking.
+    Cancel(CancelRequest),
+    /// The provider withdraws the booking by calling us.
+    CancelByProvider(Withdrawal),
+    /// The provider tells whether the customer came.
+    TellAttendance {
+        /// Whether the customer came.
+        attended: bool,
+    },
+    /// The consumer has the customer's data erased.
+    EraseCustomer,
+}
+
+/// A consumer's wish to withdraw a booking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CancelRequest {
+    /// Why.
+    pub withdrawal: Withdrawal,
+    /// The end of the lease of the attempt that the request itself makes.
+    pub lease_until: Timestamp,
+    /// When the provider is not asked any more and the rest is compensation.
+    pub deadline_at: Timestamp,
 }
 
 /// What a worker reports of a compensating cancel.
@@ -120,6 +146,12 @@ pub enum Refused {
     /// No compensation is under way.
     #[error("no compensation is under way")]
     NoCompensation,
+    /// The booking cannot be changed so while an operation is in flight.
+    #[error("an operation is in flight")]
+    OperationInFlight,
+    /// The booking is as the command wants it.
+    #[error("nothing is left to change")]
+    NothingToChange,
     /// The booking is not held.
     #[error("the booking is not reserved")]
     NotReserved,
@@ -143,8 +175,8 @@ pub fn transition(booking: &Booking, command: Command, now: Timestamp) -> Result
     match command {
         Command::ClaimAttempt { lease_until } => claim_attempt(&mut next, lease_until, now)?,
         Command::Postpone { until } => postpone(&mut next, until, now)?,
-        Command::RecordAttempt { attempt, outcome, retry_delay_ms } => {
-            record_attempt(&mut next, attempt, outcome, retry_delay_ms, now)?;
+        Command::RecordAttempt { operation, attempt, outcome, retry_delay_ms } => {
+            record_attempt(&mut next, Report { operation, attempt, retry_delay_ms }, outcome, now)?;
         }
         Command::Acknowledge(acknowledgement) => acknowledge(&mut next, acknowledgement, now)?,
         Command::Decline(rejection) => {
@@ -160,6 +192,10 @@ pub fn transition(booking: &Booking, command: Command, now: Timestamp) -> Result
         Command::RecordCompensation(record) => record_compensation(&mut next, record, now)?,
         Command::GiveUpCompensation => give_up_compensation(&mut next, now)?,
         Command::ExpireHold => expire_hold(&mut next, now)?,
+        Command::Cancel(request) => cancel(&mut next, request, now)?,
+        Command::CancelByProvider(withdrawal) => cancel_by_provider(&mut next, withdrawal, now)?,
+        Command::TellAttendance { attended } => tell_attendance(&mut next, attended, now)?,
+        Command::EraseCustomer => erase_customer(&mut next, now)?,
     }
     let events = events_since(&next, booking.version());
     Ok(Transition { booking: next, events })
@@ -207,40 +243,61 @@ fn postpone(booking: &mut Booking, until: Timestamp, now: Timestamp) -> Result<(
     Ok(())
 }
 
+/// The number of the operation that makes a booking.
+const BOOK_OPERATION: u32 = 1;
+
+/// Which attempt reports.
+#[derive(Clone, Copy)]
+struct Report {
+    operation: u32,
+    attempt: u32,
+    retry_delay_ms: u64,
+}
+
 fn record_attempt(
     booking: &mut Booking,
-    attempt: u32,
+    report: Report,
     outcome: AttemptOutcome,
-    retry_delay_ms: u64,
     now: Timestamp,
 ) -> Result<(), Refused> {
-    match outcome {
-        AttemptOutcome::Acknowledged(acknowledgement) => acknowledge(booking, acknowledgement, now),
-        AttemptOutcome::Declined(rejection) => {
-            end_pending(booking, State::Rejected(rejection), Cause::ProviderDeclined, Some(attempt), now)
+    let in_flight = booking.operation.as_ref().filter(|operation| operation.number == report.operation);
+    let kind = match in_flight {
+        Some(operation) => operation.change.kind(),
+        // What came of the booking itself is never too late to be heard.
+        None if report.operation == BOOK_OPERATION => OperationKind::Book,
+        None => return Err(Refused::Superseded),
+    };
+    let Report { attempt, .. } = report;
+    match (kind, outcome) {
+        (OperationKind::Book, AttemptOutcome::Acknowledged(yes)) => acknowledge(booking, yes, now),
+        (OperationKind::Book, AttemptOutcome::Declined(no)) => {
+            end_pending(booking, State::Rejected(no), Cause::ProviderDeclined, Some(attempt), now)
         }
-        AttemptOutcome::NotSent(error) => record_failure(booking, attempt, error, None, retry_delay_ms, now),
-        AttemptOutcome::Unknown(error) => {
-            record_failure(booking, attempt, error, Some(now), retry_delay_ms, now)
-        }
+        (OperationKind::Cancel, AttemptOutcome::Acknowledged(_)) => cancelled_at_provider(booking, now),
+        (OperationKind::Cancel, AttemptOutcome::Declined(no)) => cancel_declined(booking, attempt, no, now),
+        (_, AttemptOutcome::NotSent(error)) => record_failure(booking, report, error, None, now),
+        (_, AttemptOutcome::Unknown(error)) => record_failure(booking, report, error, Some(now), now),
     }
 }
 
 /// An attempt failed. `unanswered_send_at` is set if the provider may have received it.
 fn record_failure(
     booking: &mut Booking,
-    attempt: u32,
+    report: Report,
     error: AttemptError,
     unanswered_send_at: Option<Timestamp>,
-    retry_delay_ms: u64,
     now: Timestamp,
 ) -> Result<(), Refused> {
+    let Report { attempt, retry_delay_ms, .. } = report;
     let Some(operation) = booking.operation.as_mut() else {
         return match unanswered_send_at {
             Some(sent_at) => note_send_after_end(booking, sent_at),
             None => Err(Refused::Settled { status: booking.status() }),
         };
     };
+    if operation.number != report.operation {
+        return Err(Refused::Superseded);
+    }
     if operation.attempts != attempt {
         let known_send_at = operation.unanswered_send_at;
         operation.unanswered_send_at = known_send_at.max(unanswered_send_at);
@@ -334,6 +391,9 @@ fn give_up(booking: &mut Booking, now: Timestamp) -> Result<(), Refused> {
     if operation.deadline_at > now {
         return Err(Refused::NotDue { at: operation.deadline_at });
     }
+    if operation.change.kind() == OperationKind::Cancel {
+        return give_up_cancel(booking, now);
+    }
     let reason = match operation.patience {
         Patience::Background => CancellationReason::ConfirmationTimeout,
         Patience::Synchronous => CancellationReason::ProviderTimeout,
@@ -341,10 +401,41 @@ fn give_up(booking: &mut Booking, now: Timestamp) -> Result<(), Refused> {
     end_pending(booking, State::Cancelled(Cancellation::BySystem(reason)), Cause::GivenUp, None, now)
 }
 
+fn tell_attendance(booking: &mut Booking, attended: bool, now: Timestamp) -> Result<(), Refused> {
+    let status = booking.status();
+    let state = if attended { State::Completed } else { State::NoShow };
+    if status == state.status() {
+        return Err(Refused::NothingToChange);
+    }
+    if status != Status::Confirmed {
+        return Err(Refused::Settled { status });
+    }
+    if booking.operation.is_some() {
+        return Err(Refused::OperationInFlight);
+    }
+    advance(booking, Some(state), Cause::AttendanceTold, 0, now)
+}
+
+fn erase_customer(booking: &mut Booking, now: Timestamp) -> Result<(), Refused> {
+    if booking.operation.is_some() {
+        return Err(Refused::OperationInFlight);
+    }
+    if booking.request.customer.is_none() && booking.request.notes.is_none() {
+        return Err(Refused::NothingToChange);
+    }
+    advance(booking, None, Cause::CustomerErased, 0, now)?;
+    booking.request.customer = None;
+    booking.request.notes = None;
+    Ok(())
+}
+
 fn expire_hold(booking: &mut Booking, now: Timestamp) -> Result<(), Refused> {
     let State::Reserved { expires_at } = booking.state else {
         return Err(Refused::NotReserved);
     };
+    if booking.operation.is_some() {
+        return Err(Refused::OperationInFlight);
+    }
     if expires_at > now {
         return Err(Refused::NotDue { at: expires_at });
     }

@@ -14,7 +14,7 @@ mod targets;
 mod text;
 mod webhook;
 
-pub use native::{DEFAULT_HOLD_MS, NativeGateway};
+pub use native::NativeGateway;
 pub use retry_after::MAX_RETRY_AFTER_MS;
 pub use safe_client::{ClientError, MAX_ANSWER_BYTES, SafeClient};
 pub use signing::{SecretError, SigningKey, generate_secret};

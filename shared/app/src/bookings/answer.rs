@@ -7,7 +7,7 @@ use holdfast_domain::{Booking, Cancellation, CancellationReason, Compensation, P
 use serde_json::json;
 
 use crate::problem::{Problem, ProblemCode, SideEffects};
-use crate::stored::{CreateRecord, FrozenResponse, StoredBooking};
+use crate::stored::{FrozenResponse, OperationKey, OperationRecord, StoredBooking};
 use crate::view::{RejectionView, booking_view};
 
 /// The status of a booking that was made and is settled.
@@ -24,6 +24,23 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// After how many seconds it makes sense to look again, for a pending booking.
     pub retry_after_s: Option<u64>,
+}
+
+/// The status of an operation that is done.
+const OK: u16 = 200;
+
+/// What a response is to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked {
+    /// The create.
+    Create,
+    /// An operation after the create.
+    Operation {
+        /// Its key, if it came with one.
+        key: Option<OperationKey>,
+        /// Its number.
+        number: u32,
+    },
 }
 
 /// Under which request an answer is given; a problem's body names it.
@@ -43,6 +60,46 @@ impl Answer {
     /// The response that a booking's state calls for.
     pub(super) fn from_state(
         booking: &Booking,
+        asked: Asked,
+        name: RequestName<'_>,
+        now: Timestamp,
+    ) -> Result<Self, serde_json::Error> {
+        match asked {
+            Asked::Create => Self::to_create(booking, name, now),
+            Asked::Operation { number, .. } => Self::to_operation(booking, number, name, now),
+        }
+    }
+
+    fn to_operation(
+        booking: &Booking,
+        number: u32,
+        name: RequestName<'_>,
+        now: Timestamp,
+    ) -> Result<Self, serde_json::Error> {
+        if let Some(refusal) = booking.refusal.as_ref().filter(|refusal| refusal.operation == number) {
+            let rejection = &refusal.rejection;
+            let detail = rejection.message.as_deref().unwrap_or("The provider refused the change.");
+            let problem = Problem::new(ProblemCode::OperationDeclined, detail)
+                .with_extension("rejection", json!(RejectionView::new(rejection)))
+                .about(&booking.id);
+            return Self::problem(&problem, name);
+        }
+        let body = serde_json::to_vec(&booking_view(booking))?;
+        let is_in_flight = booking.operation.as_ref().is_some_and(|operation| operation.number == number);
+        Ok(if is_in_flight {
+            Self { status: ACCEPTED, body, retry_after_s: Some(retry_after_s(booking, now)) }
+        } else {
+            Self { status: OK, body, retry_after_s: None }
+        })
+    }
+
+    fn problem(problem: &Problem, name: RequestName<'_>) -> Result<Self, serde_json::Error> {
+        let body = serde_json::to_vec(&problem.body(name.path, name.request_id))?;
+        Ok(Self { status: problem.code.status(), body, retry_after_s: None })
+    }
+
+    fn to_create(
+        booking: &Booking,
         name: RequestName<'_>,
         now: Timestamp,
     ) -> Result<Self, serde_json::Error> {
@@ -61,10 +118,12 @@ impl Answer {
                     .with_extension("rejection", json!(RejectionView::new(rejection)))
             }
             State::Cancelled(Cancellation::BySystem(reason)) => given_up(*reason),
+            State::Cancelled(Cancellation::ByConsumer(_) | Cancellation::ByProvider(_)) => Problem::new(
+                ProblemCode::StatusConflict,
+                "The booking was cancelled before it was confirmed.",
+            ),
         };
-        let problem = problem.about(&booking.id).with_side_effects(side_effects(booking));
-        let body = serde_json::to_vec(&problem.body(name.path, name.request_id))?;
-        Ok(Self { status: problem.code.status(), body, retry_after_s: None })
+        Self::problem(&problem.about(&booking.id).with_side_effects(side_effects(booking)), name)
     }
 
     fn freeze(&self) -> FrozenResponse {
@@ -102,23 +161,45 @@ pub(super) fn retry_after_s(booking: &Booking, now: Timestamp) -> u64 {
 }
 
 impl StoredBooking {
-    /// The item with `answer` frozen in it, where it came with a key and has none yet.
-    pub(super) fn freezing(mut self, answer: &Answer) -> Self {
-        if let Some(create) = &mut self.create
-            && create.response.is_none()
+    /// The item with `answer` frozen in it, where the request came with a key and has none yet.
+    pub(super) fn freezing(mut self, asked: Asked, answer: &Answer) -> Self {
+        if let Some(response) = self.response_slot(asked)
+            && response.is_none()
         {
-            create.response = Some(answer.freeze());
+            *response = Some(answer.freeze());
         }
         self
     }
 
-    /// Whether an answer has to be frozen before it may leave.
-    pub(super) fn lacks_response(&self) -> bool {
-        self.create.as_ref().is_some_and(|create| create.response.is_none())
+    fn response_slot(&mut self, asked: Asked) -> Option<&mut Option<FrozenResponse>> {
+        match asked {
+            Asked::Create => self.create.as_mut().map(|create| &mut create.response),
+            Asked::Operation { key, .. } => self
+                .operations
+                .iter_mut()
+                .find(|record| Some(record.key) == key)
+                .map(|record| &mut record.response),
+        }
     }
 
     /// The frozen response, if there is one.
-    pub(super) fn response(&self) -> Option<&FrozenResponse> {
-        self.create.as_ref().and_then(|create: &CreateRecord| create.response.as_ref())
+    pub(super) fn response(&self, asked: Asked) -> Option<&FrozenResponse> {
+        match asked {
+            Asked::Create => self.create.as_ref()?.response.as_ref(),
+            Asked::Operation { key, .. } => self.operation_record(key)?.response.as_ref(),
+        }
+    }
+
+    /// Whether the request came with a key and its response has to be frozen before it may leave.
+    pub(super) fn lacks_response(&self, asked: Asked) -> bool {
+        let is_keyed = match asked {
+            Asked::Create => self.create.is_some(),
+            Asked::Operation { key, .. } => self.operation_record(key).is_some(),
+        };
+        is_keyed && self.response(asked).is_none()
+    }
+
+    fn operation_record(&self, key: Option<OperationKey>) -> Option<&OperationRecord> {
+        self.operations.iter().find(|record| Some(record.key) == key)
     }
 }

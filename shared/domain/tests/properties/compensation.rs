@@ -117,12 +117,12 @@ fn the_late_report_of_an_overtaken_attempt_is_outwaited() {
     assert!(world.apply(claim).result.is_ok());
     world.now = world.now.plus_ms(10_000);
     let unknown = AttemptOutcome::Unknown(AttemptError::TimedOut);
-    let report = Command::RecordAttempt { attempt: 1, outcome: unknown, retry_delay_ms: 0 };
+    let report = Command::RecordAttempt { operation: 1, attempt: 1, outcome: unknown, retry_delay_ms: 0 };
     assert!(world.apply(report).result.is_ok());
     let reported_at = world.now;
     world.now = world.now.plus_ms(5_000);
     let declined = AttemptOutcome::Declined(crate::moves::no());
-    let report = Command::RecordAttempt { attempt: 2, outcome: declined, retry_delay_ms: 0 };
+    let report = Command::RecordAttempt { operation: 1, attempt: 2, outcome: declined, retry_delay_ms: 0 };
     assert!(world.apply(report).result.is_ok());
     let Compensation::Underway(run) = &world.booking.compensation else {
         panic!("nothing is compensated");

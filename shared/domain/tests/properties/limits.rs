@@ -43,7 +43,7 @@ fn any_command() -> impl Strategy<Value = Command> {
         any_time().prop_map(|lease_until| Command::ClaimAttempt { lease_until }),
         any_time().prop_map(|until| Command::Postpone { until }),
         (any_number(), outcome, any_delay_ms()).prop_map(|(attempt, outcome, retry_delay_ms)| {
-            Command::RecordAttempt { attempt, outcome, retry_delay_ms }
+            Command::RecordAttempt { operation: 1, attempt, outcome, retry_delay_ms }
         }),
         (any_time(), any::<bool>())
             .prop_map(|(time, hold)| Command::Acknowledge(yes(time, hold.then_some(0)))),

@@ -136,7 +136,7 @@ proptest! {
             let Command::ClaimAttempt { .. } = command else { continue };
             let attempt = world.booking.operation.as_ref().unwrap().attempts;
             let outcome = AttemptOutcome::Acknowledged(crate::moves::yes(world.now, None));
-            world.apply(Command::RecordAttempt { attempt, outcome, retry_delay_ms: 0 });
+            world.apply(Command::RecordAttempt { operation: 1, attempt, outcome, retry_delay_ms: 0 });
         }
         if pending && beginning.patience() == Patience::Background {
             let in_time = world.booking.history.last().is_some_and(|entry| {
@@ -193,6 +193,7 @@ fn report(
         (Command::ClaimAttempt { .. }, Some(outcome), _) => {
             let attempt = world.booking.operation.as_ref().unwrap().attempts;
             world.apply(Command::RecordAttempt {
+                operation: 1,
                 attempt,
                 outcome: outcome.clone(),
                 retry_delay_ms: RETRY_DELAY_MS,

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use holdfast_domain::{
-    AttemptError, AttemptOutcome, Booking, BookingId, BookingRequest, Command, Compensation,
-    CompensationRecord, ConsumerId, Customer, HistoryEntry, Mode, Operation, OperationKind, Patience,
-    Personal, Phase, ProviderId, Refused, Slot, State, Status, Step, Tenant, Timestamp, Transition,
-    next_step, transition,
+    AttemptError, AttemptOutcome, Booking, BookingId, BookingRequest, Change, Command, Compensation,
+    CompensationRecord, ConsumerId, Customer, HistoryEntry, Mode, Operation, Patience, Personal, Phase,
+    ProviderId, Refused, Slot, State, Status, Step, Tenant, Timestamp, Transition, next_step, transition,
 };
 use proptest::sample::Index;
 
@@ -49,7 +48,7 @@ fn booking_of(beginning: &Beginning, now: Timestamp) -> Booking {
         (1, Phase::InFlight { lease_until })
     };
     let operation = Operation {
-        kind: OperationKind::Book,
+        change: Change::Book,
         number: 1,
         patience,
         deadline_at,
@@ -63,7 +62,7 @@ fn booking_of(beginning: &Beginning, now: Timestamp) -> Booking {
         Customer { name: "Ada".to_owned(), email: None, phone: None, birth_date: None, language: None };
     let request = BookingRequest {
         provider_id: ProviderId::parse("clinic").unwrap(),
-        customer: Personal::new(customer),
+        customer: Some(Personal::new(customer)),
         reference: None,
         notes: None,
         metadata: BTreeMap::new(),
@@ -142,6 +141,7 @@ impl World {
             Move::Claim { lease_ms } => Command::ClaimAttempt { lease_until: now.plus_ms(*lease_ms) },
             Move::Postpone { delay_ms } => Command::Postpone { until: now.plus_ms(*delay_ms) },
             Move::Report { which, outcome, retry_delay_ms } => Command::RecordAttempt {
+                operation: 1,
                 attempt: self.a_silent_one(*which)?,
                 outcome: outcome.clone(),
                 retry_delay_ms: *retry_delay_ms,
@@ -202,7 +202,7 @@ impl World {
     fn remember(&mut self, before: &Booking, command: &Command, applied: bool) {
         let ended = matches!(before.status(), Status::Rejected | Status::Cancelled | Status::Expired);
         match command {
-            Command::RecordAttempt { attempt, outcome, .. } => {
+            Command::RecordAttempt { operation: 1, attempt, outcome, .. } => {
                 self.silent.remove(attempt);
                 match outcome {
                     // A report that came after the compensation's end changes nothing: the window has passed.

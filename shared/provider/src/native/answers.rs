@@ -1,14 +1,12 @@
 //! What the answers of the native protocol mean (contract section 5). Pure: an answer in, an outcome out.
 
+use holdfast_app::bookings::{DECLINED_BY_PROVIDER, DEFAULT_HOLD_MS};
 use holdfast_domain::{
     Acknowledgement, AttemptError, AttemptOutcome, CompensationOutcome, LookUpOutcome, Rejection, Timestamp,
 };
 
 use super::wire::{BookingAnswer, ProviderStatus, Refusal};
 use crate::text::clean;
-
-/// How long a reservation counts as held if the provider does not say, in milliseconds: 15 minutes.
-pub const DEFAULT_HOLD_MS: u64 = 15 * 60 * 1_000;
 
 /// The longest provider's name for a booking that is kept, in characters.
 const MAX_REFERENCE_CHARS: usize = 128;
@@ -19,9 +17,6 @@ const MAX_CODE_CHARS: usize = 64;
 /// The longest provider's message that is kept, in characters.
 const MAX_MESSAGE_CHARS: usize = 500;
 
-/// Holdfast's own code for a provider's no.
-const DECLINED: &str = "declined_by_provider";
-
 /// The provider's code for a cancel that it has carried out before.
 const ALREADY_CANCELLED: &str = "already_cancelled";
 
@@ -29,13 +24,50 @@ const ALREADY_CANCELLED: &str = "already_cancelled";
 const REQUEST_IN_FLIGHT: &str = "request_in_flight";
 
 /// What a cancel's answer means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CancelAnswer {
     /// This outcome.
-    Means(CompensationOutcome),
+    Means(CancelOutcome),
     /// Either that there is no such booking or that something between here and the provider has no such
     /// path. The look-up tells.
     Ambiguous,
+}
+
+/// What came of asking a provider to cancel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum CancelOutcome {
+    /// It is cancelled there.
+    Done,
+    /// The provider knows no such booking.
+    NoSuchBooking,
+    /// The provider refuses.
+    Declined(Rejection),
+    /// The request was sent, or may have been, and there is no usable answer.
+    Unknown(AttemptError),
+}
+
+impl CancelOutcome {
+    /// What this says of a consumer's cancel: what the provider does not know of is as good as cancelled.
+    pub(super) fn of_attempt(self) -> AttemptOutcome {
+        match self {
+            Self::Done | Self::NoSuchBooking => AttemptOutcome::Acknowledged(Acknowledgement {
+                provider_reference: None,
+                reserved_until: None,
+            }),
+            Self::Declined(rejection) => AttemptOutcome::Declined(rejection),
+            Self::Unknown(error) => AttemptOutcome::Unknown(error),
+        }
+    }
+
+    /// What this says of a compensation.
+    pub(super) fn of_compensation(&self) -> CompensationOutcome {
+        match self {
+            Self::Done => CompensationOutcome::Acknowledged,
+            Self::NoSuchBooking => CompensationOutcome::NoSuchBooking,
+            Self::Declined(_) => CompensationOutcome::Declined,
+            Self::Unknown(error) => CompensationOutcome::Failed(*error),
+        }
+    }
 }
 
 /// How a status that is not 2xx is to be taken.
@@ -60,14 +92,14 @@ pub(super) fn attempt(status: u16, body: &[u8], now: Timestamp) -> AttemptOutcom
         },
         202 => AttemptOutcome::Unknown(AttemptError::AcceptedForLater),
         _ => match failed(status, body) {
-            Failed::No { code, message } => AttemptOutcome::Declined(Rejection {
-                code: DECLINED.to_owned(),
-                message,
-                provider_code: Some(code),
-            }),
+            Failed::No { code, message } => AttemptOutcome::Declined(rejection(code, message)),
             Failed::Transient(error) => AttemptOutcome::Unknown(error),
         },
     }
+}
+
+fn rejection(provider_code: String, message: Option<String>) -> Rejection {
+    Rejection { code: DECLINED_BY_PROVIDER.to_owned(), message, provider_code: Some(provider_code) }
 }
 
 pub(super) fn look_up(status: u16, body: &[u8], now: Timestamp) -> LookUpOutcome {
@@ -87,14 +119,14 @@ pub(super) fn look_up(status: u16, body: &[u8], now: Timestamp) -> LookUpOutcome
 
 pub(super) fn cancel(status: u16, body: &[u8]) -> CancelAnswer {
     CancelAnswer::Means(match status {
-        200 | 201 | 204 => CompensationOutcome::Acknowledged,
-        202 => CompensationOutcome::Failed(AttemptError::AcceptedForLater),
+        200 | 201 | 204 => CancelOutcome::Done,
+        202 => CancelOutcome::Unknown(AttemptError::AcceptedForLater),
         _ => match failed(status, body) {
-            Failed::No { code, .. } if code == ALREADY_CANCELLED => CompensationOutcome::Acknowledged,
-            Failed::No { .. } if matches!(status, 404 | 410) => CompensationOutcome::NoSuchBooking,
-            Failed::No { .. } => CompensationOutcome::Declined,
+            Failed::No { code, .. } if code == ALREADY_CANCELLED => CancelOutcome::Done,
+            Failed::No { .. } if matches!(status, 404 | 410) => CancelOutcome::NoSuchBooking,
+            Failed::No { code, message } => CancelOutcome::Declined(rejection(code, message)),
             Failed::Transient(_) if status == 404 => return CancelAnswer::Ambiguous,
-            Failed::Transient(error) => CompensationOutcome::Failed(error),
+            Failed::Transient(error) => CancelOutcome::Unknown(error),
         },
     })
 }
@@ -204,7 +236,7 @@ mod tests {
             assert_eq!(
                 attempt(status, body, NOW),
                 AttemptOutcome::Declined(Rejection {
-                    code: DECLINED.to_owned(),
+                    code: DECLINED_BY_PROVIDER.to_owned(),
                     message: Some("Fully booked".to_owned()),
                     provider_code: Some("slot_taken".to_owned())
                 }),

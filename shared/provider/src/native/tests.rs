@@ -65,13 +65,13 @@ fn booking() -> Booking {
         tenant: Tenant { consumer_id: ConsumerId::parse("shop").unwrap(), mode: Mode::Test },
         request: BookingRequest {
             provider_id: ProviderId::parse("demo-clinic").unwrap(),
-            customer: Personal::new(Customer {
+            customer: Some(Personal::new(Customer {
                 name: "Ada Lovelace".to_owned(),
                 email: Some("ada@example.com".to_owned()),
                 phone: None,
                 birth_date: None,
                 language: None,
-            }),
+            })),
             reference: Some("order-1001".to_owned()),
             notes: Some(Personal::new("window seat".to_owned())),
             metadata: BTreeMap::from([("channel".to_owned(), "web".to_owned())]),
