@@ -96,7 +96,7 @@ where
         let caller = self.settings.verify(&presented, provider_id.as_ref(), self.clock.now()).await?;
         let tenant = consumer_of(&caller.key)?;
         if let (Some(reading), Some(provider_id)) = (caller.breaker, &provider_id) {
-            self.engine.breakers().remember(provider_id, reading.state);
+            self.engine.breakers().remember(provider_id, reading.state, reading.read_at);
         }
         let body = body?;
         let key = idempotency_key(request)?;

@@ -7,6 +7,12 @@ use holdfast_app::ports::{
     TimerQueue,
 };
 
+/// How long a timer waits after its first failure, in milliseconds; the wait grows with each further one.
+const FIRST_FAILURE_DELAY_MS: u64 = 15_000;
+
+/// The longest that a timer waits after a failure, in milliseconds.
+const MAX_FAILURE_DELAY_MS: u64 = 300_000;
+
 /// Why a message has to come again, or ends in the dead-letter queue.
 #[derive(Debug, thiserror::Error)]
 pub enum TimerError {
@@ -44,10 +50,30 @@ where
     /// Handles a timer's message.
     pub async fn on_message(&self, body: &str) -> Result<(), TimerError> {
         let message: TimerMessage = serde_json::from_str(body).map_err(TimerError::Malformed)?;
-        match self.engine.on_timer(&message, &self.settings).await? {
-            TimerOutcome::Done | TimerOutcome::Nothing => Ok(()),
-            TimerOutcome::PassOn(message) => Ok(self.arm(&[message]).await?),
+        match self.engine.on_timer(&message, &self.settings).await {
+            Ok(TimerOutcome::Done | TimerOutcome::Nothing) => Ok(()),
+            Ok(TimerOutcome::PassOn(message)) => Ok(self.arm(&[message]).await?),
+            Err(error) => {
+                match &error {
+                    StoreError::Unavailable(_) => {
+                        tracing::warn!(booking.id = message.booking_id, %error, "A timer rings again.");
+                    }
+                    StoreError::Corrupt(_) | StoreError::Refused(_) => {
+                        tracing::error!(booking.id = message.booking_id, %error, "A timer rings again.");
+                    }
+                }
+                Ok(self.arm(&[self.again(message)]).await?)
+            }
         }
+    }
+
+    /// A timer that could not be served. It is armed anew rather than left to the queue, whose visibility
+    /// time-out is long, and whose count of receipts would end it in the dead-letter queue while the booking
+    /// it guards is still pending.
+    fn again(&self, message: TimerMessage) -> TimerMessage {
+        let failures = message.failures.saturating_add(1);
+        let delay_ms = FIRST_FAILURE_DELAY_MS.saturating_mul(failures.into()).min(MAX_FAILURE_DELAY_MS);
+        TimerMessage { not_before: self.clock.now().plus_ms(delay_ms), failures, ..message }
     }
 
     /// Re-arms what is overdue.

@@ -1,6 +1,6 @@
 """Tests of the corrections to the emulator, without a running one.
 
-Run with the local stack's Python: `.local/venv/bin/python -m unittest discover infra/local/python`.
+Run with the local stack's Python: `.local/venv-*/bin/python -m unittest discover infra/local/python`.
 """
 
 import collections

@@ -5,6 +5,7 @@
 //! way by [`stack_file`]. Nothing here is part of a deployment on AWS.
 
 mod clock;
+mod help;
 pub mod inbox;
 mod signature;
 pub mod simulator;

@@ -17,7 +17,7 @@ use crate::ports::{
 };
 use crate::webhook::{Delivery, DeliveryState, WebhookEndpoint};
 
-/// How long an endpoint has to answer, in milliseconds (contract section 6).
+/// How long an endpoint has to answer, in milliseconds.
 pub const POST_LIMIT_MS: u64 = 15_000;
 
 /// By how much the lease of an attempt outlasts it, in milliseconds: time for the writes before and after.

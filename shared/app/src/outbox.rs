@@ -3,12 +3,15 @@
 //! Everything is sent at least once and may be sent again; events carry ids that never change, and
 //! timers are hints, so that repeating does no harm.
 
-use holdfast_domain::{Booking, Effect, effects};
+use holdfast_domain::{Booking, BookingId, Effect, effects};
 
 use crate::ports::{
     Clock, EventBus, OutgoingEvent, ParkedRecord, RecordParking, StoreError, TimerMessage, TimerQueue,
 };
 use crate::view::event_body;
+
+/// When a booking is looked at whose change could not be read, in milliseconds after the change was seen.
+const LOOK_AFTER_PARKING_MS: u64 = 60_000;
 
 /// One change, as the stream tells it.
 #[derive(Clone, Debug)]
@@ -89,7 +92,13 @@ where
                     reason = record.reason,
                     "A record is parked."
                 );
-                return self.parking.park(record).await;
+                self.parking.park(record).await?;
+                // What was due is not known, but whoever looks at the item will know.
+                if let Ok(id) = BookingId::parse(&record.booking_id) {
+                    let look_at = self.clock.now().plus_ms(LOOK_AFTER_PARKING_MS);
+                    timers.push((index, TimerMessage::new(&id, look_at)));
+                }
+                return Ok(());
             }
         };
         for effect in effects(old, new) {

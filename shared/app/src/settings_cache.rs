@@ -16,7 +16,7 @@ use crate::problem::{Problem, ProblemCode};
 use crate::settings::{BreakerState, KeyRecord, ProviderSettings};
 
 /// For how long a key or a provider is believed unread, in milliseconds. A revoked key must be dead
-/// everywhere within 30 s (contract section 8).
+/// everywhere within 30 s.
 pub const SETTINGS_MAX_AGE_MS: u64 = 30_000;
 
 /// The most keys, and the most providers, that a process remembers.

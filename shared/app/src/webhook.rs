@@ -9,7 +9,7 @@ use secrecy::SecretString;
 pub const MAX_ENDPOINTS_PER_CONSUMER: usize = 50;
 
 /// The delays before each attempt of a delivery unless the endpoint has its own, in seconds: at once,
-/// 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 10 h (contract section 6).
+/// 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 10 h.
 pub const DEFAULT_RETRY_SCHEDULE_SECONDS: [u32; 8] = [0, 5, 300, 1_800, 7_200, 18_000, 36_000, 36_000];
 
 /// Where a consumer wants to hear of events.

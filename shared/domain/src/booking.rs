@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{AttemptError, BookingId, Operation, Personal, Phase, ProviderId, Tenant, Timestamp};
 
-/// The most versions that a booking may have (contract section 1).
+/// The most versions that a booking may have.
 pub const MAX_VERSIONS: usize = 200;
 
 /// The name of a booking's state, without its data.
@@ -68,7 +68,7 @@ impl Status {
         }
     }
 
-    /// Whether `next` may follow this status (contract section 1, "Status").
+    /// Whether `next` may follow this status.
     pub fn may_become(self, next: Self) -> bool {
         match self {
             Self::Pending => {
@@ -170,11 +170,14 @@ pub enum CancellationReason {
     ProviderTimeout,
     /// The provider failed within the synchronous limit.
     ProviderFailed,
+    /// The provider's circuit opened before anything was sent.
+    ProviderUnavailable,
 }
 
 impl CancellationReason {
     /// Every reason.
-    pub const ALL: [Self; 3] = [Self::ConfirmationTimeout, Self::ProviderTimeout, Self::ProviderFailed];
+    pub const ALL: [Self; 4] =
+        [Self::ConfirmationTimeout, Self::ProviderTimeout, Self::ProviderFailed, Self::ProviderUnavailable];
 
     /// The name that the API shows.
     pub fn as_str(self) -> &'static str {
@@ -182,6 +185,7 @@ impl CancellationReason {
             Self::ConfirmationTimeout => "confirmation_timeout",
             Self::ProviderTimeout => "provider_timeout",
             Self::ProviderFailed => "provider_failed",
+            Self::ProviderUnavailable => "provider_unavailable",
         }
     }
 
@@ -345,7 +349,7 @@ pub struct HistoryEntry {
 }
 
 /// The compensating cancel: what makes sure that nothing stays booked at the provider by a booking that
-/// ended otherwise (contract section 4).
+/// ended otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Compensation {
     /// The provider surely holds nothing, or rightly holds the booking.

@@ -4,7 +4,7 @@
 
 use crate::{Booking, Cause, EventId, HistoryEntry, Status, Timestamp};
 
-/// The type of an event (contract section 6).
+/// The type of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EventType {
     /// `booking.created`

@@ -107,7 +107,7 @@ pub struct Operation {
     pub phase: Phase,
 }
 
-/// What came of one attempt (contract section 4).
+/// What came of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttemptOutcome {
     /// The provider did it.
@@ -151,7 +151,12 @@ pub enum LookUpOutcome {
     /// It knows no such booking.
     NotFound,
     /// It could not be asked.
-    Unavailable(AttemptError),
+    Unavailable {
+        /// Why.
+        error: AttemptError,
+        /// How long the provider asks to be left alone, in milliseconds.
+        retry_after_ms: Option<u64>,
+    },
     /// Its protocol has no look-up.
     Unsupported,
 }

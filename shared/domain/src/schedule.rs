@@ -2,7 +2,7 @@
 //!
 //! The random number is handed in, so that the schedule is a function and a simulation can replay it.
 
-/// The longest first delay that a policy may have, in milliseconds (contract section 3: "first ≤ 5 s").
+/// The longest first delay that a policy may have, in milliseconds.
 const MAX_FIRST_DELAY_MS: u64 = 5_000;
 
 /// The longest delay between two attempts that a policy may have, in milliseconds.

@@ -19,11 +19,11 @@ use crate::{
     Rejection, State, Status, Timestamp, Withdrawal, events_since,
 };
 
-/// For how long a compensation is tried, in milliseconds: 24 h (contract section 4).
+/// For how long a compensation is tried, in milliseconds: 24 h.
 pub const COMPENSATION_LIMIT_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// The least time after the last unanswered request before "no such booking" is believed, in
-/// milliseconds (contract section 4: never under 60 s). A provider's attempt time-out may raise it.
+/// milliseconds. A provider's attempt time-out may raise it.
 pub const MIN_SETTLE_WINDOW_MS: u64 = 60_000;
 
 /// Something that happens to a booking.
@@ -319,7 +319,11 @@ fn record_failure(
 }
 
 fn synchronous_reason(error: AttemptError) -> CancellationReason {
-    if error.is_timeout() { CancellationReason::ProviderTimeout } else { CancellationReason::ProviderFailed }
+    match error {
+        AttemptError::CircuitOpen => CancellationReason::ProviderUnavailable,
+        error if error.is_timeout() => CancellationReason::ProviderTimeout,
+        _ => CancellationReason::ProviderFailed,
+    }
 }
 
 fn acknowledge(

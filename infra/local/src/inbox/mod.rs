@@ -19,7 +19,7 @@ use axum::{
 use bytes::Bytes;
 use serde_json::json;
 
-use crate::{clock, signature};
+use crate::{clock, help, signature};
 use store::{Delivery, EndpointSettings, Filter, Inbox};
 
 /// The largest delivery that is read.
@@ -30,7 +30,7 @@ const MAX_HANG: Duration = Duration::from_mins(10);
 /// The inbox as a router, to be served on any port. Each call makes one with messages of its own.
 pub fn router() -> Router {
     Router::new()
-        .route("/", get(async || include_str!("help.txt")))
+        .route("/", get(async |headers: HeaderMap| help::at_host(include_str!("help.txt"), &headers)))
         .route("/health", get(async || Json(json!({"status": "ok"}))))
         .route("/hooks/{name}", post(receive))
         .route("/endpoints", get(list_endpoints))

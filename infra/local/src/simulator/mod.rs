@@ -18,13 +18,14 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use axum::{
     Json, Router,
     extract::DefaultBodyLimit,
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::{delete, get, post, put},
 };
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::help;
 use state::Simulator;
 
 /// The largest request body that is read.
@@ -66,7 +67,7 @@ impl fmt::Debug for ProviderConfig {
 pub fn router(config: SimulatorConfig) -> Router {
     let simulator = Arc::new(Simulator::new(config));
     Router::new()
-        .route("/", get(async || include_str!("help.txt")))
+        .route("/", get(async |headers: HeaderMap| help::at_host(include_str!("help.txt"), &headers)))
         .route("/health", get(async || Json(json!({"status": "ok"}))))
         .route("/providers/{provider_id}/bookings", post(native::book))
         .route("/providers/{provider_id}/bookings/{booking_id}", get(native::look_up))

@@ -12,7 +12,9 @@ pub enum StackError {
     #[error(
         "port {port} is taken, and {purpose} needs it.\n\
          End the process that listens there, or choose another port with {flag} or {variable} \
-         (0 takes any free one)."
+         (0 takes any free one).\n\
+         To run a second stack beside a first one: --state-dir <another folder> --api-port 0 \
+         --simulator-port 0 --inbox-port 0 --aws-port 0."
     )]
     PortTaken {
         /// The port asked for.
@@ -46,10 +48,13 @@ pub enum StackError {
     },
     /// No Python was found.
     #[error(
-        "Python 3.10 or later is needed for the AWS emulator, and none was found.\n\
+        "Python 3.10 or later is needed for the AWS emulator, and none was found (looked for {tried}).\n\
          Install it (with its venv module), or name it with --python."
     )]
-    PythonMissing,
+    PythonMissing {
+        /// The commands that were tried.
+        tried: String,
+    },
     /// Only unusable Pythons were found.
     #[error(
         "Python 3.10 or later is needed for the AWS emulator, but only this was found: {found}.\n\

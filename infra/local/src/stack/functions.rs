@@ -56,10 +56,15 @@ pub(super) async fn prepare(
         None => Ok(found),
         Some(missing) => Err(StackError::Tool {
             what: "finding the functions",
-            detail: format!("there is no program of the package {missing}"),
+            detail: format!("there is no program of the package {missing}{}", beside(options)),
             advice: "Build them with: cargo build --bins --workspace".to_owned(),
         }),
     }
+}
+
+/// Where programs were looked for that were not built, for a message.
+fn beside(options: &Options) -> String {
+    options.bin_dir.as_deref().map(|folder| format!(" in {}", folder.display())).unwrap_or_default()
 }
 
 fn built(messages: &[u8]) -> BTreeMap<String, PathBuf> {

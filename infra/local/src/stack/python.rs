@@ -27,6 +27,10 @@ const INSTALL_LIMIT: Duration = Duration::from_mins(15);
 /// In the virtual environment: what it was made from. Missing until it is complete.
 const MARKER: &str = "made-from";
 
+/// Characters of what an environment was made from that its folder's name has. Another Python or another list
+/// gets a folder of its own, so that no environment is taken from under a stack that runs in it.
+const NAME_CHARS: usize = 12;
+
 /// A usable Python.
 #[derive(Debug)]
 struct Python {
@@ -41,11 +45,11 @@ pub(super) async fn prepare(
     progress: &Progress,
 ) -> Result<PathBuf, StackError> {
     let python = find(options).await?;
-    let venv = layout.shared.join("venv");
     let requirements = layout.scripts().join("requirements.txt");
     let list = fs::read(&requirements).map_err(StackError::file("could not read", &requirements))?;
     let made_from =
         HEXLOWER.encode(&Sha256::new().chain_update(&python.version).chain_update(list).finalize());
+    let venv = layout.shared.join(format!("venv-{made_from:.NAME_CHARS$}"));
 
     let _only_one = lock(&layout.shared.join("venv.lock")).await?;
     let interpreter = venv.join("bin/python");
@@ -64,15 +68,16 @@ async fn find(options: &Options) -> Result<Python, StackError> {
     let named = options.python.as_ref().map(|python| vec![python.clone()]);
     let candidates = named.unwrap_or_else(|| CANDIDATES.map(PathBuf::from).to_vec());
     let mut unusable = Vec::new();
-    for candidate in candidates {
-        let Some(version) = version_of(&candidate).await else { continue };
+    for candidate in &candidates {
+        let Some(version) = version_of(candidate).await else { continue };
         if is_recent(&version) {
-            return Ok(Python { command: candidate, version });
+            return Ok(Python { command: candidate.clone(), version });
         }
         unusable.push(format!("{} {version}", candidate.display()));
     }
     if unusable.is_empty() {
-        return Err(StackError::PythonMissing);
+        let tried: Vec<String> = candidates.iter().map(|candidate| candidate.display().to_string()).collect();
+        return Err(StackError::PythonMissing { tried: tried.join(", ") });
     }
     Err(StackError::PythonTooOld { found: unusable.join(", ") })
 }

@@ -136,6 +136,7 @@ fn given_up(reason: CancellationReason) -> Problem {
         CancellationReason::ProviderFailed => {
             Problem::new(ProblemCode::ProviderFailed, "The provider failed; the booking is cancelled.")
         }
+        CancellationReason::ProviderUnavailable => provider_unavailable(),
         CancellationReason::ProviderTimeout | CancellationReason::ConfirmationTimeout => Problem::new(
             ProblemCode::ProviderTimeout,
             "The provider did not answer in time; the booking is cancelled.",
@@ -143,11 +144,20 @@ fn given_up(reason: CancellationReason) -> Problem {
     }
 }
 
-/// Whether the provider may hold something that is still to be undone.
+/// The provider's circuit is open.
+pub(super) fn provider_unavailable() -> Problem {
+    Problem::new(
+        ProblemCode::ProviderUnavailable,
+        "The provider failed several times in a row and is not called for a moment.",
+    )
+}
+
+/// Whether the provider may have acted. What was undone has happened all the same, and a replay that is
+/// answered late says what an early one would have said.
 fn side_effects(booking: &Booking) -> SideEffects {
     match booking.compensation {
-        Compensation::NotNeeded | Compensation::Done => SideEffects::None,
-        Compensation::Underway(_) | Compensation::Failed => SideEffects::Unknown,
+        Compensation::NotNeeded => SideEffects::None,
+        Compensation::Underway(_) | Compensation::Done | Compensation::Failed => SideEffects::Unknown,
     }
 }
 

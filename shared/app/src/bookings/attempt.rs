@@ -125,7 +125,7 @@ where
 
     /// Looks whether the provider's circuit lets an attempt through, on a state that is fresh.
     pub(super) async fn fresh_permit(&self, provider: &ProviderSettings, probe_ms: u64) -> Permit {
-        let state = self.breakers.refresh(&provider.provider_id).await;
+        let state = self.breakers.refresh(&provider.provider_id, self.clock.now()).await;
         self.breakers.permit(&provider.provider_id, state, self.clock.now(), probe_ms).await
     }
 }

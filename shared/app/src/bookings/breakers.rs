@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use holdfast_domain::{AttemptError, AttemptOutcome, ProviderId, Timestamp};
-use tokio::time::{Instant, timeout};
+use holdfast_domain::{AttemptError, AttemptOutcome, CompensationOutcome, ProviderId, Timestamp};
+use tokio::time::timeout;
 
-use crate::ports::{AttemptReport, BreakerStore};
+use crate::ports::{AttemptReport, BreakerStore, CompensationReport, StoreError};
 use crate::settings::BreakerState;
 
 /// Failures in a row that open a circuit.
@@ -30,7 +30,10 @@ pub enum Permit {
     /// The circuit is closed: go on.
     Closed,
     /// The circuit is open and this attempt is the one probe.
-    Probe,
+    Probe {
+        /// The end of the probe's lease.
+        until: Timestamp,
+    },
     /// The circuit is open: send nothing before this time.
     Open {
         /// When to ask again.
@@ -38,9 +41,11 @@ pub enum Permit {
     },
 }
 
+/// Ages are told by the wall clock: a process that was frozen wakes with the right time of day, whereas its
+/// monotonic clock may have stood still.
 struct Remembered {
     state: BreakerState,
-    at: Instant,
+    at: Timestamp,
 }
 
 /// The breakers, over their store.
@@ -61,18 +66,18 @@ impl<B: BreakerStore> Breakers<B> {
         Self { store, remembered: Mutex::new(HashMap::new()) }
     }
 
-    /// Takes note of a state that was read just now together with something else.
-    pub fn remember(&self, provider_id: &ProviderId, state: BreakerState) {
+    /// Takes note of a state that was read at a time together with something else.
+    pub fn remember(&self, provider_id: &ProviderId, state: BreakerState, at: Timestamp) {
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() >= MAX_REMEMBERED && !remembered.contains_key(provider_id) {
             remembered.clear();
         }
-        remembered.insert(provider_id.clone(), Remembered { state, at: Instant::now() });
+        remembered.insert(provider_id.clone(), Remembered { state, at });
     }
 
-    fn recall(&self, provider_id: &ProviderId) -> Option<(BreakerState, Duration)> {
+    fn recall(&self, provider_id: &ProviderId) -> Option<(BreakerState, Timestamp)> {
         let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        remembered.get(provider_id).map(|known| (known.state, known.at.elapsed()))
+        remembered.get(provider_id).map(|known| (known.state, known.at))
     }
 
     /// The state of a circuit that was not closed when last seen; `None` if nothing speaks against an
@@ -85,25 +90,24 @@ impl<B: BreakerStore> Breakers<B> {
 
     /// Asks the store unless the state is fresh. Meant to run beside another call. A store that does not
     /// answer leaves what was known.
-    pub async fn refresh(&self, provider_id: &ProviderId) -> BreakerState {
-        if let Some((state, age)) = self.recall(provider_id)
-            && age < Duration::from_millis(MAX_AGE_MS)
+    pub async fn refresh(&self, provider_id: &ProviderId, now: Timestamp) -> BreakerState {
+        if let Some((state, at)) = self.recall(provider_id)
+            && at <= now
+            && at.ms_until(now) < MAX_AGE_MS
         {
             return state;
         }
-        match timeout(STORE_LIMIT, self.store.read(provider_id)).await {
-            Ok(Ok(state)) => {
-                self.remember(provider_id, state);
+        self.ask(provider_id, now).await
+    }
+
+    /// Asks the store. One that does not answer leaves what was known.
+    async fn ask(&self, provider_id: &ProviderId, now: Timestamp) -> BreakerState {
+        match within_limit(provider_id, "Reading a breaker's state", self.store.read(provider_id)).await {
+            Some(state) => {
+                self.remember(provider_id, state, now);
                 state
             }
-            Ok(Err(error)) => {
-                tracing::warn!(provider.id = %provider_id, %error, "The breaker's state could not be read.");
-                self.recall(provider_id).map_or_else(BreakerState::default, |(state, _)| state)
-            }
-            Err(_) => {
-                tracing::warn!(provider.id = %provider_id, "Reading the breaker's state took too long.");
-                self.recall(provider_id).map_or_else(BreakerState::default, |(state, _)| state)
-            }
+            None => self.recall(provider_id).map_or_else(BreakerState::default, |(state, _)| state),
         }
     }
 
@@ -122,9 +126,13 @@ impl<B: BreakerStore> Breakers<B> {
         }
         let probe_until = now.plus_ms(probe_ms);
         match timeout(STORE_LIMIT, self.store.try_probe(provider_id, now, probe_until)).await {
-            Ok(Ok(true)) => Permit::Probe,
+            Ok(Ok(true)) => Permit::Probe { until: probe_until },
+            // Somebody else has the probe, or the circuit was closed or opened again meanwhile.
             Ok(Ok(false)) => {
-                Permit::Open { until: state.probe_until.unwrap_or(now).max(now.plus_ms(MAX_AGE_MS)) }
+                let state = self.ask(provider_id, now).await;
+                let Some(open_until) = state.open_until else { return Permit::Closed };
+                let decided_at = state.probe_until.unwrap_or(open_until).max(open_until);
+                Permit::Open { until: decided_at.max(now.plus_ms(MAX_AGE_MS)) }
             }
             Ok(Err(_)) | Err(_) => Permit::Open { until: now.plus_ms(MAX_AGE_MS) },
         }
@@ -138,48 +146,93 @@ impl<B: BreakerStore> Breakers<B> {
         permit: Permit,
         now: Timestamp,
     ) {
-        match verdict(&report.outcome) {
+        self.note(provider_id, verdict(&report.outcome), permit, now).await;
+    }
+
+    /// The same for a compensating cancel.
+    pub async fn record_compensation(
+        &self,
+        provider_id: &ProviderId,
+        report: &CompensationReport,
+        permit: Permit,
+        now: Timestamp,
+    ) {
+        let verdict = match report.outcome {
+            CompensationOutcome::Acknowledged
+            | CompensationOutcome::NoSuchBooking
+            | CompensationOutcome::Declined => Verdict::Success,
+            CompensationOutcome::Failed(error) => verdict_of(error),
+        };
+        self.note(provider_id, verdict, permit, now).await;
+    }
+
+    async fn note(&self, provider_id: &ProviderId, verdict: Verdict, permit: Permit, now: Timestamp) {
+        match verdict {
             Verdict::Failure => self.record_failure(provider_id, now).await,
             Verdict::Success => {
                 let had_failures = self
                     .recall(provider_id)
                     .is_some_and(|(state, _)| state.open_until.is_none() && state.consecutive_failures > 0);
-                // A circuit that opened while this attempt was under way is for the probe to close.
-                if had_failures || permit == Permit::Probe {
-                    self.record_success(provider_id).await;
+                match permit {
+                    Permit::Probe { .. } => self.close(provider_id, now).await,
+                    Permit::Closed | Permit::Open { .. } if had_failures => {
+                        self.forget_failures(provider_id, now).await;
+                    }
+                    Permit::Closed | Permit::Open { .. } => {}
                 }
             }
-            Verdict::Neither => {}
+            Verdict::Neither => self.release(provider_id, permit).await,
         }
+    }
+
+    /// Gives back the lease of a probe that came to nothing, so that another attempt may be it.
+    pub async fn release(&self, provider_id: &ProviderId, permit: Permit) {
+        let Permit::Probe { until } = permit else { return };
+        let write = self.store.release_probe(provider_id, until);
+        within_limit(provider_id, "Giving back a circuit's probe", write).await;
     }
 
     async fn record_failure(&self, provider_id: &ProviderId, now: Timestamp) {
         let write = self.store.record_failure(provider_id, FAILURE_THRESHOLD, now.plus_ms(OPEN_MS));
-        match timeout(STORE_LIMIT, write).await {
-            Ok(Ok(state)) => {
-                if state.consecutive_failures == FAILURE_THRESHOLD {
-                    tracing::warn!(provider.id = %provider_id, "The provider's circuit is open.");
-                }
-                self.remember(provider_id, state);
+        if let Some(state) = within_limit(provider_id, "Counting a provider's failure", write).await {
+            if state.consecutive_failures == FAILURE_THRESHOLD {
+                tracing::warn!(provider.id = %provider_id, "The provider's circuit is open.");
             }
-            Ok(Err(error)) => {
-                tracing::warn!(provider.id = %provider_id, %error, "A provider's failure could not be counted.");
-            }
-            Err(_) => {
-                tracing::warn!(provider.id = %provider_id, "Counting a provider's failure took too long.");
-            }
+            self.remember(provider_id, state, now);
         }
     }
 
-    async fn record_success(&self, provider_id: &ProviderId) {
-        match timeout(STORE_LIMIT, self.store.record_success(provider_id)).await {
-            Ok(Ok(())) => self.remember(provider_id, BreakerState::default()),
-            Ok(Err(error)) => {
-                tracing::warn!(provider.id = %provider_id, %error, "A provider's circuit could not be closed.");
-            }
-            Err(_) => {
-                tracing::warn!(provider.id = %provider_id, "Closing a provider's circuit took too long.");
-            }
+    async fn close(&self, provider_id: &ProviderId, now: Timestamp) {
+        let write = self.store.close(provider_id);
+        if within_limit(provider_id, "Closing a provider's circuit", write).await.is_some() {
+            tracing::info!(provider.id = %provider_id, "The provider's circuit is closed.");
+            self.remember(provider_id, BreakerState::default(), now);
+        }
+    }
+
+    async fn forget_failures(&self, provider_id: &ProviderId, now: Timestamp) {
+        let write = self.store.forget_failures(provider_id);
+        if within_limit(provider_id, "Forgetting a provider's failures", write).await.is_some() {
+            self.remember(provider_id, BreakerState::default(), now);
+        }
+    }
+}
+
+/// The outcome of a call to the store, unless it fails or takes too long; then that is logged and that is all.
+async fn within_limit<T>(
+    provider_id: &ProviderId,
+    what: &str,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Option<T> {
+    match timeout(STORE_LIMIT, call).await {
+        Ok(Ok(outcome)) => Some(outcome),
+        Ok(Err(error)) => {
+            tracing::warn!(provider.id = %provider_id, %error, "{what} failed.");
+            None
+        }
+        Err(_) => {
+            tracing::warn!(provider.id = %provider_id, "{what} took too long.");
+            None
         }
     }
 }
@@ -194,20 +247,24 @@ enum Verdict {
 fn verdict(outcome: &AttemptOutcome) -> Verdict {
     match outcome {
         AttemptOutcome::Acknowledged(_) | AttemptOutcome::Declined(_) => Verdict::Success,
-        AttemptOutcome::NotSent(error) | AttemptOutcome::Unknown(error) => match error {
-            AttemptError::AcceptedForLater => Verdict::Success,
-            // The provider is up and asks for less, or nothing was tried at all.
-            AttemptError::HttpStatus(409 | 425 | 429)
-            | AttemptError::CircuitOpen
-            | AttemptError::LeaseOver
-            | AttemptError::WorkerLost => Verdict::Neither,
-            AttemptError::ConnectionFailed
-            | AttemptError::TargetRefused
-            | AttemptError::TimedOut
-            | AttemptError::ConnectionLost
-            | AttemptError::HttpStatus(_)
-            | AttemptError::Misconfigured(_)
-            | AttemptError::UnusableAnswer => Verdict::Failure,
-        },
+        AttemptOutcome::NotSent(error) | AttemptOutcome::Unknown(error) => verdict_of(*error),
+    }
+}
+
+fn verdict_of(error: AttemptError) -> Verdict {
+    match error {
+        AttemptError::AcceptedForLater => Verdict::Success,
+        // The provider is up and asks for less, or nothing was tried at all.
+        AttemptError::HttpStatus(409 | 425 | 429)
+        | AttemptError::CircuitOpen
+        | AttemptError::LeaseOver
+        | AttemptError::WorkerLost => Verdict::Neither,
+        AttemptError::ConnectionFailed
+        | AttemptError::TargetRefused
+        | AttemptError::TimedOut
+        | AttemptError::ConnectionLost
+        | AttemptError::HttpStatus(_)
+        | AttemptError::Misconfigured(_)
+        | AttemptError::UnusableAnswer => Verdict::Failure,
     }
 }

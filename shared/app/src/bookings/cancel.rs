@@ -100,10 +100,10 @@ where
         let permit = self.fresh_permit(&provider, call.cancel.sync_timeout_ms).await;
         let report = match permit {
             Permit::Open { .. } => not_sent(AttemptError::CircuitOpen),
-            Permit::Closed | Permit::Probe => self.attempt(&provider, &seen, &operation, limit).await,
+            Permit::Closed | Permit::Probe { .. } => self.attempt(&provider, &seen, &operation, limit).await,
         };
         if report.outcome == AttemptOutcome::Unknown(AttemptError::AcceptedForLater) {
-            self.await_callback(&seen.booking.id, seen.booking.status(), limit).await?;
+            self.await_callback(&seen.booking.id, seen.booking.status(), limit).await;
         }
         let command = self.record_command(&provider, &operation, report.clone());
         let (settled, ()) = tokio::join!(

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use holdfast_domain::{
     AttemptError, AttemptOutcome, Booking, BookingId, Change, Command, Operation, Patience, Phase, Status,
-    Tenant, Timestamp,
+    Tenant, Timestamp, transition,
 };
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use uuid::Builder;
 
-use super::answer::{Answer, Asked, RequestName};
+use super::answer::{Answer, Asked, RequestName, provider_unavailable};
 use super::attempt::{answer_from, not_sent};
 use super::{Engine, MAX_CONFLICTS, POLL_MS, Permit, ValidCreate, contention_problem, store_problem};
 use crate::idempotency::{IdempotencyKey, KEY_RETENTION_MS, MAX_GENERATIONS};
 use crate::ports::{
-    AttemptReport, BookingStore, BreakerStore, Claim, Clock, Entropy, ProviderGateway, Replaced,
+    AttemptReport, BookingStore, BreakerStore, Claim, Clock, Entropy, ProviderGateway, Replaced, StoreError,
 };
 use crate::problem::{Problem, ProblemCode, SideEffects};
 use crate::settings::ProviderSettings;
@@ -90,6 +90,10 @@ where
         };
         let mut known_permit = None;
         if self.breakers.known_open(&provider.provider_id).is_some() {
+            // A repetition needs no provider, and must not use up the probe.
+            if let Some(used) = self.find_used(&call).await? {
+                return self.replay(&call, used).await;
+            }
             match self.fresh_permit(provider, call.create.sync_timeout_ms).await {
                 Permit::Open { until } => return self.create_while_open(&call, until).await,
                 permit => known_permit = Some(permit),
@@ -98,10 +102,18 @@ where
         let lease_until = call.received_at.plus_ms(call.create.sync_timeout_ms + LEASE_GRACE_MS);
         let claim = self.claim(&call, Phase::InFlight { lease_until });
         // The breaker's state is refreshed beside the first write, before anything is sent.
-        let (start, state) = tokio::join!(claim, self.breakers.refresh(&provider.provider_id));
-        let seen = match start? {
-            Start::Used(seen) => return self.replay(&call, *seen).await,
-            Start::Fresh(seen) => *seen,
+        let refresh = self.breakers.refresh(&provider.provider_id, self.clock.now());
+        let (start, state) = tokio::join!(claim, refresh);
+        let seen = match start {
+            Ok(Start::Fresh(seen)) => *seen,
+            not_fresh => {
+                if let Some(permit) = known_permit {
+                    self.breakers.release(&provider.provider_id, permit).await;
+                }
+                return match not_fresh? {
+                    Start::Used(seen) | Start::Fresh(seen) => self.replay(&call, *seen).await,
+                };
+            }
         };
         let permit = if let Some(permit) = known_permit {
             permit
@@ -125,13 +137,22 @@ where
         let Some(operation) = seen.booking.operation.clone() else {
             return Err(Problem::new(ProblemCode::Internal, "The booking has no operation."));
         };
+        let mut seen = seen;
+        if let Permit::Open { until } = permit
+            && call.create.patience == Patience::Synchronous
+        {
+            match self.withdraw_claim(&seen, &operation, until).await? {
+                Ok(refused) => return Err(refused),
+                Err(current) => seen = current,
+            }
+        }
         let report = match permit {
             // The circuit opened within the last moment, after the booking was claimed.
             Permit::Open { .. } => not_sent(AttemptError::CircuitOpen),
-            Permit::Closed | Permit::Probe => self.attempt(provider, &seen, &operation, limit).await,
+            Permit::Closed | Permit::Probe { .. } => self.attempt(provider, &seen, &operation, limit).await,
         };
         if report.outcome == AttemptOutcome::Unknown(AttemptError::AcceptedForLater) {
-            self.await_callback(&seen.booking.id, Status::Pending, limit).await?;
+            self.await_callback(&seen.booking.id, Status::Pending, limit).await;
         }
         let now = self.clock.now();
         let command = self.record_command(provider, &operation, report.clone());
@@ -144,24 +165,55 @@ where
         Ok(Created { booking_id: stored.booking.id, answer, replayed: false })
     }
 
+    /// The circuit turned out to be open after the booking was claimed for a caller who wants the answer at
+    /// once. The booking is cancelled, and its key is marked as free in the same write, so that the caller
+    /// is refused as if the circuit had been known to be open: the same key books afresh. Returns the
+    /// refusal, or the item that somebody else wrote meanwhile.
+    async fn withdraw_claim(
+        &self,
+        seen: &StoredBooking,
+        operation: &Operation,
+        until: Timestamp,
+    ) -> Result<Result<Problem, StoredBooking>, Problem> {
+        let now = self.clock.now();
+        let command = Command::RecordAttempt {
+            operation: operation.number,
+            attempt: operation.attempts,
+            outcome: AttemptOutcome::NotSent(AttemptError::CircuitOpen),
+            retry_delay_ms: 0,
+        };
+        let Ok(cancelled) = transition(&seen.booking, command, now) else { return Ok(Err(seen.clone())) };
+        let mut next = seen.with_booking(cancelled.booking);
+        if let Some(create) = &mut next.create {
+            create.superseded_by = Some(create.generation.saturating_add(1));
+        }
+        match self.store.replace(seen.rev, &next).await {
+            Ok(Replaced::Done) => {
+                let retry_after_s = now.ms_until(until).div_ceil(1000).max(1);
+                Ok(Ok(provider_unavailable().retry_after_s(retry_after_s)))
+            }
+            Ok(Replaced::Conflict(current)) => Ok(Err(*current)),
+            Ok(Replaced::Gone) => Ok(Ok(provider_unavailable().retry_after_s(1))),
+            Err(error) => Err(store_problem(&error, SideEffects::None)),
+        }
+    }
+
     /// The provider will call back: looks until the limit whether it has, and the booking's status is
     /// another than `before`.
-    pub(super) async fn await_callback(
-        &self,
-        id: &BookingId,
-        before: Status,
-        limit: Timestamp,
-    ) -> Result<(), Problem> {
+    pub(super) async fn await_callback(&self, id: &BookingId, before: Status, limit: Timestamp) {
         loop {
             let remaining_ms = self.clock.now().ms_until(limit);
             if remaining_ms == 0 {
-                return Ok(());
+                return;
             }
             sleep(Duration::from_millis(remaining_ms.min(POLL_MS))).await;
-            match self.store.read(id).await {
-                Ok(Some(stored)) if stored.booking.status() != before => return Ok(()),
-                Ok(_) => {}
-                Err(error) => return Err(store_problem(&error, SideEffects::Unknown).about(id)),
+            let remaining_ms = self.clock.now().ms_until(limit);
+            match timeout(Duration::from_millis(remaining_ms), self.store.read(id)).await {
+                Ok(Ok(Some(stored))) if stored.booking.status() != before => return,
+                Ok(Ok(_)) => {}
+                // The outcome is written in any case; a look that fails only tells nothing.
+                Ok(Err(error)) => tracing::warn!(booking.id = %id, %error, "A look for a callback failed."),
+                Err(_) => return,
             }
         }
     }
@@ -171,11 +223,7 @@ where
         let now = self.clock.now();
         if call.create.patience == Patience::Synchronous {
             let retry_after_s = now.ms_until(until).div_ceil(1000).max(1);
-            let problem = Problem::new(
-                ProblemCode::ProviderUnavailable,
-                "The provider failed several times in a row and is not called for a moment.",
-            );
-            return self.replay_or(call, problem.retry_after_s(retry_after_s)).await;
+            return self.replay_or(call, provider_unavailable().retry_after_s(retry_after_s)).await;
         }
         let deadline_at = call.received_at.plus_ms(call.create.async_timeout_ms);
         let next_attempt_at = until.max(now).min(deadline_at);
@@ -199,7 +247,7 @@ where
             let taken = match self.store.claim(&new).await {
                 Ok(Claim::Claimed) => return Ok(Start::Fresh(Box::new(new))),
                 Ok(Claim::Taken(taken)) => taken,
-                Err(error) => return Err(store_problem(&error, SideEffects::None)),
+                Err(error) => return Err(store_problem(&error, claim_side_effects(&error, call))),
             };
             match self.next_generation(*taken).await? {
                 Ok(next) => generation = next,
@@ -227,8 +275,10 @@ where
                 create.superseded_by = Some(next_generation);
             }
             match self.store.replace(found.rev, &marked).await {
-                // An item that is gone meanwhile leaves its generation's successor free to be claimed.
-                Ok(Replaced::Done | Replaced::Gone) => return Ok(Ok(next_generation)),
+                Ok(Replaced::Done) => return Ok(Ok(next_generation)),
+                // An item that is gone meanwhile is claimed anew. Its successor must not be: without the
+                // mark no repetition would find it.
+                Ok(Replaced::Gone) => return Ok(Ok(create.generation)),
                 Ok(Replaced::Conflict(current)) => found = *current,
                 Err(error) => return Err(store_problem(&error, SideEffects::None)),
             }
@@ -303,23 +353,31 @@ where
     /// A request that is refused before anything is written: unless its key has been used, in which case
     /// the first response stands, whatever has changed since.
     async fn replay_or(&self, call: &CreateCall<'_>, problem: Problem) -> Result<Created, Problem> {
-        let Some(key) = &call.key else { return Err(problem) };
+        match self.find_used(call).await? {
+            Some(used) => self.replay(call, used).await,
+            None => Err(problem),
+        }
+    }
+
+    /// The item of the first request with this request's key, if the key still stands for it.
+    async fn find_used(&self, call: &CreateCall<'_>) -> Result<Option<StoredBooking>, Problem> {
+        let Some(key) = &call.key else { return Ok(None) };
         let mut generation = 0;
         for _ in 0..MAX_GENERATIONS {
             let id = key.booking_id(&call.tenant, generation);
             let found = match self.store.read(&id).await {
                 Ok(Some(found)) => found,
-                Ok(None) => return Err(problem),
+                Ok(None) => return Ok(None),
                 Err(error) => return Err(store_problem(&error, SideEffects::None)),
             };
             let expires_at = found.booking.created_at().plus_ms(KEY_RETENTION_MS);
             match found.create.as_ref().and_then(|create| create.superseded_by) {
                 Some(next) => generation = next,
-                None if self.clock.now() < expires_at => return self.replay(call, found).await,
-                None => return Err(problem),
+                None if self.clock.now() < expires_at => return Ok(Some(found)),
+                None => return Ok(None),
             }
         }
-        Err(problem)
+        Ok(None)
     }
 
     /// Answers a repetition from the item of the first request.
@@ -338,6 +396,11 @@ where
             if let Some(response) = found.response(Asked::Create) {
                 let answer = Answer::frozen(response, &found.booking, now);
                 return Ok(Created { booking_id: id, answer, replayed: true });
+            }
+            if found.create.as_ref().is_some_and(|create| create.superseded_by.is_some()) {
+                // The first request gave its claim up; the key is free for the next one.
+                let detail = "The first request with this key has just been refused; repeat it.";
+                return Err(Problem::new(ProblemCode::RequestInFlight, detail).retry_after_s(1));
             }
             let Some(operation) = &found.booking.operation else {
                 return self.answer_now(found, None, name).await;
@@ -372,6 +435,17 @@ where
     ) -> Result<Created, Problem> {
         let (stored, answer) = self.settle_and_answer(found, command, Asked::Create, name).await?;
         Ok(Created { booking_id: stored.booking.id, answer, replayed: true })
+    }
+}
+
+/// Whether something may come of a claim that failed. The item may be there all the same; what is then
+/// done about it depends on who waits: a booking that is confirmed in the background goes on, one whose
+/// caller wanted the answer at once is cancelled by its guard without having been sent.
+fn claim_side_effects(error: &StoreError, call: &CreateCall<'_>) -> SideEffects {
+    match (error, call.create.patience) {
+        (StoreError::Unavailable(_), Patience::Background) => SideEffects::Unknown,
+        (StoreError::Unavailable(_), Patience::Synchronous)
+        | (StoreError::Corrupt(_) | StoreError::Refused(_), _) => SideEffects::None,
     }
 }
 

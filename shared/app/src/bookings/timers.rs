@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use holdfast_domain::{
     AttemptError, AttemptOutcome, Booking, BookingId, Command, Compensation, CompensationOutcome,
-    CompensationRecord, CompensationRun, LookUpOutcome, Operation, Step, Timestamp, next_step, transition,
+    CompensationRecord, CompensationRun, LookUpOutcome, Operation, RetryPolicy, Step, Timestamp, next_step,
+    transition,
 };
 use tokio::time::timeout;
 
@@ -15,7 +16,7 @@ use crate::ports::{
     AttemptReport, BookingStore, BreakerStore, Clock, CompensationCall, CompensationReport, Entropy,
     ProviderGateway, Replaced, SettingsReader, StoreError, TimerMessage, Wanted,
 };
-use crate::settings::ProviderSettings;
+use crate::settings::{DEFAULT_ATTEMPT_TIMEOUT_MS, ProviderSettings};
 use crate::stored::StoredBooking;
 
 /// How long a look-up may take, in milliseconds.
@@ -65,6 +66,10 @@ where
         for _ in 0..MAX_CONFLICTS {
             let now = self.clock.now();
             let write = match next_step(&seen.booking, now) {
+                // The clock was set back since the message was found to be on time.
+                Step::WaitUntil(at) if at <= message.not_before => {
+                    return Ok(TimerOutcome::PassOn(TimerMessage { not_before: at, ..message.clone() }));
+                }
                 // A change of the due time has armed a timer of its own.
                 Step::Nothing | Step::WaitUntil(_) => return Ok(TimerOutcome::Nothing),
                 Step::GiveUp => Command::GiveUp,
@@ -156,11 +161,19 @@ where
             return self.postpone(seen, self.clock.now().ms_until(until) + jitter_ms).await;
         }
         let now = self.clock.now();
-        let claim = Command::ClaimAttempt { lease_until: now.plus_ms(budget_ms) };
-        let claimed = match self.write(seen, claim, now).await? {
-            Ok(claimed) => claimed,
-            Err(Some(current)) => return Ok(Err(current)),
-            Err(None) => return Ok(Ok(())),
+        // A lease that outlasted the deadline would keep the booking pending if its worker died.
+        let deadline_at = seen.booking.operation.as_ref().map_or(now, |operation| operation.deadline_at);
+        let lease_until = now.plus_ms(budget_ms).min(deadline_at.plus_ms(LEASE_GRACE_MS));
+        let claim = Command::ClaimAttempt { lease_until };
+        let claimed = match self.write(seen, claim, now).await {
+            Ok(Ok(claimed)) => claimed,
+            not_claimed => {
+                self.breakers.release(&provider.provider_id, permit).await;
+                return match not_claimed? {
+                    Ok(current) | Err(Some(current)) => Ok(Err(current)),
+                    Err(None) => Ok(Ok(())),
+                };
+            }
         };
         let Some(operation) = claimed.booking.operation.clone() else { return Ok(Ok(())) };
         let (command, report) = self.claimed_attempt(&provider, &claimed, &operation, look_up_first).await;
@@ -191,17 +204,21 @@ where
     ) -> (Command, AttemptReport) {
         let attempt = operation.attempts;
         if look_up_first {
-            let look_up = self.gateway.look_up(provider, &claimed.booking, LOOK_UP_LIMIT_MS);
-            let found = timeout(Duration::from_millis(LOOK_UP_LIMIT_MS), look_up)
-                .await
-                .unwrap_or(LookUpOutcome::Unavailable(AttemptError::TimedOut));
+            // The last attempt, its look-up included, ends by the deadline.
+            let limit_ms = LOOK_UP_LIMIT_MS.min(self.clock.now().ms_until(operation.deadline_at));
+            let look_up = self.gateway.look_up(provider, &claimed.booking, limit_ms);
+            let found = timeout(Duration::from_millis(limit_ms), look_up).await.unwrap_or(
+                LookUpOutcome::Unavailable { error: AttemptError::TimedOut, retry_after_ms: None },
+            );
             let report = match found {
                 LookUpOutcome::Found(acknowledgement) => AttemptReport {
                     outcome: AttemptOutcome::Acknowledged(acknowledgement),
                     retry_after_ms: None,
                 },
                 LookUpOutcome::StillPending => not_sent(AttemptError::AcceptedForLater),
-                LookUpOutcome::Unavailable(error) => not_sent(error),
+                LookUpOutcome::Unavailable { error, retry_after_ms } => {
+                    AttemptReport { outcome: AttemptOutcome::NotSent(error), retry_after_ms }
+                }
                 LookUpOutcome::Ended => {
                     return (Command::AdoptEnded { attempt }, not_sent(AttemptError::AcceptedForLater));
                 }
@@ -244,13 +261,11 @@ where
         seen: &StoredBooking,
         settings: &impl SettingsReader,
     ) -> Result<Result<(), StoredBooking>, StoreError> {
-        let Some(provider) = self.provider_of(&seen.booking, settings).await? else {
-            return Err(StoreError::Unavailable(
-                "the provider of a compensation is not configured".to_owned(),
-            ));
-        };
+        let provider = self.provider_of(&seen.booking, settings).await?;
+        let attempt_timeout_ms =
+            provider.as_ref().map_or(DEFAULT_ATTEMPT_TIMEOUT_MS, |provider| provider.attempt_timeout_ms);
+        let budget_ms = LOOK_UP_LIMIT_MS + attempt_timeout_ms;
         let now = self.clock.now();
-        let budget_ms = LOOK_UP_LIMIT_MS + provider.attempt_timeout_ms;
         let claim = Command::ClaimCompensation { lease_until: now.plus_ms(budget_ms + LEASE_GRACE_MS) };
         let claimed = match self.write(seen, claim, now).await? {
             Ok(claimed) => claimed,
@@ -259,26 +274,31 @@ where
         };
         let Compensation::Underway(run) = claimed.booking.compensation.clone() else { return Ok(Ok(())) };
         let asked_at = self.clock.now();
-        let report = self.compensate(&provider, &claimed, &run, budget_ms).await;
+        let (report, retry) = match &provider {
+            Some(provider) => (self.compensate(provider, &claimed, &run, budget_ms).await, provider.retry),
+            // Nobody can be asked until the provider is configured again.
+            None => (not_compensated(AttemptError::TargetRefused, None), RetryPolicy::DEFAULT),
+        };
         let command = Command::RecordCompensation(CompensationRecord {
             number: run.number,
             attempt: run.attempts,
             asked_at,
             outcome: report.outcome,
-            retry_delay_ms: provider.retry.delay_ms(run.attempts, self.entropy.u64(), report.retry_after_ms),
-            settle_window_ms: provider.attempt_timeout_ms,
+            retry_delay_ms: retry.delay_ms(run.attempts, self.entropy.u64(), report.retry_after_ms),
+            settle_window_ms: attempt_timeout_ms,
         });
         let booking = self.write_outcome(claimed, command).await?;
         tracing::info!(
             booking.id = %booking.id,
-            provider.id = %provider.provider_id,
+            provider.id = %booking.request.provider_id,
             compensation.attempts = run.attempts,
             compensation.outcome = ?report.outcome,
-            "A compensating cancel was sent."
+            "An attempt to compensate is over."
         );
         Ok(Ok(()))
     }
 
+    /// Asks the provider to cancel, if its circuit lets it through.
     async fn compensate(
         &self,
         provider: &ProviderSettings,
@@ -286,6 +306,11 @@ where
         run: &CompensationRun,
         limit_ms: u64,
     ) -> CompensationReport {
+        let permit = self.fresh_permit(provider, limit_ms).await;
+        if let Permit::Open { until } = permit {
+            let wait_ms = self.clock.now().ms_until(until);
+            return not_compensated(AttemptError::CircuitOpen, Some(wait_ms));
+        }
         let call = CompensationCall {
             provider,
             booking: &claimed.booking,
@@ -294,10 +319,11 @@ where
             limit_ms,
         };
         let limit = Duration::from_millis(limit_ms);
-        timeout(limit, self.gateway.compensate(call)).await.unwrap_or(CompensationReport {
-            outcome: CompensationOutcome::Failed(AttemptError::TimedOut),
-            retry_after_ms: None,
-        })
+        let report = timeout(limit, self.gateway.compensate(call))
+            .await
+            .unwrap_or(not_compensated(AttemptError::TimedOut, None));
+        self.breakers.record_compensation(&provider.provider_id, &report, permit, self.clock.now()).await;
+        report
     }
 
     async fn provider_of(
@@ -307,7 +333,9 @@ where
     ) -> Result<Option<ProviderSettings>, StoreError> {
         let provider_id = booking.request.provider_id.clone();
         let wanted = Wanted { key_id: None, provider_id: Some(provider_id.clone()) };
+        let asked_at = self.clock.now();
         let loaded = settings.load(&wanted).await?;
+        self.breakers.remember(&provider_id, loaded.breaker, asked_at);
         if loaded.provider.is_none() {
             tracing::error!(
                 booking.id = %booking.id,
@@ -317,4 +345,9 @@ where
         }
         Ok(loaded.provider)
     }
+}
+
+/// A compensation that was not, or may not have been, carried out.
+fn not_compensated(error: AttemptError, retry_after_ms: Option<u64>) -> CompensationReport {
+    CompensationReport { outcome: CompensationOutcome::Failed(error), retry_after_ms }
 }

@@ -27,7 +27,7 @@ const MAX_SCHEDULE_ENTRIES: usize = 20;
 /// The longest delay between two attempts, in seconds: a day.
 const MAX_SCHEDULE_DELAY_S: u32 = 86_400;
 
-/// Types beside those of bookings in this version (contract section 6). Endpoints may ask for them in
+/// Types beside those of bookings in this version. Endpoints may ask for them in
 /// advance.
 const FURTHER_EVENT_TYPES: [&str; 5] = [
     "booking.rescheduled",

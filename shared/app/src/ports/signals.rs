@@ -14,12 +14,15 @@ pub struct TimerMessage {
     pub booking_id: String,
     /// Not before this time. Later than a queue's longest delay means that it is passed on in hops.
     pub not_before: Timestamp,
+    /// How often in a row what it rang for could not be done, for want of the store.
+    #[serde(default)]
+    pub failures: u32,
 }
 
 impl TimerMessage {
     /// A timer for a booking.
     pub fn new(booking_id: &BookingId, not_before: Timestamp) -> Self {
-        Self { booking_id: booking_id.as_str().to_owned(), not_before }
+        Self { booking_id: booking_id.as_str().to_owned(), not_before, failures: 0 }
     }
 }
 

@@ -115,9 +115,14 @@ pub trait BreakerStore: Send + Sync {
         open_until: Timestamp,
     ) -> impl Future<Output = Result<BreakerState, StoreError>> + Send;
 
-    /// Closes the circuit and forgets the failures.
-    fn record_success(&self, provider_id: &ProviderId)
-    -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// The probe succeeded: closes the circuit and forgets the failures.
+    fn close(&self, provider_id: &ProviderId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Forgets the failures of a closed circuit. An open one MUST stay open: only its probe closes it.
+    fn forget_failures(
+        &self,
+        provider_id: &ProviderId,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Takes the lease of the one probe of a circuit that is open and whose time is over at `now`. Of
     /// all who ask at once, exactly one MUST get it; a lease that is over may be taken again.
@@ -127,4 +132,11 @@ pub trait BreakerStore: Send + Sync {
         now: Timestamp,
         probe_until: Timestamp,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Gives back the lease of a probe that came to nothing, if it is still the one until `probe_until`.
+    fn release_probe(
+        &self,
+        provider_id: &ProviderId,
+        probe_until: Timestamp,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

@@ -39,7 +39,7 @@ struct Plan {
 ///
 /// Operations are named after port and method: `bookings.claim`, `bookings.read`, `bookings.replace`,
 /// `bookings.overdue`, `settings.load`, `breaker.read`, `breaker.record_failure`,
-/// `breaker.record_success`, `breaker.try_probe`, `configuration.<method>`, `endpoints.<method>`,
+/// `breaker.close`, `breaker.forget_failures`, `breaker.try_probe`, `breaker.release_probe`, `configuration.<method>`, `endpoints.<method>`,
 /// `deliveries.create`, `deliveries.read`, `deliveries.replace`, `delivery_queue.send`, `timers.arm`,
 /// `bus.publish`, `parking.park`, `parking.dead_letter`.
 #[derive(Clone, Debug, Default)]

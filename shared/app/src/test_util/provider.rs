@@ -223,9 +223,16 @@ impl MemoryProvider {
         locked(&self.state).taken.get(id).copied().unwrap_or(0)
     }
 
-    /// Whether it is still at work on a request to book, perhaps one whose caller has hung up.
+    /// Whether it is still at work on a request to book, perhaps one whose caller has hung up, or wants
+    /// to call back.
     pub fn is_at_work(&self) -> bool {
-        !locked(&self.state).at_work.is_empty()
+        let state = locked(&self.state);
+        !state.at_work.is_empty() || !state.callbacks.is_empty()
+    }
+
+    /// A callback was not taken: the provider will repeat it.
+    pub fn call_again(&self, id: BookingId, answer: ProviderAnswer) {
+        locked(&self.state).callbacks.push_back((id, answer));
     }
 
     /// The callbacks that it wants to make by now.
@@ -385,7 +392,7 @@ impl ProviderGateway for MemoryProvider {
         match wait(script).await {
             None => self.known(&booking.id),
             Some(AttemptError::AcceptedForLater) => LookUpOutcome::StillPending,
-            Some(error) => LookUpOutcome::Unavailable(error),
+            Some(error) => LookUpOutcome::Unavailable { error, retry_after_ms: None },
         }
     }
 
@@ -393,7 +400,11 @@ impl ProviderGateway for MemoryProvider {
         let script = self.begin(Request::Cancel, call.booking, (call.operation_number, call.attempt));
         let arrives = script.reply != Reply::NoConnection && script.deed != Deed::Nothing;
         // A cancel is done at once, even if its answer is lost.
-        let truth = if arrives { self.cancel(&call.booking.id) } else { CompensationOutcome::NoSuchBooking };
+        let truth = if arrives {
+            self.cancel(&call.booking.id)
+        } else {
+            CompensationOutcome::Failed(AttemptError::HttpStatus(500))
+        };
         let outcome = match wait(script).await {
             None => truth,
             Some(error) => CompensationOutcome::Failed(error),

@@ -117,11 +117,39 @@ impl BreakerStore for MemorySettings {
         self.faults.run("breaker.record_failure", effect).await
     }
 
-    async fn record_success(&self, provider_id: &ProviderId) -> Result<(), StoreError> {
+    async fn close(&self, provider_id: &ProviderId) -> Result<(), StoreError> {
         let effect = || {
             locked(&self.state).breakers.remove(provider_id);
         };
-        self.faults.run("breaker.record_success", effect).await
+        self.faults.run("breaker.close", effect).await
+    }
+
+    async fn forget_failures(&self, provider_id: &ProviderId) -> Result<(), StoreError> {
+        let effect = || {
+            let mut state = locked(&self.state);
+            if let Some(breaker) = state.breakers.get_mut(provider_id)
+                && breaker.open_until.is_none()
+            {
+                breaker.consecutive_failures = 0;
+            }
+        };
+        self.faults.run("breaker.forget_failures", effect).await
+    }
+
+    async fn release_probe(
+        &self,
+        provider_id: &ProviderId,
+        probe_until: Timestamp,
+    ) -> Result<(), StoreError> {
+        let effect = || {
+            let mut state = locked(&self.state);
+            if let Some(breaker) = state.breakers.get_mut(provider_id)
+                && breaker.probe_until == Some(probe_until)
+            {
+                breaker.probe_until = None;
+            }
+        };
+        self.faults.run("breaker.release_probe", effect).await
     }
 
     async fn try_probe(

@@ -22,9 +22,10 @@ const MS_PER_SECOND: i64 = 1_000;
 const MS_PER_DAY: u64 = 24 * 60 * 60 * 1_000;
 
 /// How much longer an item is kept that a later generation of its key has superseded, besides the
-/// retention once more, in milliseconds: two years, the farthest ahead that a slot may be, 14 days, the
-/// key's retention, and a day. So it outlives its successor, whatever that one books.
-const SUPERSEDED_EXTRA_MS: u64 = (2 * 366 + 14 + 1) * MS_PER_DAY;
+/// retention once more, in milliseconds: two years, the farthest ahead that a slot may begin, a year, the
+/// longest that it may last, 14 days, the key's retention, and a day. So it outlives its successor, whatever
+/// that one books.
+const SUPERSEDED_EXTRA_MS: u64 = (3 * 366 + 14 + 1) * MS_PER_DAY;
 
 /// The partition key of a booking.
 pub(super) fn partition_key(id: &BookingId) -> String {

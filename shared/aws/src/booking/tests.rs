@@ -219,8 +219,9 @@ fn a_superseded_item_outlives_its_successor() {
     current.create.as_mut().unwrap().superseded_by = None;
     let slot_end_s = u64::try_from(current.booking.slot.end.as_unix_ms() / 1_000).unwrap();
     assert_eq!(ttl(&current), slot_end_s + RETENTION_MS / 1_000);
-    // The latest that a successor can be made is when its predecessor is removed; it books two years ahead.
-    let latest_successor = ttl(&current) + (2 * 366 * DAY_MS + RETENTION_MS) / 1_000;
+    // The latest that a successor can be made is when its predecessor is removed; its slot begins two years
+    // ahead and lasts a year.
+    let latest_successor = ttl(&current) + (3 * 366 * DAY_MS + RETENTION_MS) / 1_000;
     assert!(ttl(&superseded) > latest_successor);
 }
 

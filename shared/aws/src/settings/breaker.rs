@@ -108,7 +108,7 @@ impl BreakerStore for DynamoSettings {
         Err(StoreError::Unavailable("the breaker changes all the time".to_owned()))
     }
 
-    async fn record_success(&self, provider_id: &ProviderId) -> Result<(), StoreError> {
+    async fn close(&self, provider_id: &ProviderId) -> Result<(), StoreError> {
         let close = self
             .update_breaker(provider_id)
             .update_expression("REMOVE #failures, #open, #probe, #nonce")
@@ -120,6 +120,37 @@ impl BreakerStore for DynamoSettings {
             .expression_attribute_names("#nonce", NONCE);
         match update(close).await? {
             // Without an item the circuit is closed already.
+            Updated::Done(_) | Updated::Refused(_) => Ok(()),
+        }
+    }
+
+    async fn forget_failures(&self, provider_id: &ProviderId) -> Result<(), StoreError> {
+        let forget = self
+            .update_breaker(provider_id)
+            .update_expression("REMOVE #failures")
+            .condition_expression("attribute_exists(#failures) AND attribute_not_exists(#open)")
+            .expression_attribute_names("#failures", FAILURES)
+            .expression_attribute_names("#open", OPEN_UNTIL);
+        match update(forget).await? {
+            // Where nothing is counted or the circuit is open, there is nothing to forget.
+            Updated::Done(_) | Updated::Refused(_) => Ok(()),
+        }
+    }
+
+    async fn release_probe(
+        &self,
+        provider_id: &ProviderId,
+        probe_until: Timestamp,
+    ) -> Result<(), StoreError> {
+        let release = self
+            .update_breaker(provider_id)
+            .update_expression("REMOVE #probe, #nonce")
+            .condition_expression("#probe = :until")
+            .expression_attribute_names("#probe", PROBE_UNTIL)
+            .expression_attribute_names("#nonce", NONCE)
+            .expression_attribute_values(":until", number(probe_until.as_unix_ms()));
+        match update(release).await? {
+            // Somebody else's lease, or none, is not ours to end.
             Updated::Done(_) | Updated::Refused(_) => Ok(()),
         }
     }

@@ -129,3 +129,40 @@ fn the_late_report_of_an_overtaken_attempt_is_outwaited() {
     };
     assert_eq!(run.unanswered_send_at, reported_at);
 }
+
+/// A worker of an earlier compensation was frozen. What it was told then says nothing of what the provider
+/// has booked since.
+#[test]
+fn the_report_of_an_earlier_compensation_does_not_end_a_later_one() {
+    let mut world = World::new(&Beginning {
+        patience: Patience::Synchronous,
+        lease_ms: 3_500,
+        async_ms: 900_000,
+        circuit_open: false,
+    });
+    let give_up = world.due_command(0).unwrap();
+    assert!(world.apply(give_up).result.is_ok());
+    let report = |attempt: u32, number: u32, now| {
+        Command::RecordCompensation(CompensationRecord {
+            number,
+            attempt,
+            asked_at: now,
+            outcome: CompensationOutcome::Acknowledged,
+            retry_delay_ms: 0,
+            settle_window_ms: 0,
+        })
+    };
+    for _ in 0..2 {
+        let claim = world.due_command(1_000).unwrap();
+        assert!(world.apply(claim).result.is_ok());
+    }
+    assert!(world.apply(report(2, 2, world.now)).result.is_ok());
+    assert_eq!(world.booking.compensation, Compensation::Done);
+    assert!(world.apply(Command::Acknowledge(crate::moves::yes(world.now, None))).result.is_ok());
+    let claim = world.due_command(1_000).unwrap();
+    assert!(world.apply(claim).result.is_ok());
+    assert!(world.apply(report(1, 2, world.now)).result.is_err());
+    assert!(matches!(world.booking.compensation, Compensation::Underway(_)));
+    assert!(world.apply(report(1, 3, world.now)).result.is_ok());
+    assert_eq!(world.booking.compensation, Compensation::Done);
+}

@@ -191,6 +191,11 @@ impl World {
         }
     }
 
+    /// Whether an attempt was claimed that nobody has reported on.
+    pub(crate) fn somebody_is_silent(&self) -> bool {
+        !self.silent.is_empty()
+    }
+
     fn a_silent_one(&self, which: Index) -> Option<u32> {
         if self.silent.is_empty() {
             return None;

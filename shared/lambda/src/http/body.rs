@@ -7,7 +7,7 @@ use serde_json::error::Category;
 
 use super::Request;
 
-/// The largest body, in bytes (contract section 1: 64 KiB).
+/// The largest body, in bytes: 64 KiB.
 pub const MAX_BODY_BYTES: usize = 65_536;
 
 /// The body of a request as JSON. The size is looked at first, then the media type, then the text;

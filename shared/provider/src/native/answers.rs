@@ -1,4 +1,4 @@
-//! What the answers of the native protocol mean (contract section 5). Pure: an answer in, an outcome out.
+//! What the answers of the native protocol mean. Pure: an answer in, an outcome out.
 
 use holdfast_app::bookings::{DECLINED_BY_PROVIDER, DEFAULT_HOLD_MS};
 use holdfast_domain::{
@@ -102,7 +102,12 @@ fn rejection(provider_code: String, message: Option<String>) -> Rejection {
     Rejection { code: DECLINED_BY_PROVIDER.to_owned(), message, provider_code: Some(provider_code) }
 }
 
-pub(super) fn look_up(status: u16, body: &[u8], now: Timestamp) -> LookUpOutcome {
+pub(super) fn look_up(
+    status: u16,
+    body: &[u8],
+    retry_after_ms: Option<u64>,
+    now: Timestamp,
+) -> LookUpOutcome {
     match status {
         200 => match read(body) {
             Ok(answer) => match (acknowledgement(&answer, now), answer.status) {
@@ -110,10 +115,10 @@ pub(super) fn look_up(status: u16, body: &[u8], now: Timestamp) -> LookUpOutcome
                 (None, ProviderStatus::Cancelled | ProviderStatus::Expired) => LookUpOutcome::Ended,
                 (None, _) => LookUpOutcome::StillPending,
             },
-            Err(error) => LookUpOutcome::Unavailable(error),
+            Err(error) => LookUpOutcome::Unavailable { error, retry_after_ms },
         },
         404 => LookUpOutcome::NotFound,
-        _ => LookUpOutcome::Unavailable(transient(status)),
+        _ => LookUpOutcome::Unavailable { error: transient(status), retry_after_ms },
     }
 }
 
@@ -280,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_look_up_tells_where_the_booking_stands() {
-        let ask = |status: u16, body: &str| look_up(status, body.as_bytes(), NOW);
+        let ask = |status: u16, body: &str| look_up(status, body.as_bytes(), Some(7_000), NOW);
         assert_eq!(ask(200, r#"{"status":"confirmed"}"#), LookUpOutcome::Found(confirmed(None)));
         assert_eq!(ask(200, r#"{"status":"pending"}"#), LookUpOutcome::StillPending);
         assert_eq!(ask(200, r#"{"status":"cancelled"}"#), LookUpOutcome::Ended);
@@ -293,7 +298,7 @@ mod tests {
             (410, AttemptError::HttpStatus(410)),
             (500, AttemptError::HttpStatus(500)),
         ] {
-            assert_eq!(ask(status, ""), LookUpOutcome::Unavailable(error));
+            assert_eq!(ask(status, ""), LookUpOutcome::Unavailable { error, retry_after_ms: Some(7_000) });
         }
     }
 
@@ -320,7 +325,10 @@ mod tests {
             (301, "", CompensationOutcome::Failed(AttemptError::UnusableAnswer)),
             (503, coded, CompensationOutcome::Failed(AttemptError::HttpStatus(503))),
         ] {
-            assert_eq!(cancel(status, body.as_bytes()), CancelAnswer::Means(expected), "{status} {body}");
+            let CancelAnswer::Means(outcome) = cancel(status, body.as_bytes()) else {
+                panic!("{status} {body} is ambiguous");
+            };
+            assert_eq!(outcome.of_compensation(), expected, "{status} {body}");
         }
         assert_eq!(cancel(404, b"Not Found"), CancelAnswer::Ambiguous);
     }

@@ -119,8 +119,10 @@ impl<C: Clock> NativeGateway<C> {
             body: Ok(Bytes::new()),
         };
         match self.send(call, limit).await {
-            Ok(answer) => answers::look_up(answer.head.status, &answer.body, now),
-            Err(failure) => LookUpOutcome::Unavailable(error_of(failure)),
+            Ok(answer) => {
+                answers::look_up(answer.head.status, &answer.body, self.retry_after_ms(&answer), now)
+            }
+            Err(failure) => LookUpOutcome::Unavailable { error: error_of(failure), retry_after_ms: None },
         }
     }
 }
@@ -205,7 +207,7 @@ fn after_ambiguous_cancel(looked_up: &LookUpOutcome) -> CancelOutcome {
         LookUpOutcome::Ended => CancelOutcome::Done,
         LookUpOutcome::Found(_)
         | LookUpOutcome::StillPending
-        | LookUpOutcome::Unavailable(_)
+        | LookUpOutcome::Unavailable { .. }
         | LookUpOutcome::Unsupported => CancelOutcome::Unknown(AttemptError::HttpStatus(404)),
     }
 }

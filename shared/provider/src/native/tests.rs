@@ -88,6 +88,7 @@ fn booking() -> Booking {
         state: State::Cancelled(Cancellation::BySystem(CancellationReason::ProviderTimeout)),
         provider_reference: None,
         operation: None,
+        refusal: None,
         compensation: Compensation::NotNeeded,
         operations_begun: 1,
         history: Vec::new(),

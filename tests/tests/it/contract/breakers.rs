@@ -15,6 +15,8 @@ on_both!(
     the_last_failure_of_a_row_opens_the_circuit,
     every_failure_of_many_counts,
     a_success_closes_the_circuit,
+    failures_are_forgotten_only_while_the_circuit_is_closed,
+    a_probe_is_given_back_by_its_holder_alone,
     a_failure_may_be_enough,
     one_of_many_probes_goes,
     a_probe_ends_with_its_lease_or_with_a_failure,
@@ -49,11 +51,32 @@ async fn every_failure_of_many_counts(store: &impl BreakerStore) {
 }
 
 async fn a_success_closes_the_circuit(store: &impl BreakerStore) {
-    store.record_success(&provider_id()).await.unwrap();
+    store.close(&provider_id()).await.unwrap();
     fail(store, THRESHOLD).await;
-    store.record_success(&provider_id()).await.unwrap();
+    store.close(&provider_id()).await.unwrap();
     assert_eq!(store.read(&provider_id()).await.unwrap(), BreakerState::default());
     assert_eq!(fail(store, 1).await.consecutive_failures, 1);
+}
+
+async fn failures_are_forgotten_only_while_the_circuit_is_closed(store: &impl BreakerStore) {
+    store.forget_failures(&provider_id()).await.unwrap();
+    fail(store, THRESHOLD - 1).await;
+    store.forget_failures(&provider_id()).await.unwrap();
+    assert_eq!(store.read(&provider_id()).await.unwrap(), BreakerState::default());
+    let open = fail(store, THRESHOLD).await;
+    store.forget_failures(&provider_id()).await.unwrap();
+    assert_eq!(store.read(&provider_id()).await.unwrap(), open);
+}
+
+async fn a_probe_is_given_back_by_its_holder_alone(store: &impl BreakerStore) {
+    fail(store, THRESHOLD).await;
+    let over = now().plus_ms(OPEN_MS);
+    let until = over.plus_ms(10_000);
+    assert!(store.try_probe(&provider_id(), over, until).await.unwrap());
+    store.release_probe(&provider_id(), until.plus_ms(1)).await.unwrap();
+    assert!(!store.try_probe(&provider_id(), over, until).await.unwrap());
+    store.release_probe(&provider_id(), until).await.unwrap();
+    assert!(store.try_probe(&provider_id(), over, until).await.unwrap());
 }
 
 async fn a_failure_may_be_enough(store: &impl BreakerStore) {

@@ -126,7 +126,7 @@ async fn a_failure_with_background_confirmation_is_pending_until_the_provider_re
     assert!(operation["next_attempt_at"].is_string() && operation["deadline_at"].is_string(), "{operation}");
     let booking = consumer.until_status(&id, "confirmed", SOON).await;
     assert_eq!((&booking["version"], &booking["operation"]), (&json!(2), &Value::Null));
-    assert_eq!(provider.live().await, [id.clone()]);
+    assert_eq!(provider.live().await, [id.as_str()]);
     assert_eq!(provider.calls("book").await.len(), 2);
     assert_eq!(provider.calls("look_up").await.len(), 1, "it is asked before it is sent anything again");
     hook.until_types(&id, &["booking.created", "booking.confirmed"], SOON).await;

@@ -2,8 +2,9 @@
 //!
 //! The tests share one stack ([`stack`]) and nothing else: each has consumers, providers and webhook endpoints
 //! of its own ([`world`]), which it makes through the API, so that they run side by side and in any order.
-//! They wait by looking again until a deadline. What the code looks like inside is not their subject, and
-//! they say nothing about speed.
+//! They wait by looking again until a deadline. Most of their time is waiting, for more than a minute where the
+//! contract says so; `.cargo/config.toml` therefore runs many at a time. What
+//! the code looks like inside is not their subject, and they say nothing about speed.
 
 mod background;
 mod breaker;

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use holdfast_app::bookings::{Breakers, CreateCall, Created, Engine, TimerOutcome, acknowledge, read_create};
+use holdfast_app::bookings::{
+    Breakers, CreateCall, Created, Engine, ProviderCaller, TimerOutcome, acknowledge, read_create,
+};
 use holdfast_app::idempotency::{IdempotencyKey, fingerprint};
 use holdfast_app::outbox::{Change, Outbox};
 use holdfast_app::ports::{Clock, Entropy, StoreError, TimerMessage, TimerQueue};
-use holdfast_app::problem::Problem;
+use holdfast_app::problem::{Problem, ProblemCode};
 use holdfast_app::settings::{ConfirmationMode, Protocol, ProviderAuth, ProviderSettings};
 use holdfast_app::stored::StoredBooking;
 use holdfast_app::test_util::{
@@ -30,10 +32,16 @@ pub(super) const BEGINNING: &str = "2027-01-15T08:00:00Z";
 const MAX_DELAY_MS: u64 = 900_000;
 /// How long a function may run for one timer, in milliseconds; then it is ended.
 const WORKER_LIMIT_MS: u64 = 150_000;
+/// How long a provider waits for the answer to a callback, in milliseconds.
+const CALLBACK_LIMIT_MS: u64 = 10_000;
+/// How long the function that drains the stream may run, in milliseconds.
+const DISPATCH_LIMIT_MS: u64 = 10_000;
 /// After how long a message that failed comes again, in milliseconds.
 const REDELIVERY_MS: u64 = 30_000;
 /// How often the world is looked at while something is under way, in milliseconds.
-const TICK_MS: u64 = 100;
+const TICK_MS: u64 = 200;
+/// How often it is looked at while nothing is, in milliseconds.
+const IDLE_MS: u64 = 1_000;
 /// How often forgotten bookings are looked for, in milliseconds.
 const SWEEP_MS: u64 = 300_000;
 /// How long a test may last in virtual time, in milliseconds: three days.
@@ -124,6 +132,10 @@ pub(super) struct Bench {
 
 pub(super) fn provider_id() -> ProviderId {
     ProviderId::parse("clinic").unwrap()
+}
+
+pub(super) fn caller() -> ProviderCaller {
+    ProviderCaller { provider_id: provider_id(), mode: Mode::Test }
 }
 
 pub(super) fn tenant(name: &str) -> Tenant {
@@ -269,7 +281,9 @@ impl Bench {
     pub(super) async fn run_for_ms(self: &Arc<Self>, span_ms: u64) {
         let end = self.clock.now().plus_ms(span_ms);
         while self.clock.now() < end {
-            self.step().await;
+            if !self.step().await {
+                sleep(Duration::from_millis(IDLE_MS.min(self.clock.now().ms_until(end)))).await;
+            }
         }
     }
 
@@ -280,14 +294,9 @@ impl Bench {
         for message in self.timers.receive() {
             self.ring(message);
         }
-        for (id, answer) in self.provider.take_callbacks() {
-            // A provider repeats a callback that failed; these tests have it succeed or be refused.
-            let _answered =
-                acknowledge(&self.store, &self.clock, &provider_id(), Mode::Test, &id, &answer).await;
-        }
+        self.pass_callbacks_on().await;
         let busy = !streamed || self.running.load(Ordering::Relaxed) > 0 || self.provider.is_at_work();
-        let open = self.store.items().iter().any(|item| item.booking.due_at().is_some());
-        if !busy && !open {
+        if !busy && !self.store.items().iter().any(|item| item.booking.due_at().is_some()) {
             return self.changes_seen.load(Ordering::Relaxed) < self.store.changes_from(0).len();
         }
         let now = self.clock.now();
@@ -299,6 +308,22 @@ impl Bench {
             self.sweep().await;
         }
         true
+    }
+
+    /// Takes the provider's callbacks in. It repeats those that no definite answer came to.
+    async fn pass_callbacks_on(&self) {
+        let limit = Duration::from_millis(CALLBACK_LIMIT_MS);
+        for (id, answer) in self.provider.take_callbacks() {
+            let caller = caller();
+            let call = acknowledge(&self.store, &self.clock, &caller, &id, &answer);
+            match timeout(limit, call).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(problem)) if problem.code != ProblemCode::StoreUnavailable => {
+                    assert!(matches!(problem.code, ProblemCode::Contradiction), "{problem:?}");
+                }
+                Ok(Err(_)) | Err(_) => self.provider.call_again(id, answer),
+            }
+        }
     }
 
     /// Carries out what the stream shows. A change that failed comes again, with all that follow it.
@@ -313,7 +338,8 @@ impl Bench {
                 new: Box::new(change.new.booking),
             })
             .collect();
-        let results = self.outbox.carry_out(&changes).await;
+        let limit = Duration::from_millis(DISPATCH_LIMIT_MS);
+        let Ok(results) = timeout(limit, self.outbox.carry_out(&changes)).await else { return false };
         let done = results.iter().take_while(|result| result.is_ok()).count();
         self.changes_seen.store(seen + done, Ordering::Relaxed);
         done == changes.len()
@@ -353,7 +379,8 @@ impl Bench {
     }
 
     async fn sweep(&self) {
-        let Ok(overdue) = self.engine.overdue().await else { return };
+        let limit = Duration::from_millis(DISPATCH_LIMIT_MS);
+        let Ok(Ok(overdue)) = timeout(limit, self.engine.overdue()).await else { return };
         for message in overdue {
             self.timers.send(message, 0);
         }
@@ -377,7 +404,25 @@ impl Bench {
             }
             self.check_versions(booking);
         }
-        assert_eq!(self.provider.live(), reported, "the ledger of the provider, and what is reported");
+        let live = self.provider.live();
+        let odd = live.iter().chain(&reported).find(|id| !(live.contains(id) && reported.contains(id)));
+        if let Some(id) = odd {
+            panic!("the provider and Holdfast differ about this booking:\n{}", self.story(id));
+        }
+    }
+
+    /// Everything that happened to a booking, for whoever has to find out why.
+    pub(super) fn story(&self, id: &BookingId) -> String {
+        let seen = self.provider.seen().into_iter().filter(|seen| seen.booking_id == *id);
+        let requests = seen.map(|seen| format!("{} {:?} {:?}", seen.at, seen.request, seen.operation));
+        let changes = self.store.changes_from(0).into_iter().filter(|change| change.new.booking.id == *id);
+        let items = changes.map(|change| {
+            let StoredBooking { booking, create, rev, .. } = change.new;
+            let Booking { state, operation, compensation, .. } = booking;
+            let frozen = create.and_then(|create| create.response).map(|response| response.status);
+            format!("{rev}: {state:?} {operation:?} {compensation:?} {frozen:?}")
+        });
+        requests.chain(items).collect::<Vec<_>>().join("\n")
     }
 
     fn is_live(&self, id: &BookingId) -> bool {

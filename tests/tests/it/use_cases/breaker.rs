@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_app::bookings::OPEN_MS;
-use holdfast_app::problem::ProblemCode;
+use holdfast_app::problem::{ProblemCode, SideEffects};
 use holdfast_app::test_util::{Deed, Reply, Request, Script};
+use holdfast_domain::Status;
 use tokio::task::JoinSet;
 use tokio::time::advance;
 
@@ -30,6 +31,26 @@ async fn the_fifth_failure_in_a_row_opens_it_and_a_success_starts_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_process_that_did_not_know_gives_its_claim_up_and_frees_the_key() {
+    let bench = Bench::new();
+    open_circuit(&bench).await;
+    let sent = bench.provider.requests().len();
+    // Another process, which has seen nothing of the failures.
+    let engine = bench.cold_engine();
+    let refused = bench.create_at(&engine, Some("key"), &body(false), None).await.unwrap_err();
+    assert_eq!((refused.code, refused.side_effects), (ProblemCode::ProviderUnavailable, SideEffects::None));
+    assert!(refused.retry_after_s.is_some());
+    assert_eq!(bench.provider.requests().len(), sent, "nothing is sent");
+    assert!(bench.store.items().iter().all(|item| item.booking.status() != Status::Pending));
+    bench.provider.heal();
+    advance(Duration::from_millis(OPEN_MS)).await;
+    let afresh = bench.create_at(&engine, Some("key"), &body(false), None).await.unwrap();
+    assert_eq!((afresh.answer.status, afresh.replayed), (201, false));
+    let replay = bench.create_at(&engine, Some("key"), &body(false), None).await.unwrap();
+    assert_eq!((replay.answer.body, replay.replayed), (afresh.answer.body, true));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_provider_that_asks_for_less_is_not_failing() {
     let bench = Bench::new();
     bench.provider.always(Request::Attempt, Script::failing(Reply::Status(429)));
@@ -45,7 +66,11 @@ async fn ten_at_once(bench: &Arc<Bench>) -> usize {
         let bench = Arc::clone(bench);
         answers.spawn(async move {
             let engine = bench.cold_engine();
-            engine.breakers().remember(&provider_id(), bench.settings.breaker(&provider_id()));
+            engine.breakers().remember(
+                &provider_id(),
+                bench.settings.breaker(&provider_id()),
+                holdfast_app::ports::Clock::now(&bench.clock),
+            );
             bench.create_at(&engine, None, &body(false), None).await
         });
     }

@@ -8,7 +8,7 @@ use holdfast_app::ports::Clock;
 use holdfast_app::problem::{Problem, ProblemCode, SideEffects};
 use holdfast_app::test_util::{Fault, Reply, Request, Script};
 use holdfast_domain::{Compensation, Status};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::bench::{Bench, body, json_of};
 
@@ -58,7 +58,9 @@ async fn the_guard_takes_over_from_a_dead_worker() {
         for script in [Script::replying(Reply::Silence), Script::failing(Reply::Silence), Script::WELL] {
             let bench = Bench::new();
             bench.provider.plan(Request::Attempt, script);
-            bench.faults.next("bookings.replace", Fault::StopBefore);
+            if script == Script::WELL {
+                bench.faults.next("bookings.replace", Fault::StopBefore);
+            }
             assert!(killed_create(&bench, in_background).await.is_none());
             bench.run_until_quiet().await;
             bench.check();
@@ -143,6 +145,7 @@ async fn a_frozen_worker_drops_no_outcome() {
             let bench = Arc::clone(&bench);
             tokio::spawn(async move { bench.create(Some("k"), &body(in_background)).await.unwrap() })
         };
+        bench.run_for_ms(LEASE_MS).await;
         bench.run_until_quiet().await;
         let created = frozen.await.unwrap();
         bench.run_until_quiet().await;
@@ -156,6 +159,25 @@ async fn a_frozen_worker_drops_no_outcome() {
     }
 }
 
+/// A repetition was answered when the lease was over; the frozen worker must not answer anything else.
+#[tokio::test(start_paused = true)]
+async fn a_frozen_worker_answers_what_a_repetition_was_told() {
+    let bench = Bench::new();
+    bench.faults.next("bookings.replace", Fault::DelayBefore(10_000));
+    let wish = body(true);
+    let repetition = async {
+        sleep(Duration::from_millis(LEASE_MS + 1)).await;
+        bench.create(Some("k"), &wish).await.unwrap()
+    };
+    let (frozen, repeated) = tokio::join!(bench.create(Some("k"), &wish), repetition);
+    let frozen = frozen.unwrap();
+    assert_eq!((repeated.answer.status, frozen.answer.status), (202, 202));
+    assert_eq!(repeated.answer.body, frozen.answer.body);
+    assert_eq!(bench.only_booking().status(), Status::Confirmed, "its outcome counts all the same");
+    bench.run_until_quiet().await;
+    bench.check();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_yes_after_the_compensation_is_compensated_again() {
     let bench = Bench::new();
@@ -166,6 +188,7 @@ async fn a_yes_after_the_compensation_is_compensated_again() {
         let bench = Arc::clone(&bench);
         tokio::spawn(async move { bench.create(Some("k"), &body(false)).await.unwrap() })
     };
+    bench.run_for_ms(LEASE_MS).await;
     bench.run_until_quiet().await;
     assert_eq!(bench.only_booking().compensation, Compensation::Done);
     let created = frozen.await.unwrap();

@@ -227,7 +227,7 @@ async fn the_first_response_stands_whatever_has_changed_since() {
     open_circuit(&bench).await;
     let replay = bench.create(Some("k"), &wish).await.unwrap();
     assert_eq!(replay.answer.body, first.answer.body, "with an open circuit");
-    advance(Duration::from_secs(3_600)).await;
+    advance(Duration::from_hours(1)).await;
     let replay = bench.create(Some("k"), &wish).await.unwrap();
     assert_eq!(replay.answer.body, first.answer.body, "with a slot that has begun");
     assert!(bench.clock.now() >= Timestamp::parse_rfc3339("2027-01-15T09:00:00Z").unwrap());

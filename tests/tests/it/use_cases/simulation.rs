@@ -1,7 +1,7 @@
 //! A seeded simulation: random providers, dying workers, failing stores, lost and doubled timers and
 //! skewed clocks; once the faults stop, everything has to be as it is reported.
 //!
-//! A failing seed is named in the panic and can be run again alone.
+//! A failing seed is named in the panic; everything about its world follows from it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,14 +19,16 @@ use tokio::time::{sleep, timeout};
 
 use super::bench::{Bench, Chaos, body};
 
+/// The first world's seed. To play one world again, begin with its seed and play one.
+const FIRST_SEED: u64 = 0;
 /// How many worlds are played.
-const SEEDS: u64 = 300;
+const SEEDS: usize = 200;
 /// How many keys a world's consumers use.
 const KEYS: u64 = 4;
 /// How often a consumer asks under one key at the most.
 const MAX_TRIES: u64 = 12;
 /// For how long things go wrong, in milliseconds.
-const FAULTS_LAST_MS: u64 = 600_000;
+const FAULTS_LAST_MS: u64 = 300_000;
 /// The largest skew of a clock, in milliseconds.
 const MAX_SKEW_MS: i64 = 300_000;
 /// How long a provider that remembers no cancel may go on with a request after its caller hung up, in
@@ -176,6 +178,8 @@ async fn play(seed: u64) {
     for (key, wish) in wishes {
         hear(&mut told, bench.create(Some(&key), &wish).await.unwrap());
     }
+    // A hold that a clock which was ahead took for expired lapses at the provider by itself.
+    bench.run_for_ms(2 * MAX_SKEW_MS.unsigned_abs()).await;
     bench.run_until_quiet().await;
     bench.check();
     for (id, (status, response)) in told {
@@ -196,7 +200,7 @@ fn check_response(bench: &Bench, id: &BookingId, status: u16, response: &[u8]) {
     assert!(fits, "told {status}, and it is {:?}", booking.status());
     let response: Value = serde_json::from_slice(response).unwrap();
     if response["side_effects"] == "none" {
-        assert_eq!(bench.provider.times_taken(id), 0, "told of no side effects: {booking:?}");
+        assert_eq!(bench.provider.times_taken(id), 0, "told of none:\n{}", bench.story(id));
     }
 }
 
@@ -205,13 +209,21 @@ fn run(seed: u64) {
     runtime.block_on(play(seed));
 }
 
+/// Plays every seed of `seeds`; returns those that failed.
+fn failing(seeds: impl Iterator<Item = u64>) -> Vec<u64> {
+    seeds.filter(|seed| std::panic::catch_unwind(|| run(*seed)).is_err()).collect()
+}
+
 #[test]
 fn whatever_goes_wrong_in_the_end_all_is_as_reported() {
-    let named = std::env::var("HOLDFAST_SEED").ok();
-    if let Some(seed) = named.and_then(|seed| seed.parse().ok()) {
-        return run(seed);
-    }
-    let failing: Vec<u64> =
-        (0..SEEDS).filter(|seed| std::panic::catch_unwind(|| run(*seed)).is_err()).collect();
-    assert!(failing.is_empty(), "seeds that fail: {failing:?}");
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let failed: Vec<u64> = std::thread::scope(|scope| {
+        let plays: Vec<_> = (0..threads)
+            .map(|thread| {
+                scope.spawn(move || failing((FIRST_SEED..).take(SEEDS).skip(thread).step_by(threads)))
+            })
+            .collect();
+        plays.into_iter().flat_map(|play| play.join().unwrap()).collect()
+    });
+    assert!(failed.is_empty(), "seeds that fail: {failed:?}");
 }

@@ -1,0 +1,88 @@
+//! What becomes of the stream's records: carried out, parked, or asked for again.
+
+#![cfg(test)]
+
+use aws_lambda_events::dynamodb::EventRecord;
+use holdfast_app::outbox::Outbox;
+use holdfast_app::test_util::{Fault, Faults, MemoryBus, MemoryParking, MemoryTimers, TestClock};
+use holdfast_domain::Timestamp;
+use serde_json::{Value, json};
+
+/// A booking's item as this version of the code first wrote it, in DynamoDB's JSON.
+const CLAIMED: &str = include_str!("../../../tests/tests/golden/booking-v1-claimed.json");
+
+type TestOutbox = Outbox<MemoryTimers, MemoryBus, MemoryParking, TestClock>;
+
+fn now() -> Timestamp {
+    Timestamp::parse_rfc3339("2026-11-21T12:00:00Z").unwrap()
+}
+
+fn outbox(bus: MemoryBus) -> TestOutbox {
+    let clock = TestClock::starting_at(now());
+    Outbox { timers: MemoryTimers::new(), bus, parking: MemoryParking::new(), clock }
+}
+
+fn image() -> Value {
+    serde_json::from_str(CLAIMED).unwrap()
+}
+
+fn record(sequence_number: &str, new_image: &Value) -> EventRecord {
+    let keys = json!({ "pk": new_image["pk"] });
+    serde_json::from_value(json!({
+        "awsRegion": "eu-central-1",
+        "eventID": sequence_number,
+        "eventName": "INSERT",
+        "dynamodb": {
+            "ApproximateCreationDateTime": 1_795_257_665,
+            "Keys": keys,
+            "NewImage": new_image,
+            "SequenceNumber": sequence_number,
+            "SizeBytes": 1,
+        },
+    }))
+    .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_booking_is_told_and_guarded() {
+    let outbox = outbox(MemoryBus::new());
+    assert_eq!(dispatch::handle(&outbox, vec![record("1", &image())]).await, None);
+    let types: Vec<String> = outbox.bus.events().into_iter().map(|event| event.event_type).collect();
+    assert_eq!(types, ["booking.created"]);
+    assert_eq!(outbox.timers.waiting().len(), 1);
+    assert_eq!(outbox.parking.records(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_is_parked_and_looked_at_later() {
+    let outbox = outbox(MemoryBus::new());
+    let mut later_format = image();
+    later_format["v"] = json!({"N": "999"});
+    let records = vec![record("1", &later_format), record("2", &image())];
+    assert_eq!(dispatch::handle(&outbox, records).await, None);
+    let parked = outbox.parking.records();
+    assert_eq!(parked.len(), 1);
+    assert_eq!((parked[0].from_version, parked[0].reason.as_str()), (Some(1), "unreadable_image"));
+    // The readable record of the batch is carried out all the same; the other one gets a timer.
+    assert_eq!(outbox.bus.events().len(), 1);
+    let looked_at: Vec<_> = outbox.timers.waiting().into_iter().map(|timer| timer.not_before).collect();
+    assert!(looked_at.contains(&now().plus_ms(60_000)), "{looked_at:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_stream_goes_back_to_the_first_entry_that_failed() {
+    let faults = Faults::new();
+    faults.next("bus.publish", Fault::FailEntry(1));
+    let outbox = outbox(MemoryBus::with_faults(faults));
+    let records = vec![record("1", &image()), record("2", &image()), record("3", &image())];
+    assert_eq!(dispatch::handle(&outbox, records).await, Some("2".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_means_nothing() {
+    let outbox = outbox(MemoryBus::new());
+    let mut removal = record("1", &image());
+    removal.change.new_image = serde_dynamo::Item::default();
+    assert_eq!(dispatch::handle(&outbox, vec![removal]).await, None);
+    assert_eq!(outbox.bus.events(), []);
+}

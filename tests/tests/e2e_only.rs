@@ -1,4 +1,0 @@
-//! Temporary.
-#[cfg(test)]
-#[path = "it/end_to_end/mod.rs"]
-mod end_to_end;
