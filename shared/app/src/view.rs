@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use holdfast_domain::{
-    AttemptError, Booking, Cancellation, Event, HistoryEntry, Personal, Phase, Rejection, Slot, State,
-    Status, Timestamp, Withdrawal,
+    AttemptError, Booking, Cancellation, Event, EventType, HistoryEntry, Personal, Phase, Rejection, Slot,
+    State, Status, Timestamp, Withdrawal,
 };
 use serde::Serialize;
 
@@ -161,6 +161,9 @@ fn view_at<'a>(booking: &'a Booking, event: &Event) -> BookingView<'a> {
         if event.status == Status::Pending {
             view.provider_reference = None;
         }
+    } else if event.event_type == EventType::BookingOperationFailed {
+        // The provider's no to the change: nobody else tells those who did not wait for it.
+        view.rejection = booking.refusal.as_ref().map(|refusal| RejectionView::new(&refusal.rejection));
     }
     view
 }

@@ -15,8 +15,8 @@ use compensation::{
 
 use crate::{
     Acknowledgement, AttemptError, AttemptOutcome, Booking, Cancellation, CancellationReason, Cause,
-    CompensationOutcome, Event, HistoryEntry, MAX_VERSIONS, Operation, OperationKind, Patience, Phase,
-    Rejection, State, Status, Timestamp, Withdrawal, events_since,
+    Compensation, CompensationOutcome, Event, HistoryEntry, MAX_VERSIONS, Operation, OperationKind, Patience,
+    Phase, Rejection, State, Status, Timestamp, Withdrawal, events_since,
 };
 
 /// For how long a compensation is tried, in milliseconds: 24 h.
@@ -155,8 +155,8 @@ pub enum Refused {
     /// The booking is not held.
     #[error("the booking is not reserved")]
     NotReserved,
-    /// The booking has as many versions as it may have.
-    #[error("the booking has {MAX_VERSIONS} versions")]
+    /// The booking would have more versions than it may have, those included that must still be possible.
+    #[error("the booking has no room for more of its {MAX_VERSIONS} versions")]
     TooManyVersions,
 }
 
@@ -197,8 +197,32 @@ pub fn transition(booking: &Booking, command: Command, now: Timestamp) -> Result
         Command::TellAttendance { attended } => tell_attendance(&mut next, attended, now)?,
         Command::EraseCustomer => erase_customer(&mut next, now)?,
     }
+    if next.version() > booking.version() && next.history.len() + versions_owed(&next) > MAX_VERSIONS {
+        return Err(Refused::TooManyVersions);
+    }
     let events = events_since(&next, booking.version());
     Ok(Transition { booking: next, events })
+}
+
+/// The most versions that a booking must still be able to make: the ends of what is under way, and the
+/// erasure. What begins something finds room for all of these or is refused, so that no end ever is.
+fn versions_owed(booking: &Booking) -> usize {
+    let end = match (booking.status(), &booking.operation) {
+        // Its end, and a compensation's or, of a hold that stays, the hold's.
+        (Status::Pending | Status::Reserved | Status::Confirmed, Some(_)) => 2,
+        (Status::Pending | Status::Reserved | Status::Confirmed, None) => 1,
+        (Status::Rejected | Status::Cancelled | Status::Expired | Status::Completed | Status::NoShow, _) => {
+            match &booking.compensation {
+                Compensation::Underway(_) => 1,
+                Compensation::NotNeeded | Compensation::Done | Compensation::Failed => 0,
+            }
+        }
+    };
+    end + usize::from(has_personal_data(booking))
+}
+
+fn has_personal_data(booking: &Booking) -> bool {
+    booking.request.customer.is_some() || booking.request.notes.is_some()
 }
 
 fn claim_attempt(booking: &mut Booking, lease_until: Timestamp, now: Timestamp) -> Result<(), Refused> {
@@ -335,13 +359,14 @@ fn acknowledge(
         Status::Pending => {
             let state = acknowledgement.state();
             let attempts = booking.operation.as_ref().map_or(0, |operation| operation.attempts);
-            advance(booking, Some(state), Cause::ProviderAcknowledged, attempts, now)?;
+            advance(booking, Some(state), Cause::ProviderAcknowledged, attempts, now);
             booking.provider_reference = acknowledgement.provider_reference;
             booking.operation = None;
             Ok(())
         }
         Status::Rejected | Status::Cancelled | Status::Expired => {
-            late_acknowledgement(booking, acknowledgement, now)
+            late_acknowledgement(booking, acknowledgement, now);
+            Ok(())
         }
         status @ (Status::Reserved | Status::Confirmed | Status::Completed | Status::NoShow) => {
             Err(Refused::Settled { status })
@@ -363,7 +388,7 @@ fn end_pending(
         return Err(Refused::Settled { status });
     }
     let attempts = booking.operation.as_ref().map_or(0, |operation| operation.attempts);
-    advance(booking, Some(state), cause, attempts, now)?;
+    advance(booking, Some(state), cause, attempts, now);
     if let Some(operation) = booking.operation.take() {
         compensate_if_sent(booking, &operation, reporter, now);
     }
@@ -417,17 +442,18 @@ fn tell_attendance(booking: &mut Booking, attended: bool, now: Timestamp) -> Res
     if booking.operation.is_some() {
         return Err(Refused::OperationInFlight);
     }
-    advance(booking, Some(state), Cause::AttendanceTold, 0, now)
+    advance(booking, Some(state), Cause::AttendanceTold, 0, now);
+    Ok(())
 }
 
 fn erase_customer(booking: &mut Booking, now: Timestamp) -> Result<(), Refused> {
     if booking.operation.is_some() {
         return Err(Refused::OperationInFlight);
     }
-    if booking.request.customer.is_none() && booking.request.notes.is_none() {
+    if !has_personal_data(booking) {
         return Err(Refused::NothingToChange);
     }
-    advance(booking, None, Cause::CustomerErased, 0, now)?;
+    advance(booking, None, Cause::CustomerErased, 0, now);
     booking.request.customer = None;
     booking.request.notes = None;
     Ok(())
@@ -443,23 +469,14 @@ fn expire_hold(booking: &mut Booking, now: Timestamp) -> Result<(), Refused> {
     if expires_at > now {
         return Err(Refused::NotDue { at: expires_at });
     }
-    advance(booking, Some(State::Expired), Cause::HoldExpired, 0, now)
+    advance(booking, Some(State::Expired), Cause::HoldExpired, 0, now);
+    Ok(())
 }
 
 /// Makes the next version, in a new state or (`None`) the same.
-fn advance(
-    booking: &mut Booking,
-    state: Option<State>,
-    cause: Cause,
-    attempts: u32,
-    now: Timestamp,
-) -> Result<(), Refused> {
-    if booking.history.len() >= MAX_VERSIONS {
-        return Err(Refused::TooManyVersions);
-    }
+fn advance(booking: &mut Booking, state: Option<State>, cause: Cause, attempts: u32, now: Timestamp) {
     if let Some(state) = state {
         booking.state = state;
     }
     booking.history.push(HistoryEntry { status: booking.status(), at: now, cause, attempts });
-    Ok(())
 }

@@ -3,7 +3,9 @@
 //! No response to a keyed request leaves before its bytes are in the item. Whoever must answer and finds
 //! none writes them; whoever finds some returns those.
 
-use holdfast_domain::{Booking, Cancellation, CancellationReason, Compensation, Phase, State, Timestamp};
+use holdfast_domain::{
+    Booking, Cancellation, CancellationReason, Compensation, Phase, Refusal, State, Status, Timestamp,
+};
 use serde_json::json;
 
 use crate::problem::{Problem, ProblemCode, SideEffects};
@@ -76,16 +78,12 @@ impl Answer {
         name: RequestName<'_>,
         now: Timestamp,
     ) -> Result<Self, serde_json::Error> {
-        if let Some(refusal) = booking.refusal.as_ref().filter(|refusal| refusal.operation == number) {
-            let rejection = &refusal.rejection;
-            let detail = rejection.message.as_deref().unwrap_or("The provider refused the change.");
-            let problem = Problem::new(ProblemCode::OperationDeclined, detail)
-                .with_extension("rejection", json!(RejectionView::new(rejection)))
-                .about(&booking.id);
-            return Self::problem(&problem, name);
+        let is_in_flight = booking.operation.as_ref().is_some_and(|operation| operation.number == number);
+        let refusal = booking.refusal.as_ref().filter(|refusal| refusal.operation == number);
+        if !is_in_flight && (refusal.is_some() || booking.status() != Status::Cancelled) {
+            return Self::problem(&declined(booking, refusal), name);
         }
         let body = serde_json::to_vec(&booking_view(booking))?;
-        let is_in_flight = booking.operation.as_ref().is_some_and(|operation| operation.number == number);
         Ok(if is_in_flight {
             Self { status: ACCEPTED, body, retry_after_s: Some(retry_after_s(booking, now)) }
         } else {
@@ -117,6 +115,11 @@ impl Answer {
                 Problem::new(ProblemCode::BookingDeclined, detail)
                     .with_extension("rejection", json!(RejectionView::new(rejection)))
             }
+            // It was made, as this late answer has to say, and withdrawn since.
+            State::Cancelled(_) if was_acknowledged(booking) => {
+                let body = serde_json::to_vec(&booking_view(booking))?;
+                return Ok(Self { status: CREATED, body, retry_after_s: None });
+            }
             State::Cancelled(Cancellation::BySystem(reason)) => given_up(*reason),
             State::Cancelled(Cancellation::ByConsumer(_) | Cancellation::ByProvider(_)) => Problem::new(
                 ProblemCode::StatusConflict,
@@ -129,6 +132,22 @@ impl Answer {
     fn freeze(&self) -> FrozenResponse {
         FrozenResponse { status: self.status, body: self.body.clone() }
     }
+}
+
+/// The provider refused an operation. What it said is known of the last refusal alone.
+fn declined(booking: &Booking, refusal: Option<&Refusal>) -> Problem {
+    let rejection = refusal.map(|refusal| &refusal.rejection);
+    let message = rejection.and_then(|rejection| rejection.message.as_deref());
+    let detail = message.unwrap_or("The provider refused the change.");
+    let problem = Problem::new(ProblemCode::OperationDeclined, detail).about(&booking.id);
+    match rejection {
+        Some(rejection) => problem.with_extension("rejection", json!(RejectionView::new(rejection))),
+        None => problem,
+    }
+}
+
+fn was_acknowledged(booking: &Booking) -> bool {
+    booking.history.iter().any(|entry| matches!(entry.status, Status::Reserved | Status::Confirmed))
 }
 
 fn given_up(reason: CancellationReason) -> Problem {

@@ -18,12 +18,16 @@ use super::create::LEASE_GRACE_MS;
 use super::{Engine, MAX_CONFLICTS, POLL_MS, Permit, ValidCancel, contention_problem, store_problem};
 use crate::idempotency::KEY_RETENTION_MS;
 use crate::ports::{
-    BookingStore, BreakerStore, Clock, Entropy, ProviderGateway, Replaced, SettingsReader, Wanted,
+    BookingStore, BreakerStore, Clock, Entropy, ProviderGateway, Replaced, SettingsReader, StoreError, Wanted,
 };
 use crate::problem::{Problem, ProblemCode, SideEffects};
 use crate::settings::ProviderSettings;
-use crate::settings_cache::{SettingsCache, configuration_problem};
+use crate::settings_cache::SettingsCache;
 use crate::stored::{Fingerprint, OperationKey, OperationRecord, StoredBooking};
+
+/// How many bytes of responses a booking keeps for the keys of its operations before a new key is refused:
+/// what the item may hold (400 KB) less the largest booking, the create's response and one more.
+const MAX_KEPT_BYTES: usize = 131_072;
 
 /// A cancel, as it came.
 #[derive(Clone, Debug)]
@@ -90,8 +94,14 @@ where
         let asked = Asked::Operation { key: call.key, number: operation.number };
         let provider_id = seen.booking.request.provider_id.clone();
         let wanted = Wanted { key_id: None, provider_id: Some(provider_id) };
-        let known = settings.load(&wanted, self.clock.now()).await;
-        let Some(provider) = known.map_err(|error| configuration_problem(&error))?.provider else {
+        let known = match settings.load(&wanted, self.clock.now()).await {
+            Ok(known) => known.provider,
+            Err(error) => {
+                tracing::warn!(booking.id = %seen.booking.id, %error, "A booking's provider cannot be read.");
+                None
+            }
+        };
+        let Some(provider) = known else {
             // Nobody can be asked now. The timer goes on with it when the lease is over.
             let (_, answer) = self.settle_and_answer(seen, None, asked, name).await?;
             return Ok(Cancelled { answer, replayed: false });
@@ -132,12 +142,21 @@ where
             });
             let booking = match transition(&seen.booking, command, now) {
                 Ok(transition) => transition.booking,
-                Err(refused) => return refusal(&seen.booking, refused, name, now).map(Begun::Answered),
+                // It is as the caller wants it. With a key even that is written, for the key to stand for it.
+                Err(Refused::Settled { status: Status::Cancelled }) => seen.booking.clone(),
+                Err(refused) => return Err(refusal(&seen.booking, refused)),
             };
             let number = booking.operation.as_ref().map_or(0, |operation| operation.number);
             let asked = Asked::Operation { key: call.key, number };
             let answer = answer_from(&booking, asked, name, now)?;
             let is_asked = booking.operation.is_some();
+            if call.key.is_none() && booking == seen.booking {
+                return Ok(Begun::Answered(Cancelled { answer, replayed: false }));
+            }
+            if call.key.is_some() && kept_bytes(&seen, now) >= MAX_KEPT_BYTES {
+                let detail = "The booking has as many idempotency records as it may have.";
+                return Err(Problem::new(ProblemCode::TooManyChanges, detail).about(&call.booking_id));
+            }
             let mut next = with_record(seen.with_booking(booking), call, number, now);
             if !is_asked {
                 next = next.freezing(asked, &answer);
@@ -147,7 +166,10 @@ where
                 Ok(Replaced::Done) => return Ok(Begun::Answered(Cancelled { answer, replayed: false })),
                 Ok(Replaced::Conflict(current)) => seen = *current,
                 Ok(Replaced::Gone) => return Err(not_found()),
-                Err(error) => return Err(store_problem(&error, SideEffects::None).about(&call.booking_id)),
+                Err(error) => {
+                    let side_effects = begin_side_effects(&error);
+                    return Err(store_problem(&error, side_effects).about(&call.booking_id));
+                }
             }
         }
         Err(contention_problem(SideEffects::None).about(&call.booking_id))
@@ -191,7 +213,8 @@ where
                     .about(&call.booking_id));
             }
             sleep(Duration::from_millis(POLL_MS.min(now.ms_until(wait_until)))).await;
-            found = self.owned_item(call).await?;
+            let looked = self.owned_item(call).await;
+            found = looked.map_err(|problem| problem.with_side_effects(SideEffects::Unknown))?;
         }
     }
 
@@ -228,19 +251,24 @@ fn with_record(
     stored
 }
 
-/// Why a booking cannot be cancelled. That it is cancelled already is what the caller wants.
-fn refusal(
-    booking: &Booking,
-    refused: Refused,
-    name: RequestName<'_>,
-    now: Timestamp,
-) -> Result<Cancelled, Problem> {
+/// The bytes of the responses that are kept for keys.
+fn kept_bytes(stored: &StoredBooking, now: Timestamp) -> usize {
+    let kept = stored.operations.iter().filter(|record| is_kept(record, now));
+    kept.filter_map(|record| record.response.as_ref()).map(|response| response.body.len()).sum()
+}
+
+/// Whether something may come of a beginning whose write failed. The write may have happened all the same,
+/// and then the cancel goes on in the background.
+fn begin_side_effects(error: &StoreError) -> SideEffects {
+    match error {
+        StoreError::Unavailable(_) => SideEffects::Unknown,
+        StoreError::Corrupt(_) | StoreError::Refused(_) => SideEffects::None,
+    }
+}
+
+/// Why a booking cannot be cancelled.
+fn refusal(booking: &Booking, refused: Refused) -> Problem {
     let problem = match refused {
-        Refused::Settled { status: Status::Cancelled } => {
-            let asked = Asked::Operation { key: None, number: 0 };
-            let answer = answer_from(booking, asked, name, now)?;
-            return Ok(Cancelled { answer, replayed: false });
-        }
         Refused::OperationInFlight => {
             Problem::new(ProblemCode::OperationInFlight, "The booking is being cancelled already.")
                 .retry_after_s(1)
@@ -253,7 +281,7 @@ fn refusal(
             format!("The booking is {}; it cannot be cancelled.", booking.status().as_str()),
         ),
     };
-    Err(problem.about(&booking.id))
+    problem.about(&booking.id)
 }
 
 fn not_found() -> Problem {

@@ -19,7 +19,7 @@ pub(super) fn cancel(booking: &mut Booking, request: CancelRequest, now: Timesta
             if booking.operation.is_some() {
                 return Err(Refused::OperationInFlight);
             }
-            advance(booking, None, Cause::OperationBegun, 0, now)?;
+            advance(booking, None, Cause::OperationBegun, 0, now);
             booking.operations_begun = booking.operations_begun.saturating_add(1);
             booking.operation = Some(Operation {
                 change: Change::Cancel(withdrawal),
@@ -60,7 +60,7 @@ pub(super) fn cancel_declined(
         return Err(Refused::Superseded);
     }
     let (number, attempts) = (operation.number, operation.attempts);
-    advance(booking, None, Cause::OperationDeclined, attempts, now)?;
+    advance(booking, None, Cause::OperationDeclined, attempts, now);
     booking.operation = None;
     booking.refusal = Some(Refusal { operation: number, rejection });
     Ok(())
@@ -82,7 +82,8 @@ fn end_by_consumer(booking: &mut Booking, cause: Cause, now: Timestamp) -> Resul
         Change::Book => Withdrawal::default(),
     };
     let state = State::Cancelled(Cancellation::ByConsumer(withdrawal));
-    advance(booking, Some(state), cause, operation.attempts, now)
+    advance(booking, Some(state), cause, operation.attempts, now);
+    Ok(())
 }
 
 /// The provider withdraws: what it held is gone.
@@ -99,7 +100,8 @@ pub(super) fn cancel_by_provider(
             if booking.operation.is_some() {
                 return end_by_consumer(booking, Cause::WithdrawnByConsumer, now);
             }
-            advance(booking, Some(state), Cause::WithdrawnByProvider, 0, now)
+            advance(booking, Some(state), Cause::WithdrawnByProvider, 0, now);
+            Ok(())
         }
         Status::Cancelled => Err(Refused::NothingToChange),
         status @ (Status::Rejected | Status::Expired | Status::Completed | Status::NoShow) => {

@@ -117,7 +117,9 @@ impl<'a> CancelBody<'a> {
         });
         let reason = asked_for.unwrap_or_else(|| match &booking.state {
             State::Cancelled(Cancellation::BySystem(reason)) => reason.as_str(),
-            State::Cancelled(Cancellation::ByConsumer(_)) => BY_CONSUMER,
+            State::Cancelled(Cancellation::ByConsumer(withdrawal)) => {
+                withdrawal.reason.as_deref().unwrap_or(BY_CONSUMER)
+            }
             State::Cancelled(Cancellation::ByProvider(_))
             | State::Pending
             | State::Reserved { .. }
