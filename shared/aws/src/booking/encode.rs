@@ -100,7 +100,10 @@ fn index_due_at(booking: &Booking) -> Option<Timestamp> {
 
 fn ttl(stored: &StoredBooking, retention_ms: u64) -> i64 {
     let booking = &stored.booking;
-    let kept_until = booking.created_at().max(booking.slot.end).plus_ms(retention_ms);
+    let last_operation = stored.operations.iter().map(|record| record.at).max();
+    let kept_until =
+        booking.created_at().max(booking.slot.end).max(last_operation.unwrap_or(Timestamp::EPOCH));
+    let kept_until = kept_until.plus_ms(retention_ms);
     let superseded = stored.create.as_ref().is_some_and(|create| create.superseded_by.is_some());
     let kept_until = if superseded {
         kept_until.plus_ms(retention_ms.saturating_add(SUPERSEDED_EXTRA_MS))

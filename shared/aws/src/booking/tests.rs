@@ -225,6 +225,17 @@ fn a_superseded_item_outlives_its_successor() {
     assert!(ttl(&superseded) > latest_successor);
 }
 
+/// An operation's key stands for its request for 14 days, even if the slot is long over.
+#[test]
+fn an_item_outlives_the_keys_of_its_operations() {
+    let mut stored = full();
+    stored.create = None;
+    let used_at = stored.booking.slot.end.plus_ms(10 * DAY_MS);
+    stored.operations[0].at = used_at;
+    let expected = used_at.plus_ms(RETENTION_MS).as_unix_ms() / 1_000;
+    assert_eq!(image(&stored)[TTL], AttributeValue::N(expected.to_string()));
+}
+
 #[test]
 fn what_cannot_be_read_is_named_without_its_value() {
     let refused = |change: &dyn Fn(&mut Item)| {

@@ -109,11 +109,13 @@ async fn a_worker_that_dies_at_the_deadline_holds_nothing_up() {
     let retry = RetryPolicy::new(1_000, 1, 1_000).unwrap();
     bench.settings.add_provider(ProviderSettings { retry, ..bench.provider_settings.clone() });
     bench.provider.always(Request::Attempt, Script::failing(Reply::Broken));
-    bench.provider.always(Request::LookUp, Script::failing(Reply::Silence));
+    // It asks for patience, which opens no circuit: an open one would keep every worker away.
+    bench.provider.always(Request::LookUp, Script::failing(Reply::Status(429)));
     let mut wish = body(true);
     wish["async_confirmation_timeout_millisecond"] = json!(60_000);
     bench.create(Some("k"), &wish).await.unwrap();
     bench.run_for_ms(45_000).await;
+    bench.provider.always(Request::LookUp, Script::failing(Reply::Silence));
     let begun = bench.provider.seen().len();
     while bench.provider.seen().len() == begun {
         bench.run_for_ms(200).await;

@@ -7,21 +7,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use holdfast_app::bookings::{
-    Breakers, CreateCall, Created, Engine, ProviderCaller, TimerOutcome, acknowledge, read_create,
+    Breakers, CancelCall, Cancelled, CreateCall, Created, Engine, ProviderCaller, TimerOutcome, acknowledge,
+    read_cancel, read_create,
 };
 use holdfast_app::idempotency::{IdempotencyKey, fingerprint};
 use holdfast_app::outbox::{Change, Outbox};
 use holdfast_app::ports::{Clock, Entropy, StoreError, TimerMessage, TimerQueue};
 use holdfast_app::problem::{Problem, ProblemCode};
 use holdfast_app::settings::{ConfirmationMode, Protocol, ProviderAuth, ProviderSettings};
+use holdfast_app::settings_cache::SettingsCache;
 use holdfast_app::stored::StoredBooking;
 use holdfast_app::test_util::{
     Faults, MemoryBookingStore, MemoryBus, MemoryParking, MemoryProvider, MemorySettings, SeededEntropy,
     TestClock,
 };
 use holdfast_domain::{
-    Booking, BookingId, Compensation, ConsumerId, Mode, ProviderId, RetryPolicy, State, Status, Tenant,
-    Timestamp, events_since,
+    Booking, BookingId, Compensation, ConsumerId, Mode, OperationKind, ProviderId, RetryPolicy, State,
+    Status, Tenant, Timestamp, events_since,
 };
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -253,6 +255,40 @@ impl Bench {
         engine.create(call).await
     }
 
+    /// Cancels a booking as its consumer, at the engine of this world.
+    pub(super) async fn cancel(
+        &self,
+        id: &BookingId,
+        key: Option<&str>,
+        body: &Value,
+    ) -> Result<Cancelled, Problem> {
+        self.cancel_at(&self.engine, id, key, body, None).await
+    }
+
+    /// The same at any engine, waiting for the first request if asked.
+    pub(super) async fn cancel_at(
+        &self,
+        engine: &MemoryEngine,
+        id: &BookingId,
+        key: Option<&str>,
+        body: &Value,
+        prefer_wait_s: Option<u64>,
+    ) -> Result<Cancelled, Problem> {
+        let key = key.map(|key| IdempotencyKey::parse("Idempotency-Key", key).unwrap());
+        let call = CancelCall {
+            tenant: tenant("shop"),
+            booking_id: id.clone(),
+            key: key.map(|key| key.operation_key(OperationKind::Cancel)),
+            fingerprint: fingerprint(body).unwrap(),
+            prefer_wait_s,
+            cancel: read_cancel(body).unwrap(),
+            received_at: self.clock.now(),
+            path: "/v1/bookings/the-booking/cancel",
+            request_id: "request",
+        };
+        engine.cancel(call, &SettingsCache::new(self.settings.clone())).await
+    }
+
     pub(super) fn booking(&self, id: &BookingId) -> Booking {
         self.store.item(id).unwrap().booking
     }
@@ -392,6 +428,7 @@ impl Bench {
         for item in self.store.items() {
             let booking = &item.booking;
             assert_ne!(booking.status(), Status::Pending, "{booking:?}");
+            assert_eq!(booking.operation, None, "{booking:?}");
             assert!(!matches!(booking.compensation, Compensation::Underway(_)), "{booking:?}");
             assert!(self.provider.times_taken(&booking.id) <= 1, "booked twice: {booking:?}");
             let held = match booking.state {
