@@ -244,7 +244,7 @@ async fn at_its_deadline_it_is_cancelled_and_the_rest_is_compensation() {
     let ended_after_ms = begun.ms_until(ended.at);
     assert!((DEADLINE_MS..DEADLINE_MS + 6_000).contains(&ended_after_ms), "{ended_after_ms}");
     assert!(matches!(booking.compensation, Compensation::Underway(_)));
-    assert_eq!(bench.provider.live(), [id.clone()]);
+    assert_eq!(bench.provider.live(), std::slice::from_ref(&id));
     bench.provider.heal();
     bench.run_until_quiet().await;
     bench.check();
@@ -288,7 +288,7 @@ async fn the_providers_own_cancel_ends_one_that_is_in_flight() {
         let (bench, id) = booked(Deed::Book).await;
         bench.provider.plan(Request::Cancel, Script::replying(reply));
         let call = async {
-            sleep(Duration::from_millis(1_000)).await;
+            sleep(Duration::from_secs(1)).await;
             let words = Withdrawal::default();
             cancel_by_provider(&bench.store, &bench.clock, &caller(), &id, &words).await.unwrap()
         };

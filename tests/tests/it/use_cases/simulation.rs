@@ -151,7 +151,7 @@ async fn regret(bench: Arc<Bench>, dice: Dice) -> (ToldOfCancels, Vec<BookingId>
         }
         if dice.percent(20)
             && let Ok(Ok(())) = timeout(
-                Duration::from_millis(4_000),
+                Duration::from_secs(4),
                 erase_customer(&bench.store, &bench.clock, &tenant("shop"), &id),
             )
             .await
