@@ -77,7 +77,7 @@ where
     /// Answers a request.
     pub async fn handle(&self, request: Request, routed: Routed<Route>) -> Result<Response, Problem> {
         match routed.key {
-            // The largest of the three; on the heap, so that reads do not carry its size.
+            // The large ones are on the heap, so that reads do not carry their size.
             Route::Create => Box::pin(self.create(&request)).await,
             Route::Read => self.read(&request, routed.parameter("id")).await,
             Route::History => self.history(&request, routed.parameter("id")).await,
@@ -287,5 +287,10 @@ mod tests {
         assert_eq!(router.find(&Method::POST, "/v1/bookings").unwrap().key, Route::Create);
         assert_eq!(router.find(&Method::GET, "/v1/bookings/b").unwrap().key, Route::Read);
         assert_eq!(router.find(&Method::GET, "/v1/bookings/b/events").unwrap().key, Route::History);
+        assert_eq!(router.find(&Method::POST, "/v1/bookings/b/cancel").unwrap().key, Route::Cancel);
+        assert_eq!(
+            router.find(&Method::DELETE, "/v1/bookings/b/customer").unwrap().key,
+            Route::EraseCustomer
+        );
     }
 }
