@@ -1,4 +1,4 @@
-//! `POST /v1/bookings`, `GET /v1/bookings/{id}` and `GET /v1/bookings/{id}/events`.
+//! `POST /v1/bookings` and everything under `/v1/bookings/{id}`.
 //!
 //! Between HTTP and the use cases: keys, headers, bodies and status codes. What a booking is and may
 //! become is decided elsewhere.
@@ -7,19 +7,21 @@ use std::time::Duration;
 
 use holdfast_app::auth::{consumer_of, presented_key};
 use holdfast_app::bookings::{
-    CreateCall, Created, Engine, MAX_WAIT_S, Read, owned, read, read_create, retry_after_s,
+    Answer, CancelCall, Cancelled, CreateCall, Created, Engine, MAX_WAIT_S, Read, erase_customer, owned,
+    read, read_cancel, read_create, retry_after_s,
 };
 use holdfast_app::idempotency::{IdempotencyKey, fingerprint, preferred_wait_s};
 use holdfast_app::ports::{BookingStore, BreakerStore, Clock, Entropy, ProviderGateway, SettingsReader};
 use holdfast_app::problem::{FieldError, Problem, ProblemCode};
 use holdfast_app::settings_cache::SettingsCache;
+use holdfast_app::stored::Fingerprint;
 use holdfast_app::view::{history_view, personal_view};
-use holdfast_domain::{Booking, BookingId, Tenant};
+use holdfast_domain::{Booking, BookingId, OperationKind, Tenant};
 use holdfast_lambda::http::{Request, Response, RouteError, Routed, Router, json_body};
 use holdfast_lambda::telemetry::record_booking;
 use http::header::{AUTHORIZATION, ETAG, IF_NONE_MATCH, LINK, LOCATION, RETRY_AFTER};
 use http::{HeaderName, Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// What is left of the function's time when a waiting read answers, in milliseconds.
 const WAIT_MARGIN_MS: u64 = 1_000;
@@ -35,6 +37,10 @@ pub enum Route {
     Read,
     /// `GET /v1/bookings/{id}/events`
     History,
+    /// `POST /v1/bookings/{id}/cancel`
+    Cancel,
+    /// `DELETE /v1/bookings/{id}/customer`
+    EraseCustomer,
 }
 
 /// The routes of this function.
@@ -43,6 +49,8 @@ pub fn router() -> Result<Router<Route>, RouteError> {
         (Method::POST, "/v1/bookings", Route::Create),
         (Method::GET, "/v1/bookings/{id}", Route::Read),
         (Method::GET, "/v1/bookings/{id}/events", Route::History),
+        (Method::POST, "/v1/bookings/{id}/cancel", Route::Cancel),
+        (Method::DELETE, "/v1/bookings/{id}/customer", Route::EraseCustomer),
     ])
 }
 
@@ -69,10 +77,12 @@ where
     /// Answers a request.
     pub async fn handle(&self, request: Request, routed: Routed<Route>) -> Result<Response, Problem> {
         match routed.key {
-            // The largest of the three; on the heap, so that reads do not carry its size.
+            // The large ones are on the heap, so that reads do not carry their size.
             Route::Create => Box::pin(self.create(&request)).await,
             Route::Read => self.read(&request, routed.parameter("id")).await,
             Route::History => self.history(&request, routed.parameter("id")).await,
+            Route::Cancel => Box::pin(self.cancel(&request, routed.parameter("id"))).await,
+            Route::EraseCustomer => self.erase_customer(&request, routed.parameter("id")).await,
         }
     }
 
@@ -91,9 +101,7 @@ where
         let body = body?;
         let key = idempotency_key(request)?;
         let create = create?;
-        let fingerprint = fingerprint(&body).map_err(|error| {
-            Problem::new(ProblemCode::MalformedJson, format!("The body has no canonical form: {error}."))
-        })?;
+        let fingerprint = canonical_fingerprint(&body)?;
         let provider = caller.provider.filter(|provider| provider.mode == tenant.mode);
         let created = self
             .engine
@@ -153,6 +161,37 @@ where
         Ok(Response::json(StatusCode::OK, &body))
     }
 
+    async fn cancel(&self, request: &Request, id: &str) -> Result<Response, Problem> {
+        let tenant = self.tenant(request).await?;
+        let booking_id = booking_id(id)?;
+        record_booking(&booking_id);
+        // Everything in the body is optional, and so is the body.
+        let body = if request.body.is_empty() { json!({}) } else { json_body(request)? };
+        let key = idempotency_key(request)?;
+        let call = CancelCall {
+            tenant,
+            booking_id,
+            key: key.map(|key| key.operation_key(OperationKind::Cancel)),
+            fingerprint: canonical_fingerprint(&body)?,
+            prefer_wait_s: preferred_wait_s(request.header("prefer")?),
+            cancel: read_cancel(&body)?,
+            received_at: request.received_at,
+            path: &request.path,
+            request_id: &request.request_id,
+        };
+        let location = format!("/v1/bookings/{id}");
+        let Cancelled { answer, replayed } = self.engine.cancel(call, &self.settings).await?;
+        Ok(answer_response(answer, replayed, &location))
+    }
+
+    async fn erase_customer(&self, request: &Request, id: &str) -> Result<Response, Problem> {
+        let tenant = self.tenant(request).await?;
+        let id = booking_id(id)?;
+        record_booking(&id);
+        erase_customer(self.engine.store(), &self.clock, &tenant, &id).await?;
+        Ok(Response::empty(StatusCode::NO_CONTENT))
+    }
+
     async fn tenant(&self, request: &Request) -> Result<Tenant, Problem> {
         let authorization = request.header(AUTHORIZATION.as_str())?;
         let caller = self.settings.authenticate(authorization, None, self.clock.now()).await?;
@@ -182,6 +221,12 @@ fn idempotency_key(request: &Request) -> Result<Option<IdempotencyKey>, Problem>
     IdempotencyKey::from_headers(header("idempotency-key")?, header("x-idempotency-key")?)
 }
 
+fn canonical_fingerprint(body: &Value) -> Result<Fingerprint, Problem> {
+    fingerprint(body).map_err(|error| {
+        Problem::new(ProblemCode::MalformedJson, format!("The body has no canonical form: {error}."))
+    })
+}
+
 fn booking_id(text: &str) -> Result<BookingId, Problem> {
     BookingId::parse(text).map_err(|_| Problem::new(ProblemCode::NotFound, "There is no such booking."))
 }
@@ -202,10 +247,14 @@ fn known_version(if_none_match: Option<&str>) -> Option<u32> {
 
 fn created_response(created: Created) -> Response {
     let Created { booking_id, answer, replayed } = created;
+    answer_response(answer, replayed, &format!("/v1/bookings/{booking_id}"))
+}
+
+/// `location` is the booking's path.
+fn answer_response(answer: Answer, replayed: bool, location: &str) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let location = format!("/v1/bookings/{booking_id}");
     let mut response = if status.is_success() {
-        Response::json_bytes(status, answer.body).with_header(LOCATION, &location)
+        Response::json_bytes(status, answer.body).with_header(LOCATION, location)
     } else {
         Response::problem_bytes(status, answer.body)
     };
@@ -238,5 +287,10 @@ mod tests {
         assert_eq!(router.find(&Method::POST, "/v1/bookings").unwrap().key, Route::Create);
         assert_eq!(router.find(&Method::GET, "/v1/bookings/b").unwrap().key, Route::Read);
         assert_eq!(router.find(&Method::GET, "/v1/bookings/b/events").unwrap().key, Route::History);
+        assert_eq!(router.find(&Method::POST, "/v1/bookings/b/cancel").unwrap().key, Route::Cancel);
+        assert_eq!(
+            router.find(&Method::DELETE, "/v1/bookings/b/customer").unwrap().key,
+            Route::EraseCustomer
+        );
     }
 }

@@ -1,11 +1,11 @@
 //! The caller's idempotency key: its header, its body's fingerprint, its retention.
 
-use holdfast_domain::{BookingId, Tenant};
+use holdfast_domain::{BookingId, OperationKind, Tenant};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::problem::{FieldError, Problem, ProblemCode};
-use crate::stored::Fingerprint;
+use crate::stored::{Fingerprint, OperationKey};
 
 /// For how long a key stands for its first request, in milliseconds: 14 days from first use.
 pub const KEY_RETENTION_MS: u64 = 14 * 24 * 60 * 60 * 1000;
@@ -62,6 +62,18 @@ impl IdempotencyKey {
             )),
             (standard, alternative) => Ok(standard.or(alternative)),
         }
+    }
+
+    /// What this key stands for within a booking, for the operation of this name.
+    pub fn operation_key(&self, operation: OperationKind) -> OperationKey {
+        let mut hasher = Sha256::new();
+        for field in ["holdfast/operation-key", operation.as_str(), &self.0] {
+            hasher.update(u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hasher.update(field);
+        }
+        let mut key = [0; 16];
+        key.copy_from_slice(&hasher.finalize()[..16]);
+        OperationKey(key)
     }
 
     /// The booking that this key makes in its given generation.

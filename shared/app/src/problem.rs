@@ -69,6 +69,9 @@ problem_codes! {
     MethodNotAllowed, "method_not_allowed", 405, "The method is not allowed here", "The path exists with other methods; the Allow header lists them.";
     RequestInFlight, "request_in_flight", 409, "The first request with this key is being worked on", "Repeat the request after Retry-After, or send Prefer: wait=N to wait for the first one's response.";
     BookingDeclined, "booking_declined", 409, "The provider declined the booking", "The provider gave a definite no. The booking carries its code and message; it is rejected.";
+    OperationDeclined, "operation_declined", 409, "The provider refused the change", "The provider gave a definite no. The booking is as it was; the rejection carries the provider's code and message.";
+    OperationInFlight, "operation_in_flight", 409, "A change is in flight", "One change of a booking is in flight at a time. Repeat the request after it has ended.";
+    StatusConflict, "status_conflict", 409, "The booking's status does not permit this", "The booking has a status from which this change is not possible.";
     Contradiction, "contradiction", 409, "The booking was settled otherwise", "The first definite answer of a provider counts; this one contradicts it.";
     TooManyChanges, "too_many_changes", 409, "The booking has too many versions", "A booking has at most 200 versions.";
     LimitReached, "limit_reached", 409, "The limit is reached", "There are as many of these as there may be. Delete one first.";

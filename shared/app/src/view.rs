@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use holdfast_domain::{
-    AttemptError, Booking, Cancellation, Event, HistoryEntry, Phase, Rejection, Slot, State, Status,
-    Timestamp,
+    AttemptError, Booking, Cancellation, Event, EventType, HistoryEntry, Personal, Phase, Rejection, Slot,
+    State, Status, Timestamp, Withdrawal,
 };
 use serde::Serialize;
 
@@ -22,7 +22,7 @@ pub struct BookingView<'a> {
     provider_reference: Option<&'a str>,
     expires_at: Option<Timestamp>,
     rejection: Option<RejectionView<'a>>,
-    cancellation: Option<CancellationView>,
+    cancellation: Option<CancellationView<'a>>,
     operation: Option<OperationView>,
     version: u32,
     created_at: Timestamp,
@@ -74,10 +74,26 @@ impl<'a> RejectionView<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct CancellationView {
+struct CancellationView<'a> {
     by: &'static str,
-    reason: &'static str,
-    note: Option<String>,
+    reason: Option<&'a str>,
+    note: Option<&'a str>,
+}
+
+impl<'a> CancellationView<'a> {
+    fn new(cancellation: &'a Cancellation) -> Self {
+        match cancellation {
+            Cancellation::BySystem(reason) => {
+                Self { by: "system", reason: Some(reason.as_str()), note: None }
+            }
+            Cancellation::ByConsumer(withdrawal) => Self::in_their_words("consumer", withdrawal),
+            Cancellation::ByProvider(withdrawal) => Self::in_their_words("provider", withdrawal),
+        }
+    }
+
+    fn in_their_words(by: &'static str, withdrawal: &'a Withdrawal) -> Self {
+        Self { by, reason: withdrawal.reason.as_deref(), note: withdrawal.note.as_deref() }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -92,7 +108,7 @@ struct OperationView {
 /// A booking as it is now, without personal data.
 pub fn booking_view(booking: &Booking) -> BookingView<'_> {
     let operation = booking.operation.as_ref().map(|operation| OperationView {
-        kind: operation.kind.as_str(),
+        kind: operation.change.kind().as_str(),
         attempts: operation.attempts,
         next_attempt_at: match operation.phase {
             Phase::Waiting { next_attempt_at } => Some(next_attempt_at),
@@ -117,10 +133,8 @@ pub fn booking_view(booking: &Booking) -> BookingView<'_> {
             State::Rejected(rejection) => Some(RejectionView::new(rejection)),
             _ => None,
         },
-        cancellation: match booking.state {
-            State::Cancelled(Cancellation::BySystem(reason)) => {
-                Some(CancellationView { by: "system", reason: reason.as_str(), note: None })
-            }
+        cancellation: match &booking.state {
+            State::Cancelled(cancellation) => Some(CancellationView::new(cancellation)),
             _ => None,
         },
         operation,
@@ -147,6 +161,9 @@ fn view_at<'a>(booking: &'a Booking, event: &Event) -> BookingView<'a> {
         if event.status == Status::Pending {
             view.provider_reference = None;
         }
+    } else if event.event_type == EventType::BookingOperationFailed {
+        // The provider's no to the change: nobody else tells those who did not wait for it.
+        view.rejection = booking.refusal.as_ref().map(|refusal| RejectionView::new(&refusal.rejection));
     }
     view
 }
@@ -184,22 +201,22 @@ struct CustomerView<'a> {
 pub struct PersonalView<'a> {
     #[serde(flatten)]
     booking: BookingView<'a>,
-    customer: CustomerView<'a>,
+    customer: Option<CustomerView<'a>>,
     notes: Option<&'a str>,
 }
 
 /// A booking with the customer's data.
 pub fn personal_view(booking: &Booking) -> PersonalView<'_> {
-    let customer = booking.request.customer.expose();
+    let customer = booking.request.customer.as_ref().map(Personal::expose);
     PersonalView {
         booking: booking_view(booking),
-        customer: CustomerView {
+        customer: customer.map(|customer| CustomerView {
             name: &customer.name,
             email: customer.email.as_deref(),
             phone: customer.phone.as_deref(),
             birth_date: customer.birth_date.as_deref(),
             language: customer.language.as_deref(),
-        },
+        }),
         notes: booking.request.notes.as_ref().map(|notes| notes.expose().as_str()),
     }
 }

@@ -133,10 +133,32 @@ pub struct Rejection {
 }
 
 /// Who withdrew a booking, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cancellation {
     /// Holdfast itself.
     BySystem(CancellationReason),
+    /// The consumer.
+    ByConsumer(Withdrawal),
+    /// The provider.
+    ByProvider(Withdrawal),
+}
+
+/// Why somebody withdrew a booking, in their own words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Withdrawal {
+    /// A code or short text.
+    pub reason: Option<String>,
+    /// More about it.
+    pub note: Option<String>,
+}
+
+/// A provider's no to an operation that left the booking as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The operation's number.
+    pub operation: u32,
+    /// What the provider said.
+    pub rejection: Rejection,
 }
 
 /// Why Holdfast cancelled a booking.
@@ -217,8 +239,8 @@ pub struct Customer {
 pub struct BookingRequest {
     /// Whom to book.
     pub provider_id: ProviderId,
-    /// For whom.
-    pub customer: Personal<Customer>,
+    /// For whom; `None` once the consumer had it erased.
+    pub customer: Option<Personal<Customer>>,
     /// The consumer's own reference.
     pub reference: Option<String>,
     /// Free text for the provider. It may hold personal data.
@@ -252,11 +274,23 @@ pub enum Cause {
     Compensated,
     /// The compensation failed for good.
     CompensationFailed,
+    /// The consumer asked for a change; the provider is being asked.
+    OperationBegun,
+    /// The provider refused the change; the booking is as it was.
+    OperationDeclined,
+    /// The consumer withdrew the booking.
+    WithdrawnByConsumer,
+    /// The provider withdrew the booking.
+    WithdrawnByProvider,
+    /// The provider told whether the customer came.
+    AttendanceTold,
+    /// The consumer had the customer's data erased.
+    CustomerErased,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 15] = [
         Self::Created,
         Self::ProviderAcknowledged,
         Self::ProviderDeclined,
@@ -266,6 +300,12 @@ impl Cause {
         Self::LateAcknowledgement,
         Self::Compensated,
         Self::CompensationFailed,
+        Self::OperationBegun,
+        Self::OperationDeclined,
+        Self::WithdrawnByConsumer,
+        Self::WithdrawnByProvider,
+        Self::AttendanceTold,
+        Self::CustomerErased,
     ];
 
     /// The name that the API shows.
@@ -280,6 +320,12 @@ impl Cause {
             Self::LateAcknowledgement => "late_acknowledgement",
             Self::Compensated => "compensated",
             Self::CompensationFailed => "compensation_failed",
+            Self::OperationBegun => "operation_begun",
+            Self::OperationDeclined => "operation_declined",
+            Self::WithdrawnByConsumer => "withdrawn_by_consumer",
+            Self::WithdrawnByProvider => "withdrawn_by_provider",
+            Self::AttendanceTold => "attendance_told",
+            Self::CustomerErased => "customer_erased",
         }
     }
 
@@ -351,6 +397,8 @@ pub struct Booking {
     pub provider_reference: Option<String>,
     /// The change in flight.
     pub operation: Option<Operation>,
+    /// The provider's last no to a change of the booking.
+    pub refusal: Option<Refusal>,
     /// Whether something has to be undone at the provider.
     pub compensation: Compensation,
     /// The number of the operation begun last.
@@ -384,6 +432,7 @@ impl Booking {
             provider_reference: None,
             operations_begun: operation.number,
             operation: Some(operation),
+            refusal: None,
             compensation: Compensation::NotNeeded,
             history: vec![entry],
         }
@@ -417,8 +466,10 @@ impl Booking {
             Compensation::NotNeeded | Compensation::Done | Compensation::Failed => None,
         };
         let hold = match self.state {
-            State::Reserved { expires_at } => Some(expires_at),
+            // A hold does not run out while the provider is being asked for a change of it.
+            State::Reserved { expires_at } if self.operation.is_none() => Some(expires_at),
             State::Pending
+            | State::Reserved { .. }
             | State::Confirmed
             | State::Rejected(_)
             | State::Cancelled(_)

@@ -23,6 +23,8 @@ pub enum EventType {
     BookingCompleted,
     /// `booking.no_show`
     BookingNoShow,
+    /// `booking.operation_failed`
+    BookingOperationFailed,
     /// `booking.compensated`
     BookingCompensated,
     /// `booking.compensation_failed`
@@ -31,7 +33,7 @@ pub enum EventType {
 
 impl EventType {
     /// Every type.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::BookingCreated,
         Self::BookingReserved,
         Self::BookingConfirmed,
@@ -40,6 +42,7 @@ impl EventType {
         Self::BookingExpired,
         Self::BookingCompleted,
         Self::BookingNoShow,
+        Self::BookingOperationFailed,
         Self::BookingCompensated,
         Self::BookingCompensationFailed,
     ];
@@ -55,6 +58,7 @@ impl EventType {
             Self::BookingExpired => "booking.expired",
             Self::BookingCompleted => "booking.completed",
             Self::BookingNoShow => "booking.no_show",
+            Self::BookingOperationFailed => "booking.operation_failed",
             Self::BookingCompensated => "booking.compensated",
             Self::BookingCompensationFailed => "booking.compensation_failed",
         }
@@ -158,12 +162,16 @@ fn event_type(entry: &HistoryEntry) -> Option<EventType> {
         Cause::Created => Some(EventType::BookingCreated),
         Cause::Compensated => Some(EventType::BookingCompensated),
         Cause::CompensationFailed => Some(EventType::BookingCompensationFailed),
-        // The status stays as it was; the compensation's end is what listeners hear of.
-        Cause::LateAcknowledgement => None,
+        Cause::OperationDeclined => Some(EventType::BookingOperationFailed),
+        // The status stays as it was; listeners hear of the end of the compensation or operation.
+        Cause::LateAcknowledgement | Cause::OperationBegun | Cause::CustomerErased => None,
         Cause::ProviderAcknowledged
         | Cause::ProviderDeclined
         | Cause::ProviderEnded
         | Cause::GivenUp
+        | Cause::WithdrawnByConsumer
+        | Cause::WithdrawnByProvider
+        | Cause::AttendanceTold
         | Cause::HoldExpired => match entry.status {
             Status::Pending => None,
             Status::Reserved => Some(EventType::BookingReserved),

@@ -17,7 +17,7 @@ mod transition;
 
 pub use booking::{
     Booking, BookingRequest, Cancellation, CancellationReason, Cause, Compensation, CompensationRun,
-    Customer, HistoryEntry, MAX_VERSIONS, Rejection, Slot, State, Status, UnitQuantity,
+    Customer, HistoryEntry, MAX_VERSIONS, Refusal, Rejection, Slot, State, Status, UnitQuantity, Withdrawal,
 };
 pub use effects::{DeadLetterReason, Effect, Event, EventType, effects, events_since};
 pub use ids::{
@@ -25,7 +25,7 @@ pub use ids::{
     WebhookEndpointId,
 };
 pub use operation::{
-    Acknowledgement, AttemptError, AttemptOutcome, CompensationOutcome, LookUpOutcome, Operation,
+    Acknowledgement, AttemptError, AttemptOutcome, Change, CompensationOutcome, LookUpOutcome, Operation,
     OperationKind, Patience, Phase,
 };
 pub use personal::Personal;
@@ -33,5 +33,6 @@ pub use schedule::{RetryPolicy, RetryPolicyError};
 pub use step::{Step, next_step};
 pub use time::{Timestamp, TimestampError};
 pub use transition::{
-    COMPENSATION_LIMIT_MS, Command, CompensationRecord, MIN_SETTLE_WINDOW_MS, Refused, Transition, transition,
+    COMPENSATION_LIMIT_MS, CancelRequest, Command, CompensationRecord, MIN_SETTLE_WINDOW_MS, Refused,
+    Transition, transition,
 };

@@ -1,12 +1,14 @@
 //! The operation in flight: one change that a provider is asked for, its attempts and its limits.
 
-use crate::{Rejection, State, Timestamp};
+use crate::{Rejection, State, Timestamp, Withdrawal};
 
 /// What a provider is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OperationKind {
     /// Book the slot, or reserve it if the consumer asked for a hold.
     Book,
+    /// Give the slot back.
+    Cancel,
 }
 
 impl OperationKind {
@@ -14,6 +16,26 @@ impl OperationKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Book => "book",
+            Self::Cancel => "cancel",
+        }
+    }
+}
+
+/// A change of a booking, with what only this kind of change needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Book the slot, or reserve it.
+    Book,
+    /// Give the slot back.
+    Cancel(Withdrawal),
+}
+
+impl Change {
+    /// The change's kind.
+    pub fn kind(&self) -> OperationKind {
+        match self {
+            Self::Book => OperationKind::Book,
+            Self::Cancel(_) => OperationKind::Cancel,
         }
     }
 }
@@ -66,7 +88,7 @@ impl Phase {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
     /// What is asked for.
-    pub kind: OperationKind,
+    pub change: Change,
     /// Counts the booking's operations, compensations included, from 1. It is part of the provider's
     /// idempotency key.
     pub number: u32,

@@ -1,6 +1,6 @@
 //! What a timer that rings has to do: the item decides, never the message.
 
-use crate::{Booking, Compensation, Patience, Phase, State, Timestamp};
+use crate::{Booking, Compensation, OperationKind, Patience, Phase, State, Timestamp};
 
 /// What is due for a booking at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,10 @@ pub fn next_step(booking: &Booking, now: Timestamp) -> Step {
                     Step::GiveUp
                 } else {
                     let worker_lost = matches!(operation.phase, Phase::InFlight { .. });
-                    Step::Attempt { look_up_first: worker_lost || operation.unanswered_send_at.is_some() }
+                    let may_have_arrived = worker_lost || operation.unanswered_send_at.is_some();
+                    // A cancel may be asked for again without harm: its answer is the same.
+                    let look_up_first = may_have_arrived && operation.change.kind() == OperationKind::Book;
+                    Step::Attempt { look_up_first }
                 }
             }
         };

@@ -4,8 +4,10 @@
 //! says why the command does not apply. Whoever calls it writes the result conditionally on the item
 //! that it read, and asks again with the item that it finds instead.
 
+mod cancel;
 mod compensation;
 
+use cancel::{cancel, cancel_by_provider, cancel_declined, cancelled_at_provider, give_up_cancel};
 use compensation::{
     begin_compensation, claim_compensation, give_up_compensation, late_acknowledgement, note_send_after_end,
     record_compensation,
@@ -13,8 +15,8 @@ use compensation::{
 
 use crate::{
     Acknowledgement, AttemptError, AttemptOutcome, Booking, Cancellation, CancellationReason, Cause,
-    CompensationOutcome, Event, HistoryEntry, MAX_VERSIONS, Operation, Patience, Phase, Rejection, State,
-    Status, Timestamp, events_since,
+    Compensation, CompensationOutcome, Event, HistoryEntry, MAX_VERSIONS, Operation, OperationKind, Patience,
+    Phase, Rejection, State, Status, Timestamp, Withdrawal, events_since,
 };
 
 /// For how long a compensation is tried, in milliseconds: 24 h.
@@ -40,6 +42,8 @@ pub enum Command {
     },
     /// A worker reports what came of an attempt.
     RecordAttempt {
+        /// The number of the operation that the attempt belongs to.
+        operation: u32,
         /// Which attempt: the count at the time it was claimed.
         attempt: u32,
         /// What came of it.
@@ -69,6 +73,28 @@ pub enum Command {
     GiveUpCompensation,
     /// The hold's end has come.
     ExpireHold,
+    /// The consumer withdraws the booking.
+    Cancel(CancelRequest),
+    /// The provider withdraws the booking by calling us.
+    CancelByProvider(Withdrawal),
+    /// The provider tells whether the customer came.
+    TellAttendance {
+        /// Whether the customer came.
+        attended: bool,
+    },
+    /// The consumer has the customer's data erased.
+    EraseCustomer,
+}
+
+/// A consumer's wish to withdraw a booking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CancelRequest {
+    /// Why.
+    pub withdrawal: Withdrawal,
+    /// The end of the lease of the attempt that the request itself makes.
+    pub lease_until: Timestamp,
+    /// When the provider is not asked any more and the rest is compensation.
+    pub deadline_at: Timestamp,
 }
 
 /// What a worker reports of a compensating cancel.
@@ -120,11 +146,17 @@ pub enum Refused {
     /// No compensation is under way.
     #[error("no compensation is under way")]
     NoCompensation,
+    /// The booking cannot be changed so while an operation is in flight.
+    #[error("an operation is in flight")]
+    OperationInFlight,
+    /// The booking is as the command wants it.
+    #[error("nothing is left to change")]
+    NothingToChange,
     /// The booking is not held.
     #[error("the booking is not reserved")]
     NotReserved,
-    /// The booking has as many versions as it may have.
-    #[error("the booking has {MAX_VERSIONS} versions")]
+    /// The booking would have more versions than it may have, those included that must still be possible.
+    #[error("the booking has no room for more of its {MAX_VERSIONS} versions")]
     TooManyVersions,
 }
 
@@ -143,8 +175,8 @@ pub fn transition(booking: &Booking, command: Command, now: Timestamp) -> Result
     match command {
         Command::ClaimAttempt { lease_until } => claim_attempt(&mut next, lease_until, now)?,
         Command::Postpone { until } => postpone(&mut next, until, now)?,
-        Command::RecordAttempt { attempt, outcome, retry_delay_ms } => {
-            record_attempt(&mut next, attempt, outcome, retry_delay_ms, now)?;
+        Command::RecordAttempt { operation, attempt, outcome, retry_delay_ms } => {
+            record_attempt(&mut next, Report { operation, attempt, retry_delay_ms }, outcome, now)?;
         }
         Command::Acknowledge(acknowledgement) => acknowledge(&mut next, acknowledgement, now)?,
         Command::Decline(rejection) => {
@@ -160,9 +192,37 @@ pub fn transition(booking: &Booking, command: Command, now: Timestamp) -> Result
         Command::RecordCompensation(record) => record_compensation(&mut next, record, now)?,
         Command::GiveUpCompensation => give_up_compensation(&mut next, now)?,
         Command::ExpireHold => expire_hold(&mut next, now)?,
+        Command::Cancel(request) => cancel(&mut next, request, now)?,
+        Command::CancelByProvider(withdrawal) => cancel_by_provider(&mut next, withdrawal, now)?,
+        Command::TellAttendance { attended } => tell_attendance(&mut next, attended, now)?,
+        Command::EraseCustomer => erase_customer(&mut next, now)?,
+    }
+    if next.version() > booking.version() && next.history.len() + versions_owed(&next) > MAX_VERSIONS {
+        return Err(Refused::TooManyVersions);
     }
     let events = events_since(&next, booking.version());
     Ok(Transition { booking: next, events })
+}
+
+/// The most versions that a booking must still be able to make: the ends of what is under way, and the
+/// erasure. What begins something finds room for all of these or is refused, so that no end ever is.
+fn versions_owed(booking: &Booking) -> usize {
+    let end = match (booking.status(), &booking.operation) {
+        // Its end, and a compensation's or, of a hold that stays, the hold's.
+        (Status::Pending | Status::Reserved | Status::Confirmed, Some(_)) => 2,
+        (Status::Pending | Status::Reserved | Status::Confirmed, None) => 1,
+        (Status::Rejected | Status::Cancelled | Status::Expired | Status::Completed | Status::NoShow, _) => {
+            match &booking.compensation {
+                Compensation::Underway(_) => 1,
+                Compensation::NotNeeded | Compensation::Done | Compensation::Failed => 0,
+            }
+        }
+    };
+    end + usize::from(has_personal_data(booking))
+}
+
+fn has_personal_data(booking: &Booking) -> bool {
+    booking.request.customer.is_some() || booking.request.notes.is_some()
 }
 
 fn claim_attempt(booking: &mut Booking, lease_until: Timestamp, now: Timestamp) -> Result<(), Refused> {
@@ -207,40 +267,61 @@ fn postpone(booking: &mut Booking, until: Timestamp, now: Timestamp) -> Result<(
     Ok(())
 }
 
+/// The number of the operation that makes a booking.
+const BOOK_OPERATION: u32 = 1;
+
+/// Which attempt reports.
+#[derive(Clone, Copy)]
+struct Report {
+    operation: u32,
+    attempt: u32,
+    retry_delay_ms: u64,
+}
+
 fn record_attempt(
     booking: &mut Booking,
-    attempt: u32,
+    report: Report,
     outcome: AttemptOutcome,
-    retry_delay_ms: u64,
     now: Timestamp,
 ) -> Result<(), Refused> {
-    match outcome {
-        AttemptOutcome::Acknowledged(acknowledgement) => acknowledge(booking, acknowledgement, now),
-        AttemptOutcome::Declined(rejection) => {
-            end_pending(booking, State::Rejected(rejection), Cause::ProviderDeclined, Some(attempt), now)
+    let in_flight = booking.operation.as_ref().filter(|operation| operation.number == report.operation);
+    let kind = match in_flight {
+        Some(operation) => operation.change.kind(),
+        // What came of the booking itself is never too late to be heard.
+        None if report.operation == BOOK_OPERATION => OperationKind::Book,
+        None => return Err(Refused::Superseded),
+    };
+    let Report { attempt, .. } = report;
+    match (kind, outcome) {
+        (OperationKind::Book, AttemptOutcome::Acknowledged(yes)) => acknowledge(booking, yes, now),
+        (OperationKind::Book, AttemptOutcome::Declined(no)) => {
+            end_pending(booking, State::Rejected(no), Cause::ProviderDeclined, Some(attempt), now)
         }
-        AttemptOutcome::NotSent(error) => record_failure(booking, attempt, error, None, retry_delay_ms, now),
-        AttemptOutcome::Unknown(error) => {
-            record_failure(booking, attempt, error, Some(now), retry_delay_ms, now)
-        }
+        (OperationKind::Cancel, AttemptOutcome::Acknowledged(_)) => cancelled_at_provider(booking, now),
+        (OperationKind::Cancel, AttemptOutcome::Declined(no)) => cancel_declined(booking, attempt, no, now),
+        (_, AttemptOutcome::NotSent(error)) => record_failure(booking, report, error, None, now),
+        (_, AttemptOutcome::Unknown(error)) => record_failure(booking, report, error, Some(now), now),
     }
 }
 
 /// An attempt failed. `unanswered_send_at` is set if the provider may have received it.
 fn record_failure(
     booking: &mut Booking,
-    attempt: u32,
+    report: Report,
     error: AttemptError,
     unanswered_send_at: Option<Timestamp>,
-    retry_delay_ms: u64,
     now: Timestamp,
 ) -> Result<(), Refused> {
+    let Report { attempt, retry_delay_ms, .. } = report;
     let Some(operation) = booking.operation.as_mut() else {
         return match unanswered_send_at {
             Some(sent_at) => note_send_after_end(booking, sent_at),
             None => Err(Refused::Settled { status: booking.status() }),
         };
     };
+    if operation.number != report.operation {
+        return Err(Refused::Superseded);
+    }
     if operation.attempts != attempt {
         let known_send_at = operation.unanswered_send_at;
         operation.unanswered_send_at = known_send_at.max(unanswered_send_at);
@@ -278,13 +359,14 @@ fn acknowledge(
         Status::Pending => {
             let state = acknowledgement.state();
             let attempts = booking.operation.as_ref().map_or(0, |operation| operation.attempts);
-            advance(booking, Some(state), Cause::ProviderAcknowledged, attempts, now)?;
+            advance(booking, Some(state), Cause::ProviderAcknowledged, attempts, now);
             booking.provider_reference = acknowledgement.provider_reference;
             booking.operation = None;
             Ok(())
         }
         Status::Rejected | Status::Cancelled | Status::Expired => {
-            late_acknowledgement(booking, acknowledgement, now)
+            late_acknowledgement(booking, acknowledgement, now);
+            Ok(())
         }
         status @ (Status::Reserved | Status::Confirmed | Status::Completed | Status::NoShow) => {
             Err(Refused::Settled { status })
@@ -306,7 +388,7 @@ fn end_pending(
         return Err(Refused::Settled { status });
     }
     let attempts = booking.operation.as_ref().map_or(0, |operation| operation.attempts);
-    advance(booking, Some(state), cause, attempts, now)?;
+    advance(booking, Some(state), cause, attempts, now);
     if let Some(operation) = booking.operation.take() {
         compensate_if_sent(booking, &operation, reporter, now);
     }
@@ -338,6 +420,9 @@ fn give_up(booking: &mut Booking, now: Timestamp) -> Result<(), Refused> {
     if operation.deadline_at > now {
         return Err(Refused::NotDue { at: operation.deadline_at });
     }
+    if operation.change.kind() == OperationKind::Cancel {
+        return give_up_cancel(booking, now);
+    }
     let reason = match operation.patience {
         Patience::Background => CancellationReason::ConfirmationTimeout,
         Patience::Synchronous => CancellationReason::ProviderTimeout,
@@ -345,30 +430,53 @@ fn give_up(booking: &mut Booking, now: Timestamp) -> Result<(), Refused> {
     end_pending(booking, State::Cancelled(Cancellation::BySystem(reason)), Cause::GivenUp, None, now)
 }
 
+fn tell_attendance(booking: &mut Booking, attended: bool, now: Timestamp) -> Result<(), Refused> {
+    let status = booking.status();
+    let state = if attended { State::Completed } else { State::NoShow };
+    if status == state.status() {
+        return Err(Refused::NothingToChange);
+    }
+    if status != Status::Confirmed {
+        return Err(Refused::Settled { status });
+    }
+    if booking.operation.is_some() {
+        return Err(Refused::OperationInFlight);
+    }
+    advance(booking, Some(state), Cause::AttendanceTold, 0, now);
+    Ok(())
+}
+
+fn erase_customer(booking: &mut Booking, now: Timestamp) -> Result<(), Refused> {
+    if booking.operation.is_some() {
+        return Err(Refused::OperationInFlight);
+    }
+    if !has_personal_data(booking) {
+        return Err(Refused::NothingToChange);
+    }
+    advance(booking, None, Cause::CustomerErased, 0, now);
+    booking.request.customer = None;
+    booking.request.notes = None;
+    Ok(())
+}
+
 fn expire_hold(booking: &mut Booking, now: Timestamp) -> Result<(), Refused> {
     let State::Reserved { expires_at } = booking.state else {
         return Err(Refused::NotReserved);
     };
+    if booking.operation.is_some() {
+        return Err(Refused::OperationInFlight);
+    }
     if expires_at > now {
         return Err(Refused::NotDue { at: expires_at });
     }
-    advance(booking, Some(State::Expired), Cause::HoldExpired, 0, now)
+    advance(booking, Some(State::Expired), Cause::HoldExpired, 0, now);
+    Ok(())
 }
 
 /// Makes the next version, in a new state or (`None`) the same.
-fn advance(
-    booking: &mut Booking,
-    state: Option<State>,
-    cause: Cause,
-    attempts: u32,
-    now: Timestamp,
-) -> Result<(), Refused> {
-    if booking.history.len() >= MAX_VERSIONS {
-        return Err(Refused::TooManyVersions);
-    }
+fn advance(booking: &mut Booking, state: Option<State>, cause: Cause, attempts: u32, now: Timestamp) {
     if let Some(state) = state {
         booking.state = state;
     }
     booking.history.push(HistoryEntry { status: booking.status(), at: now, cause, attempts });
-    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use holdfast_domain::{
     Acknowledgement, Booking, BookingId, Command, Mode, ProviderId, Refused, Rejection, Status, Timestamp,
-    transition,
+    Withdrawal, transition,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,11 +11,12 @@ use super::{MAX_CONFLICTS, MAX_ID_CHARS, contention_problem, store_problem};
 use crate::parse::parse_checked;
 use crate::ports::{BookingStore, Clock, Replaced};
 use crate::problem::{Problem, ProblemCode, SideEffects};
+use crate::stored::StoredBooking;
 
 /// For how long a reservation holds if the provider does not say, in milliseconds: 15 min.
 pub const DEFAULT_HOLD_MS: u64 = 15 * 60 * 1000;
 
-/// The code of a provider's no, the same as where it says so in its answer; the provider's own stands beside it.
+/// Holdfast's own code for a provider's no; the provider's stands beside it.
 pub const DECLINED_BY_PROVIDER: &str = "declined_by_provider";
 
 /// The longest code of a provider that is kept, in characters.
@@ -136,28 +137,17 @@ impl ProviderAnswer {
 pub async fn acknowledge(
     store: &impl BookingStore,
     clock: &impl Clock,
-    provider_id: &ProviderId,
-    mode: Mode,
+    caller: &ProviderCaller,
     id: &BookingId,
     answer: &ProviderAnswer,
 ) -> Result<Acknowledged, Problem> {
     for _ in 0..MAX_CONFLICTS {
-        let seen = match store.read(id).await {
-            Ok(Some(seen)) => seen,
-            Ok(None) => return Err(not_found()),
-            Err(error) => return Err(store_problem(&error, SideEffects::None)),
-        };
-        if seen.booking.request.provider_id != *provider_id || seen.booking.tenant.mode != mode {
-            return Err(not_found());
-        }
+        let seen = its_booking(store, caller, id).await?;
         let status_before = seen.booking.status();
         let agrees = answer.agrees_with(status_before);
         let changed = match transition(&seen.booking, answer.command(), clock.now()) {
             Ok(transition) => transition.booking,
-            Err(Refused::TooManyVersions) => {
-                let detail = "The booking has too many versions to take one more.";
-                return Err(Problem::new(ProblemCode::TooManyChanges, detail));
-            }
+            Err(refused @ Refused::TooManyVersions) => return Err(refusal(&seen.booking, refused)),
             Err(_) if agrees => return Ok(Acknowledged { booking: seen.booking }),
             Err(_) => return Err(contradiction(status_before)),
         };
@@ -167,7 +157,7 @@ pub async fn acknowledge(
                 tracing::info!(
                     booking.id = %id,
                     booking.status = next.booking.status().as_str(),
-                    provider.id = %provider_id,
+                    provider.id = %caller.provider_id,
                     "A provider called back."
                 );
                 return Ok(Acknowledged { booking: next.booking });
@@ -180,6 +170,106 @@ pub async fn acknowledge(
         }
     }
     Err(contention_problem(SideEffects::None))
+}
+
+/// A provider withdraws one of its bookings. What is withdrawn already stays so.
+pub async fn cancel_by_provider(
+    store: &impl BookingStore,
+    clock: &impl Clock,
+    caller: &ProviderCaller,
+    id: &BookingId,
+    withdrawal: &Withdrawal,
+) -> Result<Acknowledged, Problem> {
+    tell(store, clock, caller, id, &Command::CancelByProvider(withdrawal.clone())).await
+}
+
+/// A provider tells whether the customer of one of its bookings came. The first word stands.
+pub async fn tell_attendance(
+    store: &impl BookingStore,
+    clock: &impl Clock,
+    caller: &ProviderCaller,
+    id: &BookingId,
+    attended: bool,
+) -> Result<Acknowledged, Problem> {
+    tell(store, clock, caller, id, &Command::TellAttendance { attended }).await
+}
+
+/// Who calls: a provider in one mode, from the verified key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderCaller {
+    /// The provider.
+    pub provider_id: ProviderId,
+    /// The key's mode.
+    pub mode: Mode,
+}
+
+/// Applies what a provider tells of a booking; what is so already is no error.
+async fn tell(
+    store: &impl BookingStore,
+    clock: &impl Clock,
+    caller: &ProviderCaller,
+    id: &BookingId,
+    command: &Command,
+) -> Result<Acknowledged, Problem> {
+    for _ in 0..MAX_CONFLICTS {
+        let seen = its_booking(store, caller, id).await?;
+        let changed = match transition(&seen.booking, command.clone(), clock.now()) {
+            Ok(transition) => transition.booking,
+            Err(Refused::NothingToChange) => return Ok(Acknowledged { booking: seen.booking }),
+            Err(refused) => return Err(refusal(&seen.booking, refused)),
+        };
+        let next = seen.with_booking(changed);
+        match store.replace(seen.rev, &next).await {
+            Ok(Replaced::Done) => {
+                tracing::info!(
+                    booking.id = %id,
+                    booking.status = next.booking.status().as_str(),
+                    provider.id = %caller.provider_id,
+                    "A provider changed a booking."
+                );
+                return Ok(Acknowledged { booking: next.booking });
+            }
+            Ok(Replaced::Conflict(_)) => {}
+            Ok(Replaced::Gone) => return Err(not_found()),
+            Err(error) => return Err(store_problem(&error, SideEffects::None)),
+        }
+    }
+    Err(contention_problem(SideEffects::None))
+}
+
+/// A booking of the calling provider; another's is told like one that does not exist.
+async fn its_booking(
+    store: &impl BookingStore,
+    caller: &ProviderCaller,
+    id: &BookingId,
+) -> Result<StoredBooking, Problem> {
+    let is_its = |seen: &StoredBooking| {
+        seen.booking.request.provider_id == caller.provider_id && seen.booking.tenant.mode == caller.mode
+    };
+    match store.read(id).await {
+        Ok(Some(seen)) if is_its(&seen) => Ok(seen),
+        Ok(_) => Err(not_found()),
+        Err(error) => Err(store_problem(&error, SideEffects::None)),
+    }
+}
+
+fn refusal(booking: &Booking, refused: Refused) -> Problem {
+    let problem = match refused {
+        Refused::TooManyVersions => {
+            let detail = "The booking has too many versions to take one more.";
+            Problem::new(ProblemCode::TooManyChanges, detail)
+        }
+        Refused::OperationInFlight => {
+            Problem::new(ProblemCode::OperationInFlight, "A change of the booking is in flight.")
+                .retry_after_s(1)
+        }
+        _ => {
+            let detail =
+                format!("The booking is {}; this does not follow from it.", booking.status().as_str());
+            Problem::new(ProblemCode::StatusConflict, detail)
+        }
+    };
+    problem.about(&booking.id)
 }
 
 fn not_found() -> Problem {

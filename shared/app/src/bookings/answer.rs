@@ -3,11 +3,13 @@
 //! No response to a keyed request leaves before its bytes are in the item. Whoever must answer and finds
 //! none writes them; whoever finds some returns those.
 
-use holdfast_domain::{Booking, Cancellation, CancellationReason, Compensation, Phase, State, Timestamp};
+use holdfast_domain::{
+    Booking, Cancellation, CancellationReason, Compensation, Phase, Refusal, State, Status, Timestamp,
+};
 use serde_json::json;
 
 use crate::problem::{Problem, ProblemCode, SideEffects};
-use crate::stored::{CreateRecord, FrozenResponse, StoredBooking};
+use crate::stored::{FrozenResponse, OperationKey, OperationRecord, StoredBooking};
 use crate::view::{RejectionView, booking_view};
 
 /// The status of a booking that was made and is settled.
@@ -24,6 +26,23 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// After how many seconds it makes sense to look again, for a pending booking.
     pub retry_after_s: Option<u64>,
+}
+
+/// The status of an operation that is done.
+const OK: u16 = 200;
+
+/// What a response is to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked {
+    /// The create.
+    Create,
+    /// An operation after the create.
+    Operation {
+        /// Its key, if it came with one.
+        key: Option<OperationKey>,
+        /// Its number.
+        number: u32,
+    },
 }
 
 /// Under which request an answer is given; a problem's body names it.
@@ -43,6 +62,42 @@ impl Answer {
     /// The response that a booking's state calls for.
     pub(super) fn from_state(
         booking: &Booking,
+        asked: Asked,
+        name: RequestName<'_>,
+        now: Timestamp,
+    ) -> Result<Self, serde_json::Error> {
+        match asked {
+            Asked::Create => Self::to_create(booking, name, now),
+            Asked::Operation { number, .. } => Self::to_operation(booking, number, name, now),
+        }
+    }
+
+    fn to_operation(
+        booking: &Booking,
+        number: u32,
+        name: RequestName<'_>,
+        now: Timestamp,
+    ) -> Result<Self, serde_json::Error> {
+        let is_in_flight = booking.operation.as_ref().is_some_and(|operation| operation.number == number);
+        let refusal = booking.refusal.as_ref().filter(|refusal| refusal.operation == number);
+        if !is_in_flight && (refusal.is_some() || booking.status() != Status::Cancelled) {
+            return Self::problem(&declined(booking, refusal), name);
+        }
+        let body = serde_json::to_vec(&booking_view(booking))?;
+        Ok(if is_in_flight {
+            Self { status: ACCEPTED, body, retry_after_s: Some(retry_after_s(booking, now)) }
+        } else {
+            Self { status: OK, body, retry_after_s: None }
+        })
+    }
+
+    fn problem(problem: &Problem, name: RequestName<'_>) -> Result<Self, serde_json::Error> {
+        let body = serde_json::to_vec(&problem.body(name.path, name.request_id))?;
+        Ok(Self { status: problem.code.status(), body, retry_after_s: None })
+    }
+
+    fn to_create(
+        booking: &Booking,
         name: RequestName<'_>,
         now: Timestamp,
     ) -> Result<Self, serde_json::Error> {
@@ -60,16 +115,39 @@ impl Answer {
                 Problem::new(ProblemCode::BookingDeclined, detail)
                     .with_extension("rejection", json!(RejectionView::new(rejection)))
             }
+            // It was made, as this late answer has to say, and withdrawn since.
+            State::Cancelled(_) if was_acknowledged(booking) => {
+                let body = serde_json::to_vec(&booking_view(booking))?;
+                return Ok(Self { status: CREATED, body, retry_after_s: None });
+            }
             State::Cancelled(Cancellation::BySystem(reason)) => given_up(*reason),
+            State::Cancelled(Cancellation::ByConsumer(_) | Cancellation::ByProvider(_)) => Problem::new(
+                ProblemCode::StatusConflict,
+                "The booking was cancelled before it was confirmed.",
+            ),
         };
-        let problem = problem.about(&booking.id).with_side_effects(side_effects(booking));
-        let body = serde_json::to_vec(&problem.body(name.path, name.request_id))?;
-        Ok(Self { status: problem.code.status(), body, retry_after_s: None })
+        Self::problem(&problem.about(&booking.id).with_side_effects(side_effects(booking)), name)
     }
 
     fn freeze(&self) -> FrozenResponse {
         FrozenResponse { status: self.status, body: self.body.clone() }
     }
+}
+
+/// The provider refused an operation. What it said is known of the last refusal alone.
+fn declined(booking: &Booking, refusal: Option<&Refusal>) -> Problem {
+    let rejection = refusal.map(|refusal| &refusal.rejection);
+    let message = rejection.and_then(|rejection| rejection.message.as_deref());
+    let detail = message.unwrap_or("The provider refused the change.");
+    let problem = Problem::new(ProblemCode::OperationDeclined, detail).about(&booking.id);
+    match rejection {
+        Some(rejection) => problem.with_extension("rejection", json!(RejectionView::new(rejection))),
+        None => problem,
+    }
+}
+
+fn was_acknowledged(booking: &Booking) -> bool {
+    booking.history.iter().any(|entry| matches!(entry.status, Status::Reserved | Status::Confirmed))
 }
 
 fn given_up(reason: CancellationReason) -> Problem {
@@ -112,23 +190,45 @@ pub(super) fn retry_after_s(booking: &Booking, now: Timestamp) -> u64 {
 }
 
 impl StoredBooking {
-    /// The item with `answer` frozen in it, where it came with a key and has none yet.
-    pub(super) fn freezing(mut self, answer: &Answer) -> Self {
-        if let Some(create) = &mut self.create
-            && create.response.is_none()
+    /// The item with `answer` frozen in it, where the request came with a key and has none yet.
+    pub(super) fn freezing(mut self, asked: Asked, answer: &Answer) -> Self {
+        if let Some(response) = self.response_slot(asked)
+            && response.is_none()
         {
-            create.response = Some(answer.freeze());
+            *response = Some(answer.freeze());
         }
         self
     }
 
-    /// Whether an answer has to be frozen before it may leave.
-    pub(super) fn lacks_response(&self) -> bool {
-        self.create.as_ref().is_some_and(|create| create.response.is_none())
+    fn response_slot(&mut self, asked: Asked) -> Option<&mut Option<FrozenResponse>> {
+        match asked {
+            Asked::Create => self.create.as_mut().map(|create| &mut create.response),
+            Asked::Operation { key, .. } => self
+                .operations
+                .iter_mut()
+                .find(|record| Some(record.key) == key)
+                .map(|record| &mut record.response),
+        }
     }
 
     /// The frozen response, if there is one.
-    pub(super) fn response(&self) -> Option<&FrozenResponse> {
-        self.create.as_ref().and_then(|create: &CreateRecord| create.response.as_ref())
+    pub(super) fn response(&self, asked: Asked) -> Option<&FrozenResponse> {
+        match asked {
+            Asked::Create => self.create.as_ref()?.response.as_ref(),
+            Asked::Operation { key, .. } => self.operation_record(key)?.response.as_ref(),
+        }
+    }
+
+    /// Whether the request came with a key and its response has to be frozen before it may leave.
+    pub(super) fn lacks_response(&self, asked: Asked) -> bool {
+        let is_keyed = match asked {
+            Asked::Create => self.create.is_some(),
+            Asked::Operation { key, .. } => self.operation_record(key).is_some(),
+        };
+        is_keyed && self.response(asked).is_none()
+    }
+
+    fn operation_record(&self, key: Option<OperationKey>) -> Option<&OperationRecord> {
+        self.operations.iter().find(|record| Some(record.key) == key)
     }
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use holdfast_domain::{
-    AttemptError, AttemptOutcome, Command, Operation, Phase, Refused, Timestamp, transition,
+    AttemptError, AttemptOutcome, Booking, Command, Operation, Phase, Refused, Timestamp, transition,
 };
 use tokio::time::timeout;
 
-use super::answer::{Answer, RequestName};
+use super::answer::{Answer, Asked, RequestName};
 use super::{Engine, MAX_CONFLICTS, Permit, contention_problem, store_problem};
 use crate::ports::{
     AttemptReport, BookingStore, BreakerStore, Clock, Entropy, ProviderCall, ProviderGateway, Replaced,
@@ -65,11 +65,17 @@ where
     pub(super) fn record_command(
         &self,
         provider: &ProviderSettings,
-        attempt: u32,
+        operation: &Operation,
         report: AttemptReport,
     ) -> Command {
+        let attempt = operation.attempts;
         let retry_delay_ms = provider.retry.delay_ms(attempt, self.entropy.u64(), report.retry_after_ms);
-        Command::RecordAttempt { attempt, outcome: report.outcome, retry_delay_ms }
+        Command::RecordAttempt {
+            operation: operation.number,
+            attempt,
+            outcome: report.outcome,
+            retry_delay_ms,
+        }
     }
 
     /// Writes what came of an attempt, and the answer to the request that made it. Whoever loses a race
@@ -78,6 +84,7 @@ where
         &self,
         mut seen: StoredBooking,
         mut command: Option<Command>,
+        asked: Asked,
         name: RequestName<'_>,
     ) -> Result<(StoredBooking, Answer), Problem> {
         for _ in 0..MAX_CONFLICTS {
@@ -89,16 +96,16 @@ where
                     None
                 }
             });
-            let lacks_response = seen.lacks_response();
+            let lacks_response = seen.lacks_response(asked);
             let booking = changed.clone().unwrap_or_else(|| seen.booking.clone());
-            let answer = match seen.response() {
+            let answer = match seen.response(asked) {
                 Some(response) => Answer::frozen(response, &booking, now),
-                None => Answer::from_state(&booking, name, now).map_err(|error| answer_problem(&error))?,
+                None => answer_from(&booking, asked, name, now)?,
             };
             if changed.is_none() && !lacks_response {
                 return Ok((seen, answer));
             }
-            let next = seen.with_booking(booking).freezing(&answer);
+            let next = seen.with_booking(booking).freezing(asked, &answer);
             match self.store.replace(seen.rev, &next).await {
                 Ok(Replaced::Done) => return Ok((next, answer)),
                 Ok(Replaced::Conflict(current)) => {
@@ -128,10 +135,18 @@ pub(super) fn log_refused(seen: &StoredBooking, refused: Refused) {
     tracing::info!(booking.id = %seen.booking.id, reason = %refused, "An outcome changes nothing any more.");
 }
 
-fn answer_problem(error: &serde_json::Error) -> Problem {
-    tracing::error!(%error, "An answer could not be written as JSON.");
-    Problem::new(ProblemCode::Internal, "The request could not be completed.")
-        .with_side_effects(SideEffects::Unknown)
+/// The answer that a booking's state calls for.
+pub(super) fn answer_from(
+    booking: &Booking,
+    asked: Asked,
+    name: RequestName<'_>,
+    now: Timestamp,
+) -> Result<Answer, Problem> {
+    Answer::from_state(booking, asked, name, now).map_err(|error| {
+        tracing::error!(%error, "An answer could not be written as JSON.");
+        Problem::new(ProblemCode::Internal, "The request could not be completed.")
+            .with_side_effects(SideEffects::Unknown)
+    })
 }
 
 fn answer_gone(seen: &StoredBooking) -> Problem {

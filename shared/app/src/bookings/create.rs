@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use holdfast_domain::{
-    AttemptError, AttemptOutcome, Booking, BookingId, Command, Operation, OperationKind, Patience, Phase,
-    Status, Tenant, Timestamp, transition,
+    AttemptError, AttemptOutcome, Booking, BookingId, Change, Command, Operation, Patience, Phase, Status,
+    Tenant, Timestamp, transition,
 };
 use tokio::time::{sleep, timeout};
 use uuid::Builder;
 
-use super::answer::{Answer, RequestName, provider_unavailable};
-use super::attempt::not_sent;
+use super::answer::{Answer, Asked, RequestName, provider_unavailable};
+use super::attempt::{answer_from, not_sent};
 use super::{Engine, MAX_CONFLICTS, POLL_MS, Permit, ValidCreate, contention_problem, store_problem};
 use crate::idempotency::{IdempotencyKey, KEY_RETENTION_MS, MAX_GENERATIONS};
 use crate::ports::{
@@ -23,7 +23,7 @@ use crate::stored::{CreateRecord, Fingerprint, StoredBooking};
 
 /// By how much the lease of a request's attempt outlasts its synchronous limit, in milliseconds: time to
 /// write the outcome before somebody else takes over.
-const LEASE_GRACE_MS: u64 = 1_000;
+pub(super) const LEASE_GRACE_MS: u64 = 1_000;
 
 /// A create, as it came.
 #[derive(Clone, Debug)]
@@ -152,12 +152,12 @@ where
             Permit::Closed | Permit::Probe { .. } => self.attempt(provider, &seen, &operation, limit).await,
         };
         if report.outcome == AttemptOutcome::Unknown(AttemptError::AcceptedForLater) {
-            self.await_callback(&seen.booking.id, limit).await;
+            self.await_callback(&seen.booking.id, Status::Pending, limit).await;
         }
         let now = self.clock.now();
-        let command = self.record_command(provider, operation.attempts, report.clone());
+        let command = self.record_command(provider, &operation, report.clone());
         let (settled, ()) = tokio::join!(
-            self.settle_and_answer(seen, Some(command), name),
+            self.settle_and_answer(seen, Some(command), Asked::Create, name),
             self.breakers.record(&provider.provider_id, &report, permit, now),
         );
         let (stored, answer) = settled?;
@@ -177,6 +177,7 @@ where
     ) -> Result<Result<Problem, StoredBooking>, Problem> {
         let now = self.clock.now();
         let command = Command::RecordAttempt {
+            operation: operation.number,
             attempt: operation.attempts,
             outcome: AttemptOutcome::NotSent(AttemptError::CircuitOpen),
             retry_delay_ms: 0,
@@ -197,8 +198,9 @@ where
         }
     }
 
-    /// The provider will call back: looks until the limit whether it has.
-    async fn await_callback(&self, id: &BookingId, limit: Timestamp) {
+    /// The provider will call back: looks until the limit whether it has, and the booking's status is
+    /// another than `before`.
+    pub(super) async fn await_callback(&self, id: &BookingId, before: Status, limit: Timestamp) {
         loop {
             let remaining_ms = self.clock.now().ms_until(limit);
             if remaining_ms == 0 {
@@ -207,7 +209,7 @@ where
             sleep(Duration::from_millis(remaining_ms.min(POLL_MS))).await;
             let remaining_ms = self.clock.now().ms_until(limit);
             match timeout(Duration::from_millis(remaining_ms), self.store.read(id)).await {
-                Ok(Ok(Some(stored))) if stored.booking.status() != Status::Pending => return,
+                Ok(Ok(Some(stored))) if stored.booking.status() != before => return,
                 Ok(Ok(_)) => {}
                 // The outcome is written in any case; a look that fails only tells nothing.
                 Ok(Err(error)) => tracing::warn!(booking.id = %id, %error, "A look for a callback failed."),
@@ -229,9 +231,7 @@ where
             Start::Used(seen) => self.replay(call, *seen).await,
             Start::Fresh(stored) => {
                 let name = RequestName { path: call.path, request_id: call.request_id };
-                let answer = Answer::from_state(&stored.booking, name, now).map_err(|_| {
-                    Problem::new(ProblemCode::Internal, "The request could not be completed.")
-                })?;
+                let answer = answer_from(&stored.booking, Asked::Create, name, now)?;
                 Ok(Created { booking_id: stored.booking.id, answer, replayed: false })
             }
         }
@@ -308,7 +308,7 @@ where
             Phase::Waiting { .. } => (0, Some(AttemptError::CircuitOpen)),
         };
         let operation = Operation {
-            kind: OperationKind::Book,
+            change: Change::Book,
             number: 1,
             patience: create.patience,
             deadline_at,
@@ -331,15 +331,14 @@ where
             superseded_by: None,
             response: None,
         });
-        let stored = StoredBooking { booking, create: record, rev: 1 };
+        let stored = StoredBooking { booking, create: record, operations: Vec::new(), rev: 1 };
         if attempts > 0 {
             return Ok(stored);
         }
         // Nothing is attempted inside this request, so that its answer goes into the same write.
         let name = RequestName { path: call.path, request_id: call.request_id };
-        let answer = Answer::from_state(&stored.booking, name, self.clock.now())
-            .map_err(|_| Problem::new(ProblemCode::Internal, "The request could not be completed."))?;
-        Ok(stored.freezing(&answer))
+        let answer = answer_from(&stored.booking, Asked::Create, name, self.clock.now())?;
+        Ok(stored.freezing(Asked::Create, &answer))
     }
 
     /// An identifier for a booking without a key: a `UUIDv7` (RFC 9562, section 5.7).
@@ -394,7 +393,7 @@ where
             }
             let now = self.clock.now();
             let id = found.booking.id.clone();
-            if let Some(response) = found.response() {
+            if let Some(response) = found.response(Asked::Create) {
                 let answer = Answer::frozen(response, &found.booking, now);
                 return Ok(Created { booking_id: id, answer, replayed: true });
             }
@@ -434,7 +433,7 @@ where
         command: Option<Command>,
         name: RequestName<'_>,
     ) -> Result<Created, Problem> {
-        let (stored, answer) = self.settle_and_answer(found, command, name).await?;
+        let (stored, answer) = self.settle_and_answer(found, command, Asked::Create, name).await?;
         Ok(Created { booking_id: stored.booking.id, answer, replayed: true })
     }
 }

@@ -8,6 +8,7 @@ mod acknowledge;
 mod answer;
 mod attempt;
 mod breakers;
+mod cancel;
 mod create;
 mod read;
 mod request;
@@ -15,15 +16,17 @@ mod timers;
 
 pub use acknowledge::{
     Acknowledged, DECLINED_BY_PROVIDER, DEFAULT_HOLD_MS, MAX_PROVIDER_CODE_CHARS, MAX_PROVIDER_MESSAGE_CHARS,
-    ProviderAnswer, acknowledge, read_provider_answer,
+    ProviderAnswer, ProviderCaller, acknowledge, cancel_by_provider, read_provider_answer, tell_attendance,
 };
 pub use answer::Answer;
 pub use breakers::{Breakers, FAILURE_THRESHOLD, OPEN_MS, Permit};
+pub use cancel::{CancelCall, Cancelled};
 pub use create::{CreateCall, Created};
-pub use read::{MAX_WAIT_S, Read, owned, read, retry_after_s};
+pub use read::{MAX_WAIT_S, Read, erase_customer, owned, read, retry_after_s};
 pub use request::{
     DEFAULT_ASYNC_TIMEOUT_MS, DEFAULT_SYNC_TIMEOUT_MS, MAX_ASYNC_TIMEOUT_MS, MAX_ID_CHARS, MAX_SLOT_AHEAD_MS,
-    MAX_SYNC_TIMEOUT_MS, MIN_ASYNC_TIMEOUT_MS, MIN_SYNC_TIMEOUT_MS, ValidCreate, read_create,
+    MAX_SYNC_TIMEOUT_MS, MIN_ASYNC_TIMEOUT_MS, MIN_SYNC_TIMEOUT_MS, ValidCancel, ValidCreate,
+    read_attendance, read_cancel, read_create, read_provider_cancel,
 };
 pub use timers::{SWEEP_LIMIT, TimerOutcome};
 

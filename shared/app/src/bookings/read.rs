@@ -1,12 +1,12 @@
-//! Reading a booking, and waiting for it to change.
+//! Reading a booking, waiting for it to change, and erasing whom it is for.
 
 use std::time::Duration;
 
-use holdfast_domain::{Booking, BookingId, Status, Tenant, Timestamp};
+use holdfast_domain::{Booking, BookingId, Command, Refused, Status, Tenant, Timestamp, transition};
 use tokio::time::{Instant, sleep};
 
-use super::{POLL_MS, store_problem};
-use crate::ports::BookingStore;
+use super::{MAX_CONFLICTS, POLL_MS, contention_problem, store_problem};
+use crate::ports::{BookingStore, Clock, Replaced};
 use crate::problem::{Problem, ProblemCode, SideEffects};
 
 /// The longest wait for a change, in seconds. API Gateway itself ends a call after 30 s.
@@ -55,9 +55,49 @@ pub async fn read(
 pub async fn owned(store: &impl BookingStore, tenant: &Tenant, id: &BookingId) -> Result<Booking, Problem> {
     match store.read(id).await {
         Ok(Some(stored)) if stored.booking.tenant == *tenant => Ok(stored.booking),
-        Ok(_) => Err(Problem::new(ProblemCode::NotFound, "There is no such booking.")),
+        Ok(_) => Err(not_found()),
         Err(error) => Err(store_problem(&error, SideEffects::None)),
     }
+}
+
+/// Erases the customer's data and the notes of a booking of `tenant`. What is erased already stays so.
+/// While a change is in flight the provider may still need them.
+pub async fn erase_customer(
+    store: &impl BookingStore,
+    clock: &impl Clock,
+    tenant: &Tenant,
+    id: &BookingId,
+) -> Result<(), Problem> {
+    for _ in 0..MAX_CONFLICTS {
+        let seen = match store.read(id).await {
+            Ok(Some(seen)) if seen.booking.tenant == *tenant => seen,
+            Ok(_) => return Err(not_found()),
+            Err(error) => return Err(store_problem(&error, SideEffects::None)),
+        };
+        let erased = match transition(&seen.booking, Command::EraseCustomer, clock.now()) {
+            Ok(transition) => transition.booking,
+            Err(Refused::NothingToChange) => return Ok(()),
+            Err(Refused::OperationInFlight) => {
+                let detail = "The provider may still need the customer's data.";
+                return Err(Problem::new(ProblemCode::OperationInFlight, detail).retry_after_s(1).about(id));
+            }
+            Err(_) => {
+                let detail = "The booking has as many versions as it may have.";
+                return Err(Problem::new(ProblemCode::TooManyChanges, detail).about(id));
+            }
+        };
+        match store.replace(seen.rev, &seen.with_booking(erased)).await {
+            Ok(Replaced::Done) => return Ok(()),
+            Ok(Replaced::Conflict(_)) => {}
+            Ok(Replaced::Gone) => return Err(not_found()),
+            Err(error) => return Err(store_problem(&error, SideEffects::None)),
+        }
+    }
+    Err(contention_problem(SideEffects::None))
+}
+
+fn not_found() -> Problem {
+    Problem::new(ProblemCode::NotFound, "There is no such booking.")
 }
 
 /// After how many seconds it makes sense to read a pending booking again; `None` if it is settled.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use holdfast_domain::{
-    BookingRequest, Customer, Patience, Personal, ProviderId, Slot, Timestamp, UnitQuantity,
+    BookingRequest, Customer, Patience, Personal, ProviderId, Slot, Timestamp, UnitQuantity, Withdrawal,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -39,6 +39,8 @@ const MAX_PHONE_CHARS: usize = 40;
 const MAX_LANGUAGE_CHARS: usize = 35;
 /// The longest notes, in characters.
 const MAX_NOTES_CHARS: usize = 1_000;
+/// The longest note to a cancellation, in characters.
+const MAX_WITHDRAWAL_NOTE_CHARS: usize = 500;
 /// The most metadata pairs.
 const MAX_METADATA_PAIRS: usize = 20;
 /// The longest metadata key, in characters.
@@ -127,20 +129,8 @@ pub fn read_create(body: &Value) -> Result<ValidCreate, Problem> {
     check.notes(body.notes.as_deref());
     check.metadata(&body.metadata);
     check.units(&body.units);
-    let sync_timeout_ms = check.range(
-        "/sync_confirmation_timeout_millisecond",
-        body.sync_confirmation_timeout_millisecond,
-        DEFAULT_SYNC_TIMEOUT_MS,
-        MIN_SYNC_TIMEOUT_MS,
-        MAX_SYNC_TIMEOUT_MS,
-    );
-    let async_timeout_ms = check.range(
-        "/async_confirmation_timeout_millisecond",
-        body.async_confirmation_timeout_millisecond,
-        DEFAULT_ASYNC_TIMEOUT_MS,
-        MIN_ASYNC_TIMEOUT_MS,
-        MAX_ASYNC_TIMEOUT_MS,
-    );
+    let sync_timeout_ms = check.sync_timeout(body.sync_confirmation_timeout_millisecond);
+    let async_timeout_ms = check.async_timeout(body.async_confirmation_timeout_millisecond);
     check.errors.finish()?;
     let (Some(provider_id), Some(slot)) = (provider_id, slot) else {
         // Both name their error when they are missing.
@@ -148,7 +138,7 @@ pub fn read_create(body: &Value) -> Result<ValidCreate, Problem> {
     };
     let request = BookingRequest {
         provider_id,
-        customer: Personal::new(body.customer.into()),
+        customer: Some(Personal::new(body.customer.into())),
         reference: body.reference,
         notes: body.notes.map(Personal::new),
         metadata: body.metadata,
@@ -196,6 +186,74 @@ impl From<UnitBody> for UnitQuantity {
     fn from(body: UnitBody) -> Self {
         Self { unit_id: body.unit_id, quantity: body.quantity }
     }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CancelBody {
+    reason: Option<String>,
+    note: Option<String>,
+    /// Accepted as in every operation; a cancel goes on in the background in any case.
+    #[serde(default, rename = "async_confirmation")]
+    _async_confirmation: bool,
+    sync_confirmation_timeout_millisecond: Option<u64>,
+    async_confirmation_timeout_millisecond: Option<u64>,
+}
+
+/// A cancel that is well formed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidCancel {
+    /// Why.
+    pub withdrawal: Withdrawal,
+    /// The synchronous limit, in milliseconds.
+    pub sync_timeout_ms: u64,
+    /// The background deadline, in milliseconds.
+    pub async_timeout_ms: u64,
+}
+
+/// Reads a cancel's body. Every field at fault is named.
+pub fn read_cancel(body: &Value) -> Result<ValidCancel, Problem> {
+    let (body, errors) = parse::parse_checked::<CancelBody>(body)?.into_parts();
+    let mut check = Check { errors };
+    check.optional("/reason", body.reason.as_deref(), MAX_ID_CHARS);
+    check.optional("/note", body.note.as_deref(), MAX_WITHDRAWAL_NOTE_CHARS);
+    let sync_timeout_ms = check.sync_timeout(body.sync_confirmation_timeout_millisecond);
+    let async_timeout_ms = check.async_timeout(body.async_confirmation_timeout_millisecond);
+    check.errors.finish()?;
+    let withdrawal = Withdrawal { reason: body.reason, note: body.note };
+    Ok(ValidCancel { withdrawal, sync_timeout_ms, async_timeout_ms })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProviderCancelBody {
+    reason: Option<String>,
+}
+
+/// Reads the body with which a provider withdraws a booking.
+pub fn read_provider_cancel(body: &Value) -> Result<Withdrawal, Problem> {
+    let (body, errors) = parse::parse_checked::<ProviderCancelBody>(body)?.into_parts();
+    let mut check = Check { errors };
+    check.optional("/reason", body.reason.as_deref(), MAX_ID_CHARS);
+    check.errors.finish()?;
+    Ok(Withdrawal { reason: body.reason, note: None })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AttendanceBody {
+    status: String,
+}
+
+/// Reads the body with which a provider tells whether the customer came.
+pub fn read_attendance(body: &Value) -> Result<bool, Problem> {
+    let (body, errors) = parse::parse_checked::<AttendanceBody>(body)?.into_parts();
+    let mut check = Check { errors };
+    if !matches!(body.status.as_str(), "attended" | "no_show") {
+        check.error("/status", "must be attended or no_show");
+    }
+    check.errors.finish()?;
+    Ok(body.status == "attended")
 }
 
 /// Collects what is wrong.
@@ -327,6 +385,16 @@ impl Check {
                 self.error(format!("/units/{index}/quantity"), format!("must be 1 to {MAX_UNIT_QUANTITY}"));
             }
         }
+    }
+
+    fn sync_timeout(&mut self, asked: Option<u64>) -> u64 {
+        let pointer = "/sync_confirmation_timeout_millisecond";
+        self.range(pointer, asked, DEFAULT_SYNC_TIMEOUT_MS, MIN_SYNC_TIMEOUT_MS, MAX_SYNC_TIMEOUT_MS)
+    }
+
+    fn async_timeout(&mut self, asked: Option<u64>) -> u64 {
+        let pointer = "/async_confirmation_timeout_millisecond";
+        self.range(pointer, asked, DEFAULT_ASYNC_TIMEOUT_MS, MIN_ASYNC_TIMEOUT_MS, MAX_ASYNC_TIMEOUT_MS)
     }
 
     fn range(&mut self, pointer: &str, asked: Option<u64>, default: u64, least: u64, most: u64) -> u64 {

@@ -226,7 +226,7 @@ where
                     return self.send(provider, claimed, operation).await;
                 }
             };
-            return (self.record_command(provider, attempt, report.clone()), report);
+            return (self.record_command(provider, operation, report.clone()), report);
         }
         self.send(provider, claimed, operation).await
     }
@@ -240,7 +240,7 @@ where
         // The last attempt ends by the deadline.
         let until = self.clock.now().plus_ms(provider.attempt_timeout_ms).min(operation.deadline_at);
         let report = self.attempt(provider, claimed, operation, until).await;
-        (self.record_command(provider, operation.attempts, report.clone()), report)
+        (self.record_command(provider, operation, report.clone()), report)
     }
 
     async fn postpone(

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use holdfast_domain::{
     Acknowledgement, AttemptError, AttemptOutcome, Booking, BookingId, CompensationOutcome, LookUpOutcome,
-    Rejection, Timestamp,
+    OperationKind, Rejection, Timestamp,
 };
 use tokio::time::sleep;
 
@@ -200,6 +200,16 @@ impl MemoryProvider {
         locked(&self.state).refuses_cancels = true;
     }
 
+    /// It refuses no more.
+    pub fn accept_cancels(&self) {
+        locked(&self.state).refuses_cancels = false;
+    }
+
+    /// It withdraws a booking on its own account. That it tells of it is the test's part.
+    pub fn withdraw(&self, id: &BookingId) {
+        locked(&self.state).ledger.insert(id.clone(), Entry::Cancelled);
+    }
+
     /// The requests so far, in order.
     pub fn seen(&self) -> Vec<Seen> {
         locked(&self.state).seen.clone()
@@ -372,8 +382,40 @@ async fn wait(script: Script) -> Option<AttemptError> {
     }
 }
 
+impl MemoryProvider {
+    /// A cancel, for a consumer or as a compensation. It is done at once, even if its answer is lost.
+    async fn asked_to_cancel(&self, booking: &Booking, operation: (u32, u32)) -> CompensationOutcome {
+        let script = self.begin(Request::Cancel, booking, operation);
+        let arrives = script.reply != Reply::NoConnection && script.deed != Deed::Nothing;
+        let truth = if arrives {
+            self.cancel(&booking.id)
+        } else {
+            CompensationOutcome::Failed(AttemptError::HttpStatus(500))
+        };
+        wait(script).await.map_or(truth, CompensationOutcome::Failed)
+    }
+}
+
 impl ProviderGateway for MemoryProvider {
     async fn attempt(&self, call: ProviderCall<'_>) -> AttemptReport {
+        let asked_for = call.booking.operation.as_ref().map(|operation| operation.change.kind());
+        if asked_for == Some(OperationKind::Cancel) {
+            let cancelled = self.asked_to_cancel(call.booking, (call.operation_number, call.attempt)).await;
+            let outcome = match cancelled {
+                CompensationOutcome::Acknowledged | CompensationOutcome::NoSuchBooking => {
+                    AttemptOutcome::Acknowledged(Acknowledgement {
+                        provider_reference: None,
+                        reserved_until: None,
+                    })
+                }
+                CompensationOutcome::Declined => AttemptOutcome::Declined(rejection()),
+                CompensationOutcome::Failed(error @ AttemptError::ConnectionFailed) => {
+                    AttemptOutcome::NotSent(error)
+                }
+                CompensationOutcome::Failed(error) => AttemptOutcome::Unknown(error),
+            };
+            return AttemptReport { outcome, retry_after_ms: None };
+        }
         let id = &call.booking.id;
         let script = self.begin(Request::Attempt, call.booking, (call.operation_number, call.attempt));
         if script.reply != Reply::NoConnection {
@@ -397,18 +439,8 @@ impl ProviderGateway for MemoryProvider {
     }
 
     async fn compensate(&self, call: CompensationCall<'_>) -> CompensationReport {
-        let script = self.begin(Request::Cancel, call.booking, (call.operation_number, call.attempt));
-        let arrives = script.reply != Reply::NoConnection && script.deed != Deed::Nothing;
-        // A cancel is done at once, even if its answer is lost.
-        let truth = if arrives {
-            self.cancel(&call.booking.id)
-        } else {
-            CompensationOutcome::Failed(AttemptError::HttpStatus(500))
-        };
-        let outcome = match wait(script).await {
-            None => truth,
-            Some(error) => CompensationOutcome::Failed(error),
-        };
+        let operation = (call.operation_number, call.attempt);
+        let outcome = self.asked_to_cancel(call.booking, operation).await;
         CompensationReport { outcome, retry_after_ms: None }
     }
 }

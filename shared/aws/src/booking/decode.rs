@@ -1,20 +1,23 @@
 //! From an item to its booking.
 
-use holdfast_app::stored::{CreateRecord, Fingerprint, FrozenResponse, StoredBooking};
+use holdfast_app::stored::{
+    CreateRecord, Fingerprint, FrozenResponse, OperationKey, OperationRecord, StoredBooking,
+};
 use holdfast_domain::{
-    AttemptError, Booking, BookingId, BookingRequest, Cancellation, CancellationReason, Compensation,
+    AttemptError, Booking, BookingId, BookingRequest, Cancellation, CancellationReason, Change, Compensation,
     CompensationRun, Customer, HistoryEntry, Operation, OperationKind, Patience, Personal, Phase, ProviderId,
-    Rejection, Slot, State, Status, Tenant, Timestamp, UnitQuantity,
+    Refusal, Rejection, Slot, State, Status, Tenant, Timestamp, UnitQuantity, Withdrawal,
 };
 use serde_dynamo::{AttributeValue, Item};
 
-use super::encode::{PK_PREFIX, kind_name};
+use super::encode::{BY_CONSUMER, BY_PROVIDER, PK_PREFIX, kind_name};
 use super::history::{entry_of, status_of};
 use super::item::{
-    BookingItem, CompensationItem, ITEM_FORMAT, OperationItem, PhaseItem, RejectionItem, RunItem,
+    BookingItem, CompensationItem, ITEM_FORMAT, OperationItem, OperationRecordItem, PhaseItem, RefusalItem,
+    RejectionItem, RunItem, WithdrawalItem,
 };
 use super::response::unpack;
-use crate::item::{PK, from_item};
+use crate::item::{Bytes, PK, from_item};
 
 /// Why an item is not a booking that this version of the code can read. It holds no stored value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,8 +74,9 @@ fn read(image: Item) -> Result<StoredBooking, CodecError> {
     }
     let item: BookingItem = from_item(image).map_err(CodecError::Attribute)?;
     let create = create_record(&item)?;
+    let operations = item.operation_records.iter().map(operation_record).collect::<Result<_, _>>()?;
     let rev = item.rev;
-    Ok(StoredBooking { booking: booking(item)?, create, rev })
+    Ok(StoredBooking { booking: booking(item)?, create, operations, rev })
 }
 
 fn create_record(item: &BookingItem) -> Result<Option<CreateRecord>, CodecError> {
@@ -80,13 +84,7 @@ fn create_record(item: &BookingItem) -> Result<Option<CreateRecord>, CodecError>
         return Ok(None);
     };
     let fingerprint = fingerprint.0.as_slice().try_into().map_err(|_| malformed("fp"))?;
-    let response = match (item.response_status, &item.response_body) {
-        (None, None) => None,
-        (Some(status), Some(packed)) => {
-            Some(FrozenResponse { status, body: unpack(&packed.0).ok_or_else(|| malformed("rb"))? })
-        }
-        (None, Some(_)) | (Some(_), None) => return Err(malformed("rs")),
-    };
+    let response = response("rb", item.response_status, item.response_body.as_ref())?;
     Ok(Some(CreateRecord {
         fingerprint: Fingerprint(fingerprint),
         generation: item.generation,
@@ -95,21 +93,56 @@ fn create_record(item: &BookingItem) -> Result<Option<CreateRecord>, CodecError>
     }))
 }
 
+fn response(
+    attribute: &str,
+    status: Option<u16>,
+    packed: Option<&Bytes>,
+) -> Result<Option<FrozenResponse>, CodecError> {
+    match (status, packed) {
+        (None, None) => Ok(None),
+        (Some(status), Some(packed)) => {
+            let body = unpack(&packed.0).ok_or_else(|| malformed(attribute))?;
+            Ok(Some(FrozenResponse { status, body }))
+        }
+        (None, Some(_)) | (Some(_), None) => Err(malformed(attribute)),
+    }
+}
+
+fn operation_record(item: &OperationRecordItem) -> Result<OperationRecord, CodecError> {
+    let fingerprint = item.fingerprint.0.as_slice().try_into().map_err(|_| malformed("or"))?;
+    Ok(OperationRecord {
+        key: OperationKey(item.key.0.as_slice().try_into().map_err(|_| malformed("or"))?),
+        fingerprint: Fingerprint(fingerprint),
+        number: item.number,
+        at: time("or", item.at)?,
+        response: response("or", item.response_status, item.response_body.as_ref())?,
+    })
+}
+
+fn withdrawal(item: WithdrawalItem) -> Withdrawal {
+    Withdrawal { reason: item.reason, note: item.note }
+}
+
+fn rejection(item: RejectionItem) -> Rejection {
+    let RejectionItem { code, message, provider_code } = item;
+    Rejection { code, message, provider_code }
+}
+
+fn refusal(item: RefusalItem) -> Refusal {
+    Refusal { operation: item.operation, rejection: rejection(item.rejection) }
+}
+
 fn booking(item: BookingItem) -> Result<Booking, CodecError> {
     let id = item.pk.strip_prefix(PK_PREFIX).and_then(|id| BookingId::parse(id).ok());
     let history: Option<Vec<HistoryEntry>> = item.history.iter().map(|text| entry_of(text)).collect();
     let history = history.filter(|entries| !entries.is_empty()).ok_or_else(|| malformed("y"))?;
-    let customer = Customer {
-        name: item.customer_name,
-        email: item.customer_email,
-        phone: item.customer_phone,
-        birth_date: item.customer_birth_date,
-        language: item.customer_language,
-    };
+    let (email, phone) = (item.customer_email, item.customer_phone);
+    let (birth_date, language) = (item.customer_birth_date, item.customer_language);
+    let customer = item.customer_name.map(|name| Customer { name, email, phone, birth_date, language });
     let units = item.units.into_iter();
     let request = BookingRequest {
         provider_id: ProviderId::parse(&item.provider_id).map_err(|_| malformed("p"))?,
-        customer: Personal::new(customer),
+        customer: customer.map(Personal::new),
         reference: item.reference,
         notes: item.notes.map(Personal::new),
         metadata: item.metadata,
@@ -123,14 +156,16 @@ fn booking(item: BookingItem) -> Result<Booking, CodecError> {
         resource_id: item.resource_id,
         service_id: item.service_id,
     };
+    let cancellation = cancellation(item.cancelled_by_system.as_deref(), item.withdrawal);
     Ok(Booking {
         id: id.ok_or_else(|| malformed(PK))?,
         tenant: Tenant::parse(&item.tenant).ok_or_else(|| malformed("t"))?,
         request,
         slot,
-        state: state(&item.status, item.expires_at, item.rejection, item.cancelled_by_system.as_deref())?,
+        state: state(&item.status, item.expires_at, item.rejection, cancellation)?,
         provider_reference: item.provider_reference,
         operation: item.operation.map(operation).transpose()?,
+        refusal: item.refusal.map(refusal),
         compensation: compensation(item.compensation)?,
         operations_begun: item.operations_begun,
         history,
@@ -145,7 +180,7 @@ fn state(
     letter: &str,
     expires_at: Option<i64>,
     rejection: Option<RejectionItem>,
-    cancelled_by_system: Option<&str>,
+    cancellation: Option<Cancellation>,
 ) -> Result<State, CodecError> {
     let mut letters = letter.chars();
     let (Some(letter), None) = (letters.next(), letters.next()) else {
@@ -157,24 +192,32 @@ fn state(
             State::Reserved { expires_at: time("x", expires_at.ok_or_else(|| malformed("x"))?)? }
         }
         Status::Confirmed => State::Confirmed,
-        Status::Rejected => {
-            let RejectionItem { code, message, provider_code } = rejection.ok_or_else(|| malformed("rj"))?;
-            State::Rejected(Rejection { code, message, provider_code })
-        }
-        Status::Cancelled => {
-            let reason = cancelled_by_system.and_then(CancellationReason::parse);
-            State::Cancelled(Cancellation::BySystem(reason.ok_or_else(|| malformed("cr"))?))
-        }
+        Status::Rejected => State::Rejected(self::rejection(rejection.ok_or_else(|| malformed("rj"))?)),
+        Status::Cancelled => State::Cancelled(cancellation.ok_or_else(|| malformed("cr"))?),
         Status::Expired => State::Expired,
         Status::Completed => State::Completed,
         Status::NoShow => State::NoShow,
     })
 }
 
+fn cancellation(by_system: Option<&str>, words: Option<WithdrawalItem>) -> Option<Cancellation> {
+    match (by_system, words) {
+        (Some(reason), None) => CancellationReason::parse(reason).map(Cancellation::BySystem),
+        (None, Some(item)) if item.by == BY_CONSUMER => Some(Cancellation::ByConsumer(withdrawal(item))),
+        (None, Some(item)) if item.by == BY_PROVIDER => Some(Cancellation::ByProvider(withdrawal(item))),
+        (None | Some(_), None | Some(_)) => None,
+    }
+}
+
 fn operation(item: OperationItem) -> Result<Operation, CodecError> {
-    let kind = [OperationKind::Book].into_iter().find(|kind| kind_name(*kind) == item.kind);
+    let kinds = [OperationKind::Book, OperationKind::Cancel];
+    let kind = kinds.into_iter().find(|kind| kind_name(*kind) == item.kind);
+    let change = match (kind.ok_or_else(|| malformed("op"))?, item.withdrawal) {
+        (OperationKind::Book, _) => Change::Book,
+        (OperationKind::Cancel, words) => Change::Cancel(words.map(withdrawal).unwrap_or_default()),
+    };
     Ok(Operation {
-        kind: kind.ok_or_else(|| malformed("op"))?,
+        change,
         number: item.number,
         patience: if item.background { Patience::Background } else { Patience::Synchronous },
         deadline_at: time("op", item.deadline_at)?,

@@ -1,14 +1,15 @@
 //! From a booking to its item.
 
-use holdfast_app::stored::StoredBooking;
+use holdfast_app::stored::{OperationRecord, StoredBooking};
 use holdfast_domain::{
-    Booking, BookingId, Cancellation, Compensation, CompensationRun, Operation, OperationKind, Patience,
-    Phase, Rejection, State, Timestamp,
+    Booking, BookingId, Cancellation, Change, Compensation, CompensationRun, Operation, OperationKind,
+    Patience, Personal, Phase, Rejection, State, Timestamp, Withdrawal,
 };
 
 use super::history::{entry_text, status_letter};
 use super::item::{
-    BookingItem, CompensationItem, ITEM_FORMAT, OperationItem, PhaseItem, RejectionItem, RunItem, UnitItem,
+    BookingItem, CompensationItem, ITEM_FORMAT, OperationItem, OperationRecordItem, PhaseItem, RefusalItem,
+    RejectionItem, RunItem, UnitItem, WithdrawalItem,
 };
 use super::overdue::shard_of;
 use super::response::pack;
@@ -33,9 +34,9 @@ pub(super) fn partition_key(id: &BookingId) -> String {
 
 /// The item of a booking that is kept for `retention_ms` after its slot.
 pub(super) fn item_of(stored: &StoredBooking, retention_ms: u64, nonce: Bytes) -> BookingItem {
-    let StoredBooking { booking, create, rev } = stored;
+    let StoredBooking { booking, create, operations, rev } = stored;
     let Booking { id, tenant, request, slot, state, provider_reference, .. } = booking;
-    let customer = request.customer.expose();
+    let customer = request.customer.as_ref().map(Personal::expose);
     let due = index_due_at(booking).map(|due_at| (shard_of(id, due_at), due_at.as_unix_ms()));
     let (due_shard, due_at) = due.unzip();
     let response = create.as_ref().and_then(|create| create.response.as_ref());
@@ -54,11 +55,11 @@ pub(super) fn item_of(stored: &StoredBooking, retention_ms: u64, nonce: Bytes) -
         operations_begun: booking.operations_begun,
         resource_id: slot.resource_id.clone(),
         service_id: slot.service_id.clone(),
-        customer_name: customer.name.clone(),
-        customer_email: customer.email.clone(),
-        customer_phone: customer.phone.clone(),
-        customer_birth_date: customer.birth_date.clone(),
-        customer_language: customer.language.clone(),
+        customer_name: customer.map(|customer| customer.name.clone()),
+        customer_email: customer.and_then(|customer| customer.email.clone()),
+        customer_phone: customer.and_then(|customer| customer.phone.clone()),
+        customer_birth_date: customer.and_then(|customer| customer.birth_date.clone()),
+        customer_language: customer.and_then(|customer| customer.language.clone()),
         reference: request.reference.clone(),
         notes: request.notes.as_ref().map(|notes| notes.expose().clone()),
         metadata: request.metadata.clone(),
@@ -71,6 +72,12 @@ pub(super) fn item_of(stored: &StoredBooking, retention_ms: u64, nonce: Bytes) -
         expires_at: expires_at(state),
         rejection: rejection(state),
         cancelled_by_system: cancelled_by_system(state),
+        withdrawal: withdrawal(state),
+        refusal: booking.refusal.as_ref().map(|refusal| RefusalItem {
+            operation: refusal.operation,
+            rejection: rejection_item(&refusal.rejection),
+        }),
+        operation_records: operations.iter().map(operation_record).collect(),
         provider_reference: provider_reference.clone(),
         operation: booking.operation.as_ref().map(operation),
         compensation: compensation(&booking.compensation),
@@ -93,7 +100,10 @@ fn index_due_at(booking: &Booking) -> Option<Timestamp> {
 
 fn ttl(stored: &StoredBooking, retention_ms: u64) -> i64 {
     let booking = &stored.booking;
-    let kept_until = booking.created_at().max(booking.slot.end).plus_ms(retention_ms);
+    let last_operation = stored.operations.iter().map(|record| record.at).max();
+    let kept_until =
+        booking.created_at().max(booking.slot.end).max(last_operation.unwrap_or(Timestamp::EPOCH));
+    let kept_until = kept_until.plus_ms(retention_ms);
     let superseded = stored.create.as_ref().is_some_and(|create| create.superseded_by.is_some());
     let kept_until = if superseded {
         kept_until.plus_ms(retention_ms.saturating_add(SUPERSEDED_EXTRA_MS))
@@ -118,11 +128,7 @@ fn expires_at(state: &State) -> Option<i64> {
 
 fn rejection(state: &State) -> Option<RejectionItem> {
     match state {
-        State::Rejected(Rejection { code, message, provider_code }) => Some(RejectionItem {
-            code: code.clone(),
-            message: message.clone(),
-            provider_code: provider_code.clone(),
-        }),
+        State::Rejected(rejection) => Some(rejection_item(rejection)),
         State::Pending
         | State::Reserved { .. }
         | State::Confirmed
@@ -133,10 +139,53 @@ fn rejection(state: &State) -> Option<RejectionItem> {
     }
 }
 
+fn rejection_item(rejection: &Rejection) -> RejectionItem {
+    let Rejection { code, message, provider_code } = rejection.clone();
+    RejectionItem { code, message, provider_code }
+}
+
+/// The stored name of the consumer as the one who withdrew.
+pub(super) const BY_CONSUMER: &str = "c";
+
+/// The stored name of the provider as the one who withdrew.
+pub(super) const BY_PROVIDER: &str = "p";
+
+fn withdrawal(state: &State) -> Option<WithdrawalItem> {
+    match state {
+        State::Cancelled(Cancellation::ByConsumer(words)) => Some(withdrawal_item(BY_CONSUMER, words)),
+        State::Cancelled(Cancellation::ByProvider(words)) => Some(withdrawal_item(BY_PROVIDER, words)),
+        State::Cancelled(Cancellation::BySystem(_))
+        | State::Pending
+        | State::Reserved { .. }
+        | State::Confirmed
+        | State::Rejected(_)
+        | State::Expired
+        | State::Completed
+        | State::NoShow => None,
+    }
+}
+
+fn withdrawal_item(by: &str, words: &Withdrawal) -> WithdrawalItem {
+    let Withdrawal { reason, note } = words.clone();
+    WithdrawalItem { by: by.to_owned(), reason, note }
+}
+
+fn operation_record(record: &OperationRecord) -> OperationRecordItem {
+    OperationRecordItem {
+        key: Bytes(record.key.0.to_vec()),
+        fingerprint: Bytes(record.fingerprint.0.to_vec()),
+        number: record.number,
+        at: record.at.as_unix_ms(),
+        response_status: record.response.as_ref().map(|response| response.status),
+        response_body: record.response.as_ref().map(|response| Bytes(pack(&response.body))),
+    }
+}
+
 fn cancelled_by_system(state: &State) -> Option<String> {
     match state {
         State::Cancelled(Cancellation::BySystem(reason)) => Some(reason.as_str().to_owned()),
-        State::Pending
+        State::Cancelled(Cancellation::ByConsumer(_) | Cancellation::ByProvider(_))
+        | State::Pending
         | State::Reserved { .. }
         | State::Confirmed
         | State::Rejected(_)
@@ -150,12 +199,17 @@ fn cancelled_by_system(state: &State) -> Option<String> {
 pub(super) fn kind_name(kind: OperationKind) -> &'static str {
     match kind {
         OperationKind::Book => "b",
+        OperationKind::Cancel => "c",
     }
 }
 
 fn operation(operation: &Operation) -> OperationItem {
     OperationItem {
-        kind: kind_name(operation.kind).to_owned(),
+        kind: kind_name(operation.change.kind()).to_owned(),
+        withdrawal: match &operation.change {
+            Change::Cancel(words) => Some(withdrawal_item(BY_CONSUMER, words)),
+            Change::Book => None,
+        },
         number: operation.number,
         background: operation.patience == Patience::Background,
         deadline_at: operation.deadline_at.as_unix_ms(),

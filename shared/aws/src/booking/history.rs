@@ -35,6 +35,12 @@ fn cause_letter(cause: Cause) -> char {
         Cause::LateAcknowledgement => 'l',
         Cause::Compensated => 'k',
         Cause::CompensationFailed => 'f',
+        Cause::OperationBegun => 'b',
+        Cause::OperationDeclined => 'n',
+        Cause::WithdrawnByConsumer => 'w',
+        Cause::WithdrawnByProvider => 'p',
+        Cause::AttendanceTold => 't',
+        Cause::CustomerErased => 'x',
     }
 }
 

@@ -25,10 +25,10 @@ pub(super) const REV: &str = "rev";
 
 /// Every attribute of [`BookingItem`] but the key: what a replacement sets or removes. Attributes beyond
 /// these belong to other versions of the code and stay as they are.
-pub(super) const ATTRIBUTES: [&str; 37] = [
-    "v", "rev", "n", "t", "p", "s", "l", "a", "e", "y", "ob", "li", "ls", "cn", "ce", "ct", "cb", "cl", "f",
-    "o", "m", "u", "h", "x", "rj", "cr", "pr", "op", "cp", "fp", "g", "sb", "rs", "rb", DUE_SHARD, DUE_AT,
-    TTL,
+pub(super) const ATTRIBUTES: [&str; 40] = [
+    "cw", "rf", "or", "v", "rev", "n", "t", "p", "s", "l", "a", "e", "y", "ob", "li", "ls", "cn", "ce", "ct",
+    "cb", "cl", "f", "o", "m", "u", "h", "x", "rj", "cr", "pr", "op", "cp", "fp", "g", "sb", "rs", "rb",
+    DUE_SHARD, DUE_AT, TTL,
 ];
 
 /// A booking's item.
@@ -74,9 +74,9 @@ pub(super) struct BookingItem {
     /// The slot's service.
     #[serde(rename = "ls", default, skip_serializing_if = "Option::is_none")]
     pub(super) service_id: Option<String>,
-    /// The customer's name.
-    #[serde(rename = "cn")]
-    pub(super) customer_name: String,
+    /// The customer's name; absent once it was erased.
+    #[serde(rename = "cn", default, skip_serializing_if = "Option::is_none")]
+    pub(super) customer_name: Option<String>,
     /// The customer's e-mail address.
     #[serde(rename = "ce", default, skip_serializing_if = "Option::is_none")]
     pub(super) customer_email: Option<String>,
@@ -113,6 +113,15 @@ pub(super) struct BookingItem {
     /// Why Holdfast cancelled; with status cancelled alone.
     #[serde(rename = "cr", default, skip_serializing_if = "Option::is_none")]
     pub(super) cancelled_by_system: Option<String>,
+    /// Who else cancelled, and why; with status cancelled alone.
+    #[serde(rename = "cw", default, skip_serializing_if = "Option::is_none")]
+    pub(super) withdrawal: Option<WithdrawalItem>,
+    /// The provider's last no to a change.
+    #[serde(rename = "rf", default, skip_serializing_if = "Option::is_none")]
+    pub(super) refusal: Option<RefusalItem>,
+    /// The idempotency records of operations.
+    #[serde(rename = "or", default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) operation_records: Vec<OperationRecordItem>,
     /// The provider's own name for the booking.
     #[serde(rename = "pr", default, skip_serializing_if = "Option::is_none")]
     pub(super) provider_reference: Option<String>,
@@ -168,6 +177,44 @@ pub(super) struct RejectionItem {
     pub(super) provider_code: Option<String>,
 }
 
+/// Who withdrew a booking, and why.
+#[derive(Serialize, Deserialize)]
+pub(super) struct WithdrawalItem {
+    /// `c` for the consumer, `p` for the provider.
+    #[serde(rename = "b")]
+    pub(super) by: String,
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<String>,
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    pub(super) note: Option<String>,
+}
+
+/// A provider's no to a change.
+#[derive(Serialize, Deserialize)]
+pub(super) struct RefusalItem {
+    #[serde(rename = "n")]
+    pub(super) operation: u32,
+    #[serde(rename = "j")]
+    pub(super) rejection: RejectionItem,
+}
+
+/// The idempotency record of an operation.
+#[derive(Serialize, Deserialize)]
+pub(super) struct OperationRecordItem {
+    #[serde(rename = "k")]
+    pub(super) key: Bytes,
+    #[serde(rename = "f")]
+    pub(super) fingerprint: Bytes,
+    #[serde(rename = "n")]
+    pub(super) number: u32,
+    #[serde(rename = "a")]
+    pub(super) at: i64,
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub(super) response_status: Option<u16>,
+    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+    pub(super) response_body: Option<Bytes>,
+}
+
 /// An operation in flight.
 #[derive(Serialize, Deserialize)]
 pub(super) struct OperationItem {
@@ -175,6 +222,9 @@ pub(super) struct OperationItem {
     pub(super) kind: String,
     #[serde(rename = "n")]
     pub(super) number: u32,
+    /// The consumer's words to a cancel.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub(super) withdrawal: Option<WithdrawalItem>,
     /// It goes on after the request.
     #[serde(rename = "b", default, skip_serializing_if = "is_false")]
     pub(super) background: bool,

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use holdfast_app::stored::{CreateRecord, Fingerprint, FrozenResponse, StoredBooking};
+use holdfast_app::stored::{
+    CreateRecord, Fingerprint, FrozenResponse, OperationKey, OperationRecord, StoredBooking,
+};
 use holdfast_domain::{
-    AttemptError, Booking, BookingId, BookingRequest, Cancellation, CancellationReason, Cause, Compensation,
-    CompensationRun, ConsumerId, Customer, HistoryEntry, Mode, Operation, OperationKind, Patience, Personal,
-    Phase, ProviderId, Rejection, Slot, State, Status, Tenant, Timestamp, UnitQuantity,
+    AttemptError, Booking, BookingId, BookingRequest, Cancellation, CancellationReason, Cause, Change,
+    Compensation, CompensationRun, ConsumerId, Customer, HistoryEntry, Mode, Operation, Patience, Personal,
+    Phase, ProviderId, Refusal, Rejection, Slot, State, Status, Tenant, Timestamp, UnitQuantity, Withdrawal,
 };
 use serde_dynamo::{AttributeValue, Item};
 
@@ -25,7 +27,7 @@ fn at(offset_ms: u64) -> Timestamp {
 /// A booking with everything that a booking can have, and a pending state.
 fn full() -> StoredBooking {
     let operation = Operation {
-        kind: OperationKind::Book,
+        change: Change::Book,
         number: 1,
         patience: Patience::Background,
         deadline_at: at(900_000),
@@ -39,13 +41,13 @@ fn full() -> StoredBooking {
         tenant: Tenant { consumer_id: ConsumerId::parse("shop").unwrap(), mode: Mode::Live },
         request: BookingRequest {
             provider_id: ProviderId::parse("clinic").unwrap(),
-            customer: Personal::new(Customer {
+            customer: Some(Personal::new(Customer {
                 name: "Ada Lovelace".into(),
                 email: Some("ada@example.com".into()),
                 phone: Some("+44 20 7946 0000".into()),
                 birth_date: Some("1815-12-10".into()),
                 language: Some("en-GB".into()),
-            }),
+            })),
             reference: Some("order-1001".into()),
             notes: Some(Personal::new("first visit".into())),
             metadata: [("campaign".to_owned(), "spring".to_owned())].into(),
@@ -62,6 +64,14 @@ fn full() -> StoredBooking {
         state: State::Pending,
         provider_reference: Some("sim-17".into()),
         operation: Some(operation),
+        refusal: Some(Refusal {
+            operation: 7,
+            rejection: Rejection {
+                code: "declined_by_provider".into(),
+                message: None,
+                provider_code: Some("too_late".into()),
+            },
+        }),
         compensation: Compensation::Underway(CompensationRun {
             number: 2,
             give_up_at: at(DAY_MS),
@@ -84,7 +94,20 @@ fn full() -> StoredBooking {
         superseded_by: Some(5),
         response: Some(FrozenResponse { status: 202, body: br#"{"id":"x"}"#.to_vec() }),
     };
-    StoredBooking { booking, create: Some(create), rev: 9 }
+    let record = |seed: u8, response| OperationRecord {
+        key: OperationKey([seed; 16]),
+        fingerprint: Fingerprint([seed; 32]),
+        number: seed.into(),
+        at: at(seed.into()),
+        response,
+    };
+    let answered = FrozenResponse { status: 409, body: br#"{"code":"operation_declined"}"#.to_vec() };
+    let operations = vec![record(3, Some(answered)), record(4, None)];
+    StoredBooking { booking, create: Some(create), operations, rev: 9 }
+}
+
+fn words() -> Withdrawal {
+    Withdrawal { reason: Some("changed_mind".into()), note: Some("Sorry".into()) }
 }
 
 fn image(stored: &StoredBooking) -> Item {
@@ -104,6 +127,8 @@ fn every_state_survives() {
         State::Reserved { expires_at: at(60_000) },
         State::Confirmed,
         State::Rejected(rejection),
+        State::Cancelled(Cancellation::ByConsumer(words())),
+        State::Cancelled(Cancellation::ByProvider(Withdrawal::default())),
         State::Expired,
         State::Completed,
         State::NoShow,
@@ -119,8 +144,11 @@ fn every_state_survives() {
 fn what_is_absent_survives() {
     let mut stored = full();
     stored.create = None;
+    stored.operations.clear();
     let booking = &mut stored.booking;
     booking.operation = None;
+    booking.refusal = None;
+    booking.request.customer = None;
     booking.provider_reference = None;
     booking.slot.resource_id = None;
     booking.slot.service_id = None;
@@ -136,12 +164,24 @@ fn what_is_absent_survives() {
 }
 
 #[test]
+fn every_change_in_flight_survives() {
+    for change in [Change::Book, Change::Cancel(words()), Change::Cancel(Withdrawal::default())] {
+        let mut stored = full();
+        if let Some(operation) = &mut stored.booking.operation {
+            operation.change = change;
+        }
+        assert_eq!(stored_from_image(image(&stored)).unwrap(), stored);
+    }
+}
+
+#[test]
 fn a_replacement_knows_every_attribute() {
     let mut written = BTreeSet::new();
     for state in [
         State::Reserved { expires_at: at(1) },
         State::Rejected(Rejection { code: "no".into(), message: None, provider_code: None }),
         State::Cancelled(Cancellation::BySystem(CancellationReason::ProviderFailed)),
+        State::Cancelled(Cancellation::ByConsumer(words())),
     ] {
         let mut stored = full();
         stored.booking.state = state;
@@ -183,6 +223,17 @@ fn a_superseded_item_outlives_its_successor() {
     // ahead and lasts a year.
     let latest_successor = ttl(&current) + (3 * 366 * DAY_MS + RETENTION_MS) / 1_000;
     assert!(ttl(&superseded) > latest_successor);
+}
+
+/// An operation's key stands for its request for 14 days, even if the slot is long over.
+#[test]
+fn an_item_outlives_the_keys_of_its_operations() {
+    let mut stored = full();
+    stored.create = None;
+    let used_at = stored.booking.slot.end.plus_ms(10 * DAY_MS);
+    stored.operations[0].at = used_at;
+    let expected = used_at.plus_ms(RETENTION_MS).as_unix_ms() / 1_000;
+    assert_eq!(image(&stored)[TTL], AttributeValue::N(expected.to_string()));
 }
 
 #[test]

@@ -2,30 +2,20 @@
 
 use super::{COMPENSATION_LIMIT_MS, CompensationRecord, MIN_SETTLE_WINDOW_MS, Refused, advance};
 use crate::{
-    Acknowledgement, Booking, Cause, Compensation, CompensationOutcome, CompensationRun, MAX_VERSIONS, Phase,
-    Timestamp,
+    Acknowledgement, Booking, Cause, Compensation, CompensationOutcome, CompensationRun, Phase, Timestamp,
 };
 
 /// The provider holds a booking that has ended here: it has to be cancelled there.
-pub(super) fn late_acknowledgement(
-    booking: &mut Booking,
-    acknowledgement: Acknowledgement,
-    now: Timestamp,
-) -> Result<(), Refused> {
+pub(super) fn late_acknowledgement(booking: &mut Booking, acknowledgement: Acknowledgement, now: Timestamp) {
     if let Compensation::Underway(run) = &mut booking.compensation {
         run.unanswered_send_at = run.unanswered_send_at.max(now);
     } else {
-        // Its end takes a version as well: one that could never end would be tried for ever.
-        if booking.history.len().saturating_add(2) > MAX_VERSIONS {
-            return Err(Refused::TooManyVersions);
-        }
-        advance(booking, None, Cause::LateAcknowledgement, 0, now)?;
+        advance(booking, None, Cause::LateAcknowledgement, 0, now);
         begin_compensation(booking, now, now, now);
     }
     if acknowledgement.provider_reference.is_some() {
         booking.provider_reference = acknowledgement.provider_reference;
     }
-    Ok(())
 }
 
 /// A request that turns out to have been sent although the booking has ended: a compensation that is
@@ -100,26 +90,25 @@ pub(super) fn record_compensation(
     let believed_from = run.unanswered_send_at.plus_ms(settle_window_ms);
     match record.outcome {
         CompensationOutcome::Acknowledged => {
-            end_compensation(booking, Compensation::Done, Cause::Compensated, now)
+            end_compensation(booking, Compensation::Done, Cause::Compensated, now);
         }
         CompensationOutcome::NoSuchBooking if record.asked_at >= believed_from => {
-            end_compensation(booking, Compensation::Done, Cause::Compensated, now)
+            end_compensation(booking, Compensation::Done, Cause::Compensated, now);
         }
         CompensationOutcome::NoSuchBooking => {
             // The request may still arrive there: ask again when it no longer can.
             run.phase = Phase::Waiting { next_attempt_at: believed_from.max(now) };
-            Ok(())
         }
         CompensationOutcome::Declined => {
-            end_compensation(booking, Compensation::Failed, Cause::CompensationFailed, now)
+            end_compensation(booking, Compensation::Failed, Cause::CompensationFailed, now);
         }
         CompensationOutcome::Failed(error) => {
             run.last_error = Some(error);
             run.phase =
                 Phase::Waiting { next_attempt_at: now.plus_ms(record.retry_delay_ms).min(run.give_up_at) };
-            Ok(())
         }
     }
+    Ok(())
 }
 
 pub(super) fn give_up_compensation(booking: &mut Booking, now: Timestamp) -> Result<(), Refused> {
@@ -132,20 +121,15 @@ pub(super) fn give_up_compensation(booking: &mut Booking, now: Timestamp) -> Res
     if run.give_up_at > now {
         return Err(Refused::NotDue { at: run.give_up_at });
     }
-    end_compensation(booking, Compensation::Failed, Cause::CompensationFailed, now)
+    end_compensation(booking, Compensation::Failed, Cause::CompensationFailed, now);
+    Ok(())
 }
 
-fn end_compensation(
-    booking: &mut Booking,
-    compensation: Compensation,
-    cause: Cause,
-    now: Timestamp,
-) -> Result<(), Refused> {
+fn end_compensation(booking: &mut Booking, compensation: Compensation, cause: Cause, now: Timestamp) {
     let attempts = match &booking.compensation {
         Compensation::Underway(run) => run.attempts,
         Compensation::NotNeeded | Compensation::Done | Compensation::Failed => 0,
     };
-    advance(booking, None, cause, attempts, now)?;
+    advance(booking, None, cause, attempts, now);
     booking.compensation = compensation;
-    Ok(())
 }

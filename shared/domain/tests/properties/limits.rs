@@ -1,13 +1,13 @@
 //! Nothing panics, whatever the numbers; and a booking's number of versions is bounded.
 
 use holdfast_domain::{
-    AttemptOutcome, Command, Compensation, CompensationOutcome, CompensationRecord, MAX_VERSIONS, Patience,
-    Refused, Step, Timestamp, effects, next_step, transition,
+    AttemptOutcome, CancelRequest, Command, Compensation, CompensationOutcome, CompensationRecord,
+    MAX_VERSIONS, Patience, Refused, Status, Step, Timestamp, Withdrawal, effects, next_step, transition,
 };
 use proptest::prelude::*;
 
 use crate::moves::{Beginning, any_beginning, any_compensation_outcome, any_error, any_moves, no, yes};
-use crate::world::World;
+use crate::world::{World, cancel};
 
 /// The last representable instant, in milliseconds since the Unix epoch.
 const LAST_UNIX_MS: u64 = 253_402_300_799_999;
@@ -42,9 +42,11 @@ fn any_command() -> impl Strategy<Value = Command> {
     prop_oneof![
         any_time().prop_map(|lease_until| Command::ClaimAttempt { lease_until }),
         any_time().prop_map(|until| Command::Postpone { until }),
-        (any_number(), outcome, any_delay_ms()).prop_map(|(attempt, outcome, retry_delay_ms)| {
-            Command::RecordAttempt { attempt, outcome, retry_delay_ms }
-        }),
+        (any_number(), any_number(), outcome, any_delay_ms()).prop_map(
+            |(operation, attempt, outcome, retry_delay_ms)| {
+                Command::RecordAttempt { operation, attempt, outcome, retry_delay_ms }
+            }
+        ),
         (any_time(), any::<bool>())
             .prop_map(|(time, hold)| Command::Acknowledge(yes(time, hold.then_some(0)))),
         Just(Command::Decline(no())),
@@ -64,6 +66,12 @@ fn any_command() -> impl Strategy<Value = Command> {
             }),
         Just(Command::GiveUpCompensation),
         Just(Command::ExpireHold),
+        (any_time(), any_time()).prop_map(|(lease_until, deadline_at)| {
+            Command::Cancel(CancelRequest { withdrawal: Withdrawal::default(), lease_until, deadline_at })
+        }),
+        Just(Command::CancelByProvider(Withdrawal::default())),
+        any::<bool>().prop_map(|attended| Command::TellAttendance { attended }),
+        Just(Command::EraseCustomer),
     ]
 }
 
@@ -123,4 +131,63 @@ fn acknowledge_cancel(world: &mut World) {
         settle_window_ms: 0,
     }));
     assert!(applied.result.is_ok());
+}
+
+/// A booking of which a hold or a confirmation stands, and whose consumer wants to cancel it for ever.
+fn refused_for_ever(hold_ms: Option<u64>) -> World {
+    let beginning =
+        Beginning { patience: Patience::Background, lease_ms: 3_500, async_ms: 60_000, circuit_open: false };
+    let mut world = World::new(&beginning);
+    assert!(world.apply(Command::Acknowledge(yes(world.now, hold_ms))).result.is_ok());
+    for number in 2..=u32::try_from(MAX_VERSIONS).unwrap() {
+        if let Err(refused) = world.apply(cancel(world.now, 1_000, 60_000)).result {
+            assert_eq!(refused, Refused::TooManyVersions);
+            return world;
+        }
+        let outcome = AttemptOutcome::Declined(no());
+        let report = Command::RecordAttempt { operation: number, attempt: 1, outcome, retry_delay_ms: 0 };
+        assert!(world.apply(report).result.is_ok());
+    }
+    panic!("never stopped");
+}
+
+/// What must still be possible has room: the end of a hold, a provider's word, and the erasure.
+#[test]
+fn refused_changes_never_use_up_the_room_of_an_end() {
+    let mut world = refused_for_ever(Some(3_600_000));
+    assert!(world.apply(Command::EraseCustomer).result.is_ok());
+    let expire = world.due_command(1_000).unwrap();
+    assert_eq!(expire, Command::ExpireHold);
+    assert!(world.apply(expire).result.is_ok());
+    assert_eq!(world.booking.status(), Status::Expired);
+    for told in [
+        Command::CancelByProvider(Withdrawal::default()),
+        Command::TellAttendance { attended: true },
+        Command::TellAttendance { attended: false },
+    ] {
+        let mut world = refused_for_ever(None);
+        assert!(world.apply(told).result.is_ok());
+        assert!(world.apply(Command::EraseCustomer).result.is_ok());
+        assert!(world.booking.history.len() <= MAX_VERSIONS);
+    }
+}
+
+/// A cancel that is begun with the last room there is comes to its end, and so does its compensation.
+#[test]
+fn the_last_cancel_ends_whatever_comes_of_it() {
+    let mut world = refused_for_ever(None);
+    world.booking.history.truncate(MAX_VERSIONS - 4);
+    assert!(world.apply(cancel(world.now, 1_000, 60_000)).result.is_ok());
+    while let Some(command) = world.due_command(1_000) {
+        assert!(world.apply(command.clone()).result.is_ok(), "{command:?}");
+        if let Command::ClaimCompensation { .. } = command {
+            acknowledge_cancel(&mut world);
+        }
+    }
+    assert_eq!(
+        (world.booking.status(), &world.booking.compensation),
+        (Status::Cancelled, &Compensation::Done)
+    );
+    assert!(world.apply(Command::EraseCustomer).result.is_ok());
+    assert_eq!(world.booking.history.len(), MAX_VERSIONS);
 }

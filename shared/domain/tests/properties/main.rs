@@ -14,6 +14,8 @@ mod limits;
 #[cfg(test)]
 mod moves;
 #[cfg(test)]
+mod operations;
+#[cfg(test)]
 mod steps;
 #[cfg(test)]
 mod world;

@@ -67,6 +67,14 @@ pub(crate) enum Move {
     GiveUpCompensation,
     /// Somebody finds the hold run out.
     ExpireHold,
+    /// The consumer withdraws; the request's lease and the deadline, later than it.
+    Cancel { lease_ms: u64, async_ms: u64 },
+    /// The provider withdraws.
+    Withdraw,
+    /// The provider tells whether the customer came.
+    TellAttendance { attended: bool },
+    /// The consumer has the customer's data erased.
+    Erase,
 }
 
 fn any_span_ms() -> impl Strategy<Value = u64> {
@@ -162,6 +170,11 @@ pub(crate) fn any_move() -> impl Strategy<Value = Move> {
             }),
         1 => Just(Move::GiveUpCompensation),
         1 => Just(Move::ExpireHold),
+        2 => (any_lease_ms(), 60_000_u64..=2 * DAY_MS)
+            .prop_map(|(lease_ms, async_ms)| Move::Cancel { lease_ms, async_ms }),
+        1 => Just(Move::Withdraw),
+        1 => any::<bool>().prop_map(|attended| Move::TellAttendance { attended }),
+        1 => Just(Move::Erase),
     ]
 }
 

@@ -1,14 +1,14 @@
 //! What is said to be due can be done, what is not due cannot, and doing it comes to an end.
 
 use holdfast_domain::{
-    AttemptError, AttemptOutcome, Booking, COMPENSATION_LIMIT_MS, Command, Compensation, CompensationOutcome,
-    CompensationRecord, MIN_SETTLE_WINDOW_MS, Patience, State, Status, Step, Timestamp, next_step,
-    transition,
+    AttemptError, AttemptOutcome, Booking, COMPENSATION_LIMIT_MS, Cause, Command, Compensation,
+    CompensationOutcome, CompensationRecord, MIN_SETTLE_WINDOW_MS, Operation, Patience, State, Status, Step,
+    Timestamp, next_step, transition,
 };
 use proptest::prelude::*;
 
 use crate::moves::{any_beginning, any_compensation_outcome, any_error, any_moves};
-use crate::world::World;
+use crate::world::{World, is_cancelling};
 
 /// The delay between attempts, in milliseconds.
 const RETRY_DELAY_MS: u64 = 300_000;
@@ -67,6 +67,10 @@ proptest! {
         for next in &moves {
             world.play(next);
             if let Step::Attempt { look_up_first } = next_step(&world.booking, world.now) {
+                if is_cancelling(&world.booking) {
+                    prop_assert!(!look_up_first, "a cancel is simply repeated");
+                    continue;
+                }
                 let doubtful = world.last_doubtful_send.is_some() || world.somebody_is_silent();
                 prop_assert!(look_up_first || !doubtful, "a blind attempt");
             }
@@ -82,12 +86,13 @@ proptest! {
         for next in &moves {
             world.play(next);
             let booking = &world.booking;
-            let pending = booking.status() == Status::Pending;
-            prop_assert_eq!(pending, booking.operation.is_some());
+            let (pending, cancelling) = (booking.status() == Status::Pending, is_cancelling(booking));
+            prop_assert_eq!(pending || cancelling, booking.operation.is_some());
+            prop_assert!(!cancelling || matches!(booking.status(), Status::Reserved | Status::Confirmed));
             let compensating = matches!(booking.compensation, Compensation::Underway(_));
             let held = matches!(booking.state, State::Reserved { .. });
-            prop_assert_eq!(booking.due_at().is_some(), pending || compensating || held);
-            prop_assert!(!(pending && compensating), "two operations at once");
+            prop_assert_eq!(booking.due_at().is_some(), pending || cancelling || compensating || held);
+            prop_assert!(!((pending || cancelling) && compensating), "two operations at once");
             prop_assert_eq!(next_step(booking, world.now) == Step::Nothing, booking.due_at().is_none());
         }
     }
@@ -102,7 +107,7 @@ proptest! {
     ) {
         let mut world = World::after(&beginning, &moves);
         let deadline_at = world.booking.operation.as_ref().map(|operation| operation.deadline_at);
-        let begun_at = world.now;
+        let (begun_at, cancelling) = (world.now, is_cancelling(&world.booking));
         let leased_until = world.booking.operation.as_ref().map(|operation| operation.phase.due_at());
         let mut settled_at = None;
         for number in 0..MAX_STEPS {
@@ -111,13 +116,19 @@ proptest! {
             prop_assert!(applied.result.is_ok(), "{command:?} was due: {:?}", applied.result);
             let outcomes = usize::try_from(number).unwrap();
             report(&mut world, &command, failures[outcomes % failures.len()].as_ref(), cancels[outcomes % cancels.len()]);
-            if settled_at.is_none() && world.booking.status() != Status::Pending {
+            if settled_at.is_none() && world.booking.operation.is_none() {
                 settled_at = Some(world.now);
             }
         }
         prop_assert_eq!(next_step(&world.booking, world.now), Step::Nothing);
+        prop_assert_eq!(&world.booking.operation, &None);
         prop_assert_ne!(world.booking.status(), Status::Pending);
         prop_assert!(!matches!(world.booking.compensation, Compensation::Underway(_)));
+        if cancelling {
+            // It is never abandoned: what the provider could not be asked for is compensated.
+            prop_assert_eq!(world.booking.status(), Status::Cancelled);
+            prop_assert_ne!(&world.booking.compensation, &Compensation::NotNeeded);
+        }
         if let (Some(deadline_at), Some(settled_at)) = (deadline_at, settled_at) {
             // The last lease may outlast the deadline, and the world may have begun after it.
             let latest = deadline_at.plus_ms(lease_ms).max(begun_at).max(leased_until.unwrap_or(begun_at));
@@ -130,13 +141,20 @@ proptest! {
     fn a_provider_that_recovers_is_adopted(beginning in any_beginning(), moves in any_moves()) {
         let mut world = World::after(&beginning, &moves);
         let pending = world.booking.status() == Status::Pending;
+        let cancel = world.booking.operation.clone().filter(|_| is_cancelling(&world.booking));
         for _ in 0..10 {
             let Some(command) = world.due_command(1_000) else { break };
             world.apply(command.clone());
             let Command::ClaimAttempt { .. } = command else { continue };
-            let attempt = world.booking.operation.as_ref().unwrap().attempts;
+            let Operation { number, attempts, .. } = world.booking.operation.clone().unwrap();
             let outcome = AttemptOutcome::Acknowledged(crate::moves::yes(world.now, None));
-            world.apply(Command::RecordAttempt { attempt, outcome, retry_delay_ms: 0 });
+            let (operation, attempt) = (number, attempts);
+            world.apply(Command::RecordAttempt { operation, attempt, outcome, retry_delay_ms: 0 });
+        }
+        if let Some(cancel) = cancel {
+            prop_assert_eq!(world.booking.status(), Status::Cancelled);
+            let ended = world.booking.history.iter().find(|entry| entry.status == Status::Cancelled).unwrap();
+            prop_assert_eq!(ended.cause == Cause::GivenUp, ended.at >= cancel.deadline_at);
         }
         if pending && beginning.patience() == Patience::Background {
             let in_time = world.booking.history.last().is_some_and(|entry| {
@@ -191,9 +209,10 @@ fn report(
 ) {
     match (claim, failure, cancel) {
         (Command::ClaimAttempt { .. }, Some(outcome), _) => {
-            let attempt = world.booking.operation.as_ref().unwrap().attempts;
+            let Operation { number, attempts, .. } = world.booking.operation.clone().unwrap();
             world.apply(Command::RecordAttempt {
-                attempt,
+                operation: number,
+                attempt: attempts,
                 outcome: outcome.clone(),
                 retry_delay_ms: RETRY_DELAY_MS,
             });

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use holdfast_domain::{
-    AttemptError, AttemptOutcome, Booking, BookingId, BookingRequest, Command, Compensation,
-    CompensationRecord, ConsumerId, Customer, HistoryEntry, Mode, Operation, OperationKind, Patience,
-    Personal, Phase, ProviderId, Refused, Slot, State, Status, Step, Tenant, Timestamp, Transition,
-    next_step, transition,
+    AttemptError, AttemptOutcome, Booking, BookingId, BookingRequest, CancelRequest, Change, Command,
+    Compensation, CompensationRecord, ConsumerId, Customer, HistoryEntry, Mode, Operation, OperationKind,
+    Patience, Personal, Phase, ProviderId, Refused, Slot, State, Status, Step, Tenant, Timestamp, Transition,
+    Withdrawal, next_step, transition,
 };
 use proptest::sample::Index;
 
 use crate::moves::{BEGINNING_UNIX_MS, Beginning, Move, no, yes};
+
+/// The number of the operation that makes a booking.
+pub(crate) const BOOK: u32 = 1;
 
 /// What one applied command did.
 #[derive(Debug)]
@@ -26,8 +29,8 @@ pub(crate) struct Applied {
 pub(crate) struct World {
     pub(crate) booking: Booking,
     pub(crate) now: Timestamp,
-    /// The leases of attempts whose worker has not reported, by attempt.
-    silent: BTreeMap<u32, Timestamp>,
+    /// The leases of attempts whose worker has not reported, by operation and attempt.
+    silent: BTreeMap<(u32, u32), Timestamp>,
     /// Attempts of compensations that nobody has reported on: operation number and attempt.
     silent_compensations: Vec<(u32, u32)>,
     /// The latest moment at which a request may have reached the provider without a usable answer.
@@ -49,7 +52,7 @@ fn booking_of(beginning: &Beginning, now: Timestamp) -> Booking {
         (1, Phase::InFlight { lease_until })
     };
     let operation = Operation {
-        kind: OperationKind::Book,
+        change: Change::Book,
         number: 1,
         patience,
         deadline_at,
@@ -63,9 +66,9 @@ fn booking_of(beginning: &Beginning, now: Timestamp) -> Booking {
         Customer { name: "Ada".to_owned(), email: None, phone: None, birth_date: None, language: None };
     let request = BookingRequest {
         provider_id: ProviderId::parse("clinic").unwrap(),
-        customer: Personal::new(customer),
+        customer: Some(Personal::new(customer)),
         reference: None,
-        notes: None,
+        notes: Some(Personal::new("By the window".to_owned())),
         metadata: BTreeMap::new(),
         units: Vec::new(),
         hold: false,
@@ -88,7 +91,7 @@ impl World {
         let mut silent = BTreeMap::new();
         if let Some(Operation { attempts: 1, phase: Phase::InFlight { lease_until }, .. }) = booking.operation
         {
-            silent.insert(1, lease_until);
+            silent.insert((BOOK, 1), lease_until);
         }
         Self {
             booking,
@@ -141,12 +144,16 @@ impl World {
             },
             Move::Claim { lease_ms } => Command::ClaimAttempt { lease_until: now.plus_ms(*lease_ms) },
             Move::Postpone { delay_ms } => Command::Postpone { until: now.plus_ms(*delay_ms) },
-            Move::Report { which, outcome, retry_delay_ms } => Command::RecordAttempt {
-                attempt: self.a_silent_one(*which)?,
-                outcome: outcome.clone(),
-                retry_delay_ms: *retry_delay_ms,
+            Move::Report { which, outcome, retry_delay_ms } => {
+                let (operation, attempt) = self.a_silent_one(*which)?;
+                let (outcome, retry_delay_ms) = (outcome.clone(), *retry_delay_ms);
+                Command::RecordAttempt { operation, attempt, outcome, retry_delay_ms }
+            }
+            Move::FindEnded { which } => match self.a_silent_one(*which)? {
+                (BOOK, attempt) => Command::AdoptEnded { attempt },
+                // A cancel is not looked up.
+                _ => return None,
             },
-            Move::FindEnded { which } => Command::AdoptEnded { attempt: self.a_silent_one(*which)? },
             Move::CallYes { hold_ms } => Command::Acknowledge(yes(now, *hold_ms)),
             Move::CallNo => Command::Decline(no()),
             Move::GiveUp => Command::GiveUp,
@@ -170,6 +177,10 @@ impl World {
             }
             Move::GiveUpCompensation => Command::GiveUpCompensation,
             Move::ExpireHold => Command::ExpireHold,
+            Move::Cancel { lease_ms, async_ms } => cancel(now, *lease_ms, *async_ms),
+            Move::Withdraw => Command::CancelByProvider(Withdrawal::default()),
+            Move::TellAttendance { attended } => Command::TellAttendance { attended: *attended },
+            Move::Erase => Command::EraseCustomer,
         })
     }
 
@@ -191,12 +202,12 @@ impl World {
         }
     }
 
-    /// Whether an attempt was claimed that nobody has reported on.
+    /// Whether an attempt to book was claimed that nobody has reported on.
     pub(crate) fn somebody_is_silent(&self) -> bool {
-        !self.silent.is_empty()
+        self.silent.keys().any(|(operation, _)| *operation == BOOK)
     }
 
-    fn a_silent_one(&self, which: Index) -> Option<u32> {
+    fn a_silent_one(&self, which: Index) -> Option<(u32, u32)> {
         if self.silent.is_empty() {
             return None;
         }
@@ -207,12 +218,14 @@ impl World {
     fn remember(&mut self, before: &Booking, command: &Command, applied: bool) {
         let ended = matches!(before.status(), Status::Rejected | Status::Cancelled | Status::Expired);
         match command {
-            Command::RecordAttempt { attempt, outcome, .. } => {
-                self.silent.remove(attempt);
+            Command::RecordAttempt { operation, attempt, outcome, .. } => {
+                self.silent.remove(&(*operation, *attempt));
                 match outcome {
+                    // What came of a cancel books nothing.
+                    _ if *operation != BOOK => {}
                     // A report that came after the compensation's end changes nothing: the window has passed.
                     AttemptOutcome::Unknown(_)
-                        if before.operation.is_some()
+                        if number_in_flight(before) == Some(BOOK)
                             || matches!(before.compensation, Compensation::Underway(_)) =>
                     {
                         self.doubt(self.now);
@@ -225,13 +238,21 @@ impl World {
                 }
             }
             Command::AdoptEnded { attempt } => {
-                self.silent.remove(attempt);
+                self.silent.remove(&(BOOK, *attempt));
             }
             Command::Acknowledge(_) if applied && ended => self.hear_late_yes(),
             Command::ClaimAttempt { lease_until } if applied => {
-                let attempts = self.booking.operation.as_ref().map_or(0, |operation| operation.attempts);
-                self.silent.insert(attempts, *lease_until);
+                if let Some(operation) = &self.booking.operation {
+                    self.silent.insert((operation.number, operation.attempts), *lease_until);
+                }
             }
+            Command::Cancel(request) if applied => {
+                if let Some(operation) = &self.booking.operation {
+                    self.silent.insert((operation.number, operation.attempts), request.lease_until);
+                }
+            }
+            // A cancel that came to nothing: the provider still holds what it said yes to.
+            Command::GiveUp if applied && is_cancelling(before) => self.doubt(self.now),
             Command::ClaimCompensation { .. } if applied => {
                 if let Compensation::Underway(run) = &self.booking.compensation {
                     self.silent_compensations.push((run.number, run.attempts));
@@ -246,12 +267,11 @@ impl World {
     ///
     /// After a yes it can only repeat what the provider holds already: they share a key.
     fn doubt_the_overtaken(&mut self) {
-        let was_yes = |entry: &HistoryEntry| matches!(entry.status, Status::Reserved | Status::Confirmed);
-        if self.booking.history.iter().any(was_yes) {
+        if was_acknowledged(&self.booking) {
             return;
         }
         let current = self.booking.operation.as_ref().and_then(|operation| match operation.phase {
-            Phase::InFlight { .. } => Some(operation.attempts),
+            Phase::InFlight { .. } => Some((operation.number, operation.attempts)),
             Phase::Waiting { .. } => None,
         });
         let overtaken = self.silent.iter().filter(|(attempt, _)| Some(**attempt) != current);
@@ -270,10 +290,34 @@ impl World {
     }
 }
 
-/// Whether a booking ended otherwise than by a yes of the provider.
+/// A consumer's cancel at `now`.
+pub(crate) fn cancel(now: Timestamp, lease_ms: u64, async_ms: u64) -> Command {
+    Command::Cancel(CancelRequest {
+        withdrawal: Withdrawal { reason: Some("ill".to_owned()), note: None },
+        lease_until: now.plus_ms(lease_ms),
+        deadline_at: now.plus_ms(lease_ms.max(async_ms)),
+    })
+}
+
+/// Whether the provider is being asked to cancel for the consumer.
+pub(crate) fn is_cancelling(booking: &Booking) -> bool {
+    booking.operation.as_ref().is_some_and(|operation| operation.change.kind() == OperationKind::Cancel)
+}
+
+fn number_in_flight(booking: &Booking) -> Option<u32> {
+    booking.operation.as_ref().map(|operation| operation.number)
+}
+
+/// Whether the provider ever said yes in time.
+pub(crate) fn was_acknowledged(booking: &Booking) -> bool {
+    let was_yes = |entry: &HistoryEntry| matches!(entry.status, Status::Reserved | Status::Confirmed);
+    booking.history.iter().any(was_yes)
+}
+
+/// Whether a booking ended, and the provider never said yes in time.
 pub(crate) fn ended_without_yes(booking: &Booking) -> bool {
     match booking.state {
-        State::Rejected(_) | State::Cancelled(_) => true,
+        State::Rejected(_) | State::Cancelled(_) => !was_acknowledged(booking),
         // A hold was a yes; it lapses at the provider by itself.
         State::Pending
         | State::Reserved { .. }

@@ -17,13 +17,50 @@ const ALREADY_CANCELLED: &str = "already_cancelled";
 const REQUEST_IN_FLIGHT: &str = "request_in_flight";
 
 /// What a cancel's answer means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CancelAnswer {
     /// This outcome.
-    Means(CompensationOutcome),
+    Means(CancelOutcome),
     /// Either that there is no such booking or that something between here and the provider has no such
     /// path. The look-up tells.
     Ambiguous,
+}
+
+/// What came of asking a provider to cancel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum CancelOutcome {
+    /// It is cancelled there.
+    Done,
+    /// The provider knows no such booking.
+    NoSuchBooking,
+    /// The provider refuses.
+    Declined(Rejection),
+    /// The request was sent, or may have been, and there is no usable answer.
+    Unknown(AttemptError),
+}
+
+impl CancelOutcome {
+    /// What this says of a consumer's cancel: what the provider does not know of is as good as cancelled.
+    pub(super) fn of_attempt(self) -> AttemptOutcome {
+        match self {
+            Self::Done | Self::NoSuchBooking => AttemptOutcome::Acknowledged(Acknowledgement {
+                provider_reference: None,
+                reserved_until: None,
+            }),
+            Self::Declined(rejection) => AttemptOutcome::Declined(rejection),
+            Self::Unknown(error) => AttemptOutcome::Unknown(error),
+        }
+    }
+
+    /// What this says of a compensation.
+    pub(super) fn of_compensation(&self) -> CompensationOutcome {
+        match self {
+            Self::Done => CompensationOutcome::Acknowledged,
+            Self::NoSuchBooking => CompensationOutcome::NoSuchBooking,
+            Self::Declined(_) => CompensationOutcome::Declined,
+            Self::Unknown(error) => CompensationOutcome::Failed(*error),
+        }
+    }
 }
 
 /// How a status that is not 2xx is to be taken.
@@ -48,14 +85,14 @@ pub(super) fn attempt(status: u16, body: &[u8], now: Timestamp) -> AttemptOutcom
         },
         202 => AttemptOutcome::Unknown(AttemptError::AcceptedForLater),
         _ => match failed(status, body) {
-            Failed::No { code, message } => AttemptOutcome::Declined(Rejection {
-                code: DECLINED_BY_PROVIDER.to_owned(),
-                message,
-                provider_code: Some(code),
-            }),
+            Failed::No { code, message } => AttemptOutcome::Declined(rejection(code, message)),
             Failed::Transient(error) => AttemptOutcome::Unknown(error),
         },
     }
+}
+
+fn rejection(provider_code: String, message: Option<String>) -> Rejection {
+    Rejection { code: DECLINED_BY_PROVIDER.to_owned(), message, provider_code: Some(provider_code) }
 }
 
 pub(super) fn look_up(
@@ -80,14 +117,14 @@ pub(super) fn look_up(
 
 pub(super) fn cancel(status: u16, body: &[u8]) -> CancelAnswer {
     CancelAnswer::Means(match status {
-        200 | 201 | 204 => CompensationOutcome::Acknowledged,
-        202 => CompensationOutcome::Failed(AttemptError::AcceptedForLater),
+        200 | 201 | 204 => CancelOutcome::Done,
+        202 => CancelOutcome::Unknown(AttemptError::AcceptedForLater),
         _ => match failed(status, body) {
-            Failed::No { code, .. } if code == ALREADY_CANCELLED => CompensationOutcome::Acknowledged,
-            Failed::No { .. } if matches!(status, 404 | 410) => CompensationOutcome::NoSuchBooking,
-            Failed::No { .. } => CompensationOutcome::Declined,
+            Failed::No { code, .. } if code == ALREADY_CANCELLED => CancelOutcome::Done,
+            Failed::No { .. } if matches!(status, 404 | 410) => CancelOutcome::NoSuchBooking,
+            Failed::No { code, message } => CancelOutcome::Declined(rejection(code, message)),
             Failed::Transient(_) if status == 404 => return CancelAnswer::Ambiguous,
-            Failed::Transient(error) => CompensationOutcome::Failed(error),
+            Failed::Transient(error) => CancelOutcome::Unknown(error),
         },
     })
 }
@@ -282,7 +319,10 @@ mod tests {
             (301, "", CompensationOutcome::Failed(AttemptError::UnusableAnswer)),
             (503, coded, CompensationOutcome::Failed(AttemptError::HttpStatus(503))),
         ] {
-            assert_eq!(cancel(status, body.as_bytes()), CancelAnswer::Means(expected), "{status} {body}");
+            let CancelAnswer::Means(outcome) = cancel(status, body.as_bytes()) else {
+                panic!("{status} {body} is ambiguous");
+            };
+            assert_eq!(outcome.of_compensation(), expected, "{status} {body}");
         }
         assert_eq!(cancel(404, b"Not Found"), CancelAnswer::Ambiguous);
     }

@@ -12,14 +12,16 @@ use holdfast_app::ports::{
     AttemptReport, Clock, CompensationCall, CompensationReport, ProviderCall, ProviderGateway,
 };
 use holdfast_app::settings::{ProviderAuth, ProviderSettings};
-use holdfast_domain::{AttemptError, AttemptOutcome, Booking, CompensationOutcome, LookUpOutcome};
+use holdfast_domain::{
+    AttemptError, AttemptOutcome, Booking, CompensationOutcome, LookUpOutcome, OperationKind,
+};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use self::answers::CancelAnswer;
+use self::answers::{CancelAnswer, CancelOutcome};
 use self::wire::{BookBody, CancelBody};
 use crate::request::{Unsendable, callable, sensitive, sign};
 use crate::retry_after::retry_after_ms;
@@ -128,6 +130,16 @@ impl<C: Clock> NativeGateway<C> {
 impl<C: Clock> ProviderGateway for NativeGateway<C> {
     async fn attempt(&self, call: ProviderCall<'_>) -> AttemptReport {
         let ProviderCall { provider, booking, operation_number, attempt, limit_ms } = call;
+        let kind = booking.operation.as_ref().map(|operation| operation.change.kind());
+        if kind == Some(OperationKind::Cancel) {
+            let cancel = CompensationCall { provider, booking, operation_number, attempt, limit_ms };
+            return match self.cancel(cancel).await {
+                Ok((outcome, retry_after_ms)) => {
+                    AttemptReport { outcome: outcome.of_attempt(), retry_after_ms }
+                }
+                Err(failure) => failed_attempt(failure),
+            };
+        }
         let call = Call {
             provider,
             method: Method::POST,
@@ -141,15 +153,7 @@ impl<C: Clock> ProviderGateway for NativeGateway<C> {
                 outcome: answers::attempt(answer.head.status, &answer.body, self.clock.now()),
                 retry_after_ms: self.retry_after_ms(&answer),
             },
-            Err(failure) => {
-                let error = error_of(failure);
-                let outcome = if failure.may_be_sent {
-                    AttemptOutcome::Unknown(error)
-                } else {
-                    AttemptOutcome::NotSent(error)
-                };
-                AttemptReport { outcome, retry_after_ms: None }
-            }
+            Err(failure) => failed_attempt(failure),
         }
     }
 
@@ -158,6 +162,22 @@ impl<C: Clock> ProviderGateway for NativeGateway<C> {
     }
 
     async fn compensate(&self, call: CompensationCall<'_>) -> CompensationReport {
+        match self.cancel(call).await {
+            Ok((outcome, retry_after_ms)) => {
+                CompensationReport { outcome: outcome.of_compensation(), retry_after_ms }
+            }
+            Err(failure) => {
+                let outcome = CompensationOutcome::Failed(error_of(failure));
+                CompensationReport { outcome, retry_after_ms: None }
+            }
+        }
+    }
+}
+
+impl<C: Clock> NativeGateway<C> {
+    /// Asks the provider to cancel, for a consumer or as a compensation, and how long it asks to be left
+    /// alone, in milliseconds.
+    async fn cancel(&self, call: CompensationCall<'_>) -> Result<(CancelOutcome, Option<u64>), Failure> {
         let CompensationCall { provider, booking, operation_number, attempt, limit_ms } = call;
         let end = Instant::now() + until_report(limit_ms);
         let call = Call {
@@ -168,13 +188,7 @@ impl<C: Clock> ProviderGateway for NativeGateway<C> {
             message_id: message_id(booking, operation_number, attempt),
             body: json(&CancelBody::new(booking, operation_number, attempt)),
         };
-        let answer = match self.send(call, until_report(limit_ms)).await {
-            Ok(answer) => answer,
-            Err(failure) => {
-                let outcome = CompensationOutcome::Failed(error_of(failure));
-                return CompensationReport { outcome, retry_after_ms: None };
-            }
-        };
+        let answer = self.send(call, until_report(limit_ms)).await?;
         let outcome = match answers::cancel(answer.head.status, &answer.body) {
             CancelAnswer::Means(outcome) => outcome,
             CancelAnswer::Ambiguous => {
@@ -182,20 +196,27 @@ impl<C: Clock> ProviderGateway for NativeGateway<C> {
                 after_ambiguous_cancel(&self.look_up_within(provider, booking, limit).await)
             }
         };
-        CompensationReport { outcome, retry_after_ms: self.retry_after_ms(&answer) }
+        Ok((outcome, self.retry_after_ms(&answer)))
     }
 }
 
 /// What a cancel that was answered with a bare 404 comes to, given what the look-up said afterwards.
-fn after_ambiguous_cancel(looked_up: &LookUpOutcome) -> CompensationOutcome {
+fn after_ambiguous_cancel(looked_up: &LookUpOutcome) -> CancelOutcome {
     match looked_up {
-        LookUpOutcome::NotFound => CompensationOutcome::NoSuchBooking,
-        LookUpOutcome::Ended => CompensationOutcome::Acknowledged,
+        LookUpOutcome::NotFound => CancelOutcome::NoSuchBooking,
+        LookUpOutcome::Ended => CancelOutcome::Done,
         LookUpOutcome::Found(_)
         | LookUpOutcome::StillPending
         | LookUpOutcome::Unavailable { .. }
-        | LookUpOutcome::Unsupported => CompensationOutcome::Failed(AttemptError::HttpStatus(404)),
+        | LookUpOutcome::Unsupported => CancelOutcome::Unknown(AttemptError::HttpStatus(404)),
     }
+}
+
+fn failed_attempt(failure: Failure) -> AttemptReport {
+    let error = error_of(failure);
+    let outcome =
+        if failure.may_be_sent { AttemptOutcome::Unknown(error) } else { AttemptOutcome::NotSent(error) };
+    AttemptReport { outcome, retry_after_ms: None }
 }
 
 fn until_report(limit_ms: u64) -> Duration {

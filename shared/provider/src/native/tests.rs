@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
 use axum::response::{IntoResponse, Response};
+use holdfast_app::bookings::DECLINED_BY_PROVIDER;
 use holdfast_app::settings::{ConfirmationMode, Protocol};
 use holdfast_domain::{
-    BookingId, BookingRequest, Cancellation, CancellationReason, Compensation, ConsumerId, Customer, Mode,
-    Personal, ProviderId, RetryPolicy, Slot, State, Tenant, Timestamp, UnitQuantity,
+    Acknowledgement, BookingId, BookingRequest, Cancellation, CancellationReason, Change, Compensation,
+    ConsumerId, Customer, Mode, Operation, Patience, Personal, Phase, ProviderId, Rejection, RetryPolicy,
+    Slot, State, Tenant, Timestamp, UnitQuantity, Withdrawal,
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -65,13 +67,13 @@ fn booking() -> Booking {
         tenant: Tenant { consumer_id: ConsumerId::parse("shop").unwrap(), mode: Mode::Test },
         request: BookingRequest {
             provider_id: ProviderId::parse("demo-clinic").unwrap(),
-            customer: Personal::new(Customer {
+            customer: Some(Personal::new(Customer {
                 name: "Ada Lovelace".to_owned(),
                 email: Some("ada@example.com".to_owned()),
                 phone: None,
                 birth_date: None,
                 language: None,
-            }),
+            })),
             reference: Some("order-1001".to_owned()),
             notes: Some(Personal::new("window seat".to_owned())),
             metadata: BTreeMap::from([("channel".to_owned(), "web".to_owned())]),
@@ -88,6 +90,7 @@ fn booking() -> Booking {
         state: State::Cancelled(Cancellation::BySystem(CancellationReason::ProviderTimeout)),
         provider_reference: None,
         operation: None,
+        refusal: None,
         compensation: Compensation::NotNeeded,
         operations_begun: 1,
         history: Vec::new(),
@@ -354,6 +357,59 @@ async fn a_compensation_is_a_numbered_cancel() {
         serde_json::from_slice::<Value>(&calls[0].body).unwrap(),
         json!({"booking_id": id.as_str(), "operation": 2, "reason": "provider_timeout", "attempt": 1})
     );
+}
+
+/// A confirmed booking whose consumer wants to cancel it.
+fn being_cancelled(reason: Option<&str>) -> Booking {
+    let withdrawal = Withdrawal { reason: reason.map(str::to_owned), note: Some("private".to_owned()) };
+    let at = Timestamp::EPOCH;
+    let operation = Operation {
+        change: Change::Cancel(withdrawal),
+        number: 2,
+        patience: Patience::Background,
+        deadline_at: at,
+        attempts: 3,
+        last_error: None,
+        unanswered_send_at: None,
+        phase: Phase::InFlight { lease_until: at },
+    };
+    Booking { state: State::Confirmed, operation: Some(operation), ..booking() }
+}
+
+#[tokio::test]
+async fn a_consumers_cancel_names_its_reason_and_its_answer_is_told_in_full() {
+    let refusal = Rejection {
+        code: DECLINED_BY_PROVIDER.to_owned(),
+        message: Some("Too late.".to_owned()),
+        provider_code: Some("too_late".to_owned()),
+    };
+    let done =
+        || AttemptOutcome::Acknowledged(Acknowledgement { provider_reference: None, reserved_until: None });
+    let declined = json!({"code": "too_late", "message": "Too late."});
+    for (reason, sent, status, body, outcome) in [
+        (Some("ill"), "ill", 200, json!({}), done()),
+        (None, "cancelled_by_consumer", 404, json!({"code": "unknown_booking"}), done()),
+        (None, "cancelled_by_consumer", 422, declined, AttemptOutcome::Declined(refusal)),
+        (
+            None,
+            "cancelled_by_consumer",
+            503,
+            json!({}),
+            AttemptOutcome::Unknown(AttemptError::HttpStatus(503)),
+        ),
+    ] {
+        let (provider, received) = serve(move |_: &Received| json_answer(status, body.clone())).await;
+        let (provider, booking) = (&provider, &being_cancelled(reason));
+        let call = ProviderCall { provider, booking, operation_number: 2, attempt: 3, limit_ms: AMPLE_MS };
+        assert_eq!(gateway("127.0.0.1").attempt(call).await.outcome, outcome);
+        let calls = received.lock().unwrap();
+        assert_eq!(calls[0].path, format!("/base/bookings/{}/cancel", booking.id));
+        assert_eq!(calls[0].headers["idempotency-key"], format!("{}:2", booking.id));
+        assert_eq!(
+            serde_json::from_slice::<Value>(&calls[0].body).unwrap(),
+            json!({"booking_id": booking.id.as_str(), "operation": 2, "reason": sent, "attempt": 3})
+        );
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use holdfast_domain::{Booking, Customer, Slot, State, Timestamp, UnitQuantity};
+use holdfast_domain::{Booking, Cancellation, Change, Customer, Slot, State, Timestamp, UnitQuantity};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize)]
@@ -42,7 +42,9 @@ pub(super) struct BookBody<'a> {
     booking_id: &'a str,
     operation: u32,
     slot: SlotBody<'a>,
-    customer: CustomerBody<'a>,
+    /// Absent once it was erased, and then nothing is booked any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    customer: Option<CustomerBody<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reference: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,7 +62,7 @@ impl<'a> BookBody<'a> {
             booking_id: booking.id.as_str(),
             operation,
             slot: slot(&booking.slot),
-            customer: customer(request.customer.expose()),
+            customer: request.customer.as_ref().map(|data| customer(data.expose())),
             reference: request.reference.as_deref(),
             notes: request.notes.as_ref().map(|notes| notes.expose().as_str()),
             metadata: &request.metadata,
@@ -95,27 +97,38 @@ fn unit(unit: &UnitQuantity) -> UnitBody<'_> {
     UnitBody { unit_id: &unit.unit_id, quantity: unit.quantity }
 }
 
+/// Why a booking is cancelled if the consumer gave no reason.
+const BY_CONSUMER: &str = "cancelled_by_consumer";
+
 /// `POST {base}/bookings/{booking_id}/cancel`
 #[derive(Serialize)]
 pub(super) struct CancelBody<'a> {
     booking_id: &'a str,
     operation: u32,
-    reason: &'static str,
+    reason: &'a str,
     attempt: u32,
 }
 
 impl<'a> CancelBody<'a> {
     pub(super) fn new(booking: &'a Booking, operation: u32, attempt: u32) -> Self {
-        let reason = match &booking.state {
-            State::Cancelled(holdfast_domain::Cancellation::BySystem(reason)) => reason.as_str(),
-            State::Pending
+        let asked_for = booking.operation.as_ref().and_then(|operation| match &operation.change {
+            Change::Cancel(withdrawal) => Some(withdrawal.reason.as_deref().unwrap_or(BY_CONSUMER)),
+            Change::Book => None,
+        });
+        let reason = asked_for.unwrap_or_else(|| match &booking.state {
+            State::Cancelled(Cancellation::BySystem(reason)) => reason.as_str(),
+            State::Cancelled(Cancellation::ByConsumer(withdrawal)) => {
+                withdrawal.reason.as_deref().unwrap_or(BY_CONSUMER)
+            }
+            State::Cancelled(Cancellation::ByProvider(_))
+            | State::Pending
             | State::Reserved { .. }
             | State::Confirmed
             | State::Rejected(_)
             | State::Expired
             | State::Completed
             | State::NoShow => booking.status().as_str(),
-        };
+        });
         Self { booking_id: booking.id.as_str(), operation, reason, attempt }
     }
 }

@@ -9,9 +9,9 @@ use holdfast_app::stored::{CreateRecord, Fingerprint, FrozenResponse, StoredBook
 use holdfast_app::view::booking_view;
 use holdfast_app::webhook::WebhookEndpoint;
 use holdfast_domain::{
-    Acknowledgement, AttemptError, AttemptOutcome, Booking, BookingId, BookingRequest, Command, ConsumerId,
-    Customer, KeyId, Mode, Operation, OperationKind, Patience, Personal, Phase, ProviderId, RetryPolicy,
-    Slot, Tenant, Timestamp, WebhookEndpointId, transition,
+    Acknowledgement, AttemptError, AttemptOutcome, Booking, BookingId, BookingRequest, Change, Command,
+    ConsumerId, Customer, KeyId, Mode, Operation, Patience, Personal, Phase, ProviderId, RetryPolicy, Slot,
+    Tenant, Timestamp, WebhookEndpointId, transition,
 };
 
 /// When the tests take place.
@@ -32,13 +32,13 @@ pub(crate) fn claimed(key: &str, patience: Patience) -> StoredBooking {
     let id = BookingId::derived(&tenant(), key, 0);
     let request = BookingRequest {
         provider_id: provider_id(),
-        customer: Personal::new(Customer {
+        customer: Some(Personal::new(Customer {
             name: "Ada Lovelace".to_owned(),
             email: Some("ada@example.com".to_owned()),
             phone: None,
             birth_date: None,
             language: None,
-        }),
+        })),
         reference: Some("order-1001".to_owned()),
         notes: None,
         metadata: BTreeMap::new(),
@@ -53,7 +53,7 @@ pub(crate) fn claimed(key: &str, patience: Patience) -> StoredBooking {
         service_id: None,
     };
     let operation = Operation {
-        kind: OperationKind::Book,
+        change: Change::Book,
         number: 1,
         patience,
         deadline_at: now().plus_ms(900_000),
@@ -70,7 +70,7 @@ pub(crate) fn claimed(key: &str, patience: Patience) -> StoredBooking {
     }
     let fingerprint = Fingerprint(fingerprint);
     let create = CreateRecord { fingerprint, generation: 0, superseded_by: None, response: None };
-    StoredBooking { booking, create: Some(create), rev: 1 }
+    StoredBooking { booking, create: Some(create), operations: Vec::new(), rev: 1 }
 }
 
 /// The next item, after a command at a time.
@@ -85,7 +85,7 @@ pub(crate) fn confirmed(stored: &StoredBooking) -> StoredBooking {
         reserved_until: None,
     };
     let outcome = AttemptOutcome::Acknowledged(acknowledgement);
-    let command = Command::RecordAttempt { attempt: 1, outcome, retry_delay_ms: 0 };
+    let command = Command::RecordAttempt { operation: 1, attempt: 1, outcome, retry_delay_ms: 0 };
     let mut next = after(stored, command, now().plus_ms(211));
     let body = serde_json::to_vec(&booking_view(&next.booking)).unwrap();
     if let Some(create) = &mut next.create {
@@ -97,7 +97,11 @@ pub(crate) fn confirmed(stored: &StoredBooking) -> StoredBooking {
 /// The next item, after an attempt that failed and is to be made again after a delay.
 pub(crate) fn waiting(stored: &StoredBooking, delay_ms: u64) -> StoredBooking {
     let outcome = AttemptOutcome::Unknown(AttemptError::TimedOut);
-    after(stored, Command::RecordAttempt { attempt: 1, outcome, retry_delay_ms: delay_ms }, now())
+    after(
+        stored,
+        Command::RecordAttempt { operation: 1, attempt: 1, outcome, retry_delay_ms: delay_ms },
+        now(),
+    )
 }
 
 pub(crate) fn provider(name: &str) -> ProviderSettings {

@@ -6,8 +6,10 @@
 //! contract says so; `.cargo/config.toml` therefore runs many at a time. What
 //! the code looks like inside is not their subject, and they say nothing about speed.
 
+mod afterwards;
 mod background;
 mod breaker;
+mod cancel;
 mod compensation;
 mod create;
 mod history;

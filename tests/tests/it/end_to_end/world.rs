@@ -144,6 +144,21 @@ impl Consumer<'_> {
         Reply::of(self.creating(body).header("idempotency-key", key)).await
     }
 
+    /// A cancel, for headers to be added to.
+    pub(super) fn cancelling(&self, id: &str, body: &Value) -> RequestBuilder {
+        self.call(Method::POST, &format!("/v1/bookings/{id}/cancel")).json(body)
+    }
+
+    /// Cancels a booking with an idempotency key.
+    pub(super) async fn cancel_with_key(&self, id: &str, key: &str, body: &Value) -> Reply {
+        Reply::of(self.cancelling(id, body).header("idempotency-key", key)).await
+    }
+
+    /// Has the customer's data of a booking erased.
+    pub(super) async fn erase_customer(&self, id: &str) -> Reply {
+        Reply::of(self.call(Method::DELETE, &format!("/v1/bookings/{id}/customer"))).await
+    }
+
     /// Reads what is at `path`.
     pub(super) async fn get(&self, path: &str) -> Reply {
         Reply::of(self.call(Method::GET, path)).await
@@ -316,8 +331,13 @@ impl<'a> Provider<'a> {
 
     /// Answers a booking by calling the API, with this key.
     pub(super) async fn acknowledge(&self, key: &str, booking_id: &str, answer: &Value) -> Reply {
-        let path = format!("/v1/provider/bookings/{booking_id}/acknowledge");
-        Reply::of(self.world.call(Method::POST, &path).bearer_auth(key).json(answer)).await
+        self.tell(key, booking_id, "acknowledge", answer).await
+    }
+
+    /// Tells of a booking by calling the API: `acknowledge`, `cancel` or `attendance`.
+    pub(super) async fn tell(&self, key: &str, booking_id: &str, what: &str, body: &Value) -> Reply {
+        let path = format!("/v1/provider/bookings/{booking_id}/{what}");
+        Reply::of(self.world.call(Method::POST, &path).bearer_auth(key).json(body)).await
     }
 }
 

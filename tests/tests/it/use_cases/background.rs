@@ -144,6 +144,7 @@ async fn the_last_look_up_ends_by_the_deadline() {
 async fn a_worker_that_dies_at_the_deadline_holds_nothing_up() {
     let bench = create_under_long_look_ups(SHORT_DEADLINE_MS).await;
     bench.run_for_ms(45_000).await;
+    bench.provider.always(Request::LookUp, Script::failing(Reply::Silence));
     let begun = bench.provider.seen().len();
     while bench.provider.seen().len() == begun {
         bench.run_for_ms(200).await;

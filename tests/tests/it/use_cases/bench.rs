@@ -6,20 +6,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use holdfast_app::bookings::{Breakers, CreateCall, Created, Engine, TimerOutcome, acknowledge, read_create};
+use holdfast_app::bookings::{
+    Breakers, CancelCall, Cancelled, CreateCall, Created, Engine, ProviderCaller, TimerOutcome, acknowledge,
+    read_cancel, read_create,
+};
 use holdfast_app::idempotency::{IdempotencyKey, fingerprint};
 use holdfast_app::outbox::{Change, Outbox};
 use holdfast_app::ports::{Clock, Entropy, StoreError, TimerMessage, TimerQueue};
 use holdfast_app::problem::{Problem, ProblemCode};
 use holdfast_app::settings::{ConfirmationMode, Protocol, ProviderAuth, ProviderSettings};
+use holdfast_app::settings_cache::SettingsCache;
 use holdfast_app::stored::StoredBooking;
 use holdfast_app::test_util::{
     Faults, MemoryBookingStore, MemoryBus, MemoryParking, MemoryProvider, MemorySettings, SeededEntropy,
     TestClock,
 };
 use holdfast_domain::{
-    Booking, BookingId, Compensation, ConsumerId, Mode, ProviderId, RetryPolicy, State, Status, Tenant,
-    Timestamp, events_since,
+    Booking, BookingId, Compensation, ConsumerId, Mode, OperationKind, ProviderId, RetryPolicy, State,
+    Status, Tenant, Timestamp, events_since,
 };
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -130,6 +134,10 @@ pub(super) struct Bench {
 
 pub(super) fn provider_id() -> ProviderId {
     ProviderId::parse("clinic").unwrap()
+}
+
+pub(super) fn caller() -> ProviderCaller {
+    ProviderCaller { provider_id: provider_id(), mode: Mode::Test }
 }
 
 pub(super) fn tenant(name: &str) -> Tenant {
@@ -247,6 +255,40 @@ impl Bench {
         engine.create(call).await
     }
 
+    /// Cancels a booking as its consumer, at the engine of this world.
+    pub(super) async fn cancel(
+        &self,
+        id: &BookingId,
+        key: Option<&str>,
+        body: &Value,
+    ) -> Result<Cancelled, Problem> {
+        self.cancel_at(&self.engine, id, key, body, None).await
+    }
+
+    /// The same at any engine, waiting for the first request if asked.
+    pub(super) async fn cancel_at(
+        &self,
+        engine: &MemoryEngine,
+        id: &BookingId,
+        key: Option<&str>,
+        body: &Value,
+        prefer_wait_s: Option<u64>,
+    ) -> Result<Cancelled, Problem> {
+        let key = key.map(|key| IdempotencyKey::parse("Idempotency-Key", key).unwrap());
+        let call = CancelCall {
+            tenant: tenant("shop"),
+            booking_id: id.clone(),
+            key: key.map(|key| key.operation_key(OperationKind::Cancel)),
+            fingerprint: fingerprint(body).unwrap(),
+            prefer_wait_s,
+            cancel: read_cancel(body).unwrap(),
+            received_at: self.clock.now(),
+            path: "/v1/bookings/the-booking/cancel",
+            request_id: "request",
+        };
+        engine.cancel(call, &SettingsCache::new(self.settings.clone())).await
+    }
+
     pub(super) fn booking(&self, id: &BookingId) -> Booking {
         self.store.item(id).unwrap().booking
     }
@@ -308,8 +350,8 @@ impl Bench {
     async fn pass_callbacks_on(&self) {
         let limit = Duration::from_millis(CALLBACK_LIMIT_MS);
         for (id, answer) in self.provider.take_callbacks() {
-            let provider_id = provider_id();
-            let call = acknowledge(&self.store, &self.clock, &provider_id, Mode::Test, &id, &answer);
+            let caller = caller();
+            let call = acknowledge(&self.store, &self.clock, &caller, &id, &answer);
             match timeout(limit, call).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(problem)) if problem.code != ProblemCode::StoreUnavailable => {
@@ -386,6 +428,7 @@ impl Bench {
         for item in self.store.items() {
             let booking = &item.booking;
             assert_ne!(booking.status(), Status::Pending, "{booking:?}");
+            assert_eq!(booking.operation, None, "{booking:?}");
             assert!(!matches!(booking.compensation, Compensation::Underway(_)), "{booking:?}");
             assert!(self.provider.times_taken(&booking.id) <= 1, "booked twice: {booking:?}");
             let held = match booking.state {
@@ -411,7 +454,7 @@ impl Bench {
         let requests = seen.map(|seen| format!("{} {:?} {:?}", seen.at, seen.request, seen.operation));
         let changes = self.store.changes_from(0).into_iter().filter(|change| change.new.booking.id == *id);
         let items = changes.map(|change| {
-            let StoredBooking { booking, create, rev } = change.new;
+            let StoredBooking { booking, create, rev, .. } = change.new;
             let Booking { state, operation, compensation, .. } = booking;
             let frozen = create.and_then(|create| create.response).map(|response| response.status);
             format!("{rev}: {state:?} {operation:?} {compensation:?} {frozen:?}")

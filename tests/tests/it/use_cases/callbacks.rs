@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_app::bookings::{Acknowledged, Created, ProviderAnswer, acknowledge};
+use holdfast_app::bookings::{Acknowledged, Created, ProviderAnswer, ProviderCaller, acknowledge};
 use holdfast_app::problem::{Problem, ProblemCode};
 use holdfast_app::test_util::{Reply, Request, Script};
 use holdfast_domain::{Acknowledgement, BookingId, Compensation, Mode, ProviderId, Rejection, Status};
 use tokio::time::sleep;
 
-use super::bench::{Bench, body, provider_id};
+use super::bench::{Bench, body, caller, provider_id};
 
 fn yes() -> ProviderAnswer {
     ProviderAnswer::Yes(Acknowledgement { provider_reference: Some("R".to_owned()), reserved_until: None })
@@ -21,7 +21,7 @@ fn no() -> ProviderAnswer {
 
 async fn call_back(bench: &Bench, answer: &ProviderAnswer) -> Result<Acknowledged, Problem> {
     let id = bench.only_booking().id;
-    acknowledge(&bench.store, &bench.clock, &provider_id(), Mode::Test, &id, answer).await
+    acknowledge(&bench.store, &bench.clock, &caller(), &id, answer).await
 }
 
 /// A create at a provider that accepts and calls back with `answer` after `delay_ms`.
@@ -132,7 +132,8 @@ async fn no_other_provider_or_mode_finds_the_booking() {
     for (provider_id, mode, id) in
         [(&other, Mode::Test, &id), (&provider_id(), Mode::Live, &id), (&provider_id(), Mode::Test, &unknown)]
     {
-        let answered = acknowledge(&bench.store, &bench.clock, provider_id, mode, id, &no()).await;
+        let caller = ProviderCaller { provider_id: provider_id.clone(), mode };
+        let answered = acknowledge(&bench.store, &bench.clock, &caller, id, &no()).await;
         assert_eq!(answered.unwrap_err().code, ProblemCode::NotFound);
     }
     assert_eq!(bench.only_booking().status(), Status::Confirmed);

@@ -1,4 +1,4 @@
-//! A seeded simulation: random providers, dying workers, failing stores, lost and doubled timers and
+//! A seeded simulation: random providers, consumers with second thoughts, dying workers, failing stores, lost and doubled timers and
 //! skewed clocks; once the faults stop, everything has to be as it is reported.
 //!
 //! A failing seed is named in the panic; everything about its world follows from it.
@@ -7,17 +7,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_app::bookings::Created;
+use holdfast_app::bookings::{Cancelled, Created, erase_customer};
 use holdfast_app::ports::Entropy;
 use holdfast_app::problem::{Problem, ProblemCode};
 use holdfast_app::test_util::{Deed, Fault, Reply, Request, Script, SeededEntropy};
-use holdfast_domain::{BookingId, Status};
-use serde_json::Value;
+use holdfast_domain::{BookingId, Cancellation, Cause, State, Status};
+use serde_json::{Value, json};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::bench::{Bench, Chaos, body};
+use super::bench::{Bench, Chaos, body, tenant};
 
 /// The first world's seed. To play one world again, begin with its seed and play one.
 const FIRST_SEED: u64 = 0;
@@ -25,6 +25,8 @@ const FIRST_SEED: u64 = 0;
 const SEEDS: usize = 200;
 /// How many keys a world's consumers use.
 const KEYS: u64 = 4;
+/// How often a consumer has second thoughts, less one at the most.
+const MAX_REGRETS: u64 = 13;
 /// How often a consumer asks under one key at the most.
 const MAX_TRIES: u64 = 12;
 /// For how long things go wrong, in milliseconds.
@@ -38,6 +40,10 @@ const MAX_LATE_DEED_MS: u64 = 55_000;
 struct Dice(SeededEntropy);
 
 impl Dice {
+    fn u64(&self) -> u64 {
+        self.0.u64()
+    }
+
     fn below(&self, bound: u64) -> u64 {
         self.0.u64() % bound
     }
@@ -118,6 +124,78 @@ fn check_problem(problem: &Problem) {
     assert!(expected.contains(&problem.code), "{problem:?}");
 }
 
+/// What a consumer was told of a cancel, by booking and key.
+type ToldOfCancels = BTreeMap<(BookingId, String), (u16, Vec<u8>)>;
+
+/// A consumer that has second thoughts: cancels whatever is there, repeats itself, and erases some of it;
+/// sometimes its worker dies. Returns what it was told and what is erased.
+async fn regret(bench: Arc<Bench>, dice: Dice) -> (ToldOfCancels, Vec<BookingId>) {
+    let (mut told, mut erased) = (ToldOfCancels::new(), Vec::new());
+    for _ in 0..dice.below(MAX_REGRETS) {
+        sleep(Duration::from_millis(dice.below(60_000))).await;
+        let items = bench.store.items();
+        if items.is_empty() {
+            continue;
+        }
+        let nth = usize::try_from(dice.u64()).unwrap_or(0) % items.len();
+        let id = items[nth].booking.id.clone();
+        let key = format!("cancel-{}", dice.below(3));
+        let life_ms = if dice.percent(25) { dice.below(4_000) } else { 29_000 };
+        let prefer_wait_s = dice.percent(30).then(|| dice.below(11));
+        let wish = json!({});
+        let cancel = bench.cancel_at(&bench.engine, &id, Some(&key), &wish, prefer_wait_s);
+        match timeout(Duration::from_millis(life_ms), cancel).await {
+            Ok(Ok(cancelled)) => hear_of_cancel(&mut told, &id, &key, cancelled),
+            Ok(Err(problem)) => check_cancel_problem(&problem),
+            Err(_) => {}
+        }
+        if dice.percent(20)
+            && let Ok(Ok(())) = timeout(
+                Duration::from_secs(4),
+                erase_customer(&bench.store, &bench.clock, &tenant("shop"), &id),
+            )
+            .await
+        {
+            erased.push(id);
+        }
+    }
+    (told, erased)
+}
+
+fn hear_of_cancel(told: &mut ToldOfCancels, id: &BookingId, key: &str, cancelled: Cancelled) {
+    let response = (cancelled.answer.status, cancelled.answer.body);
+    let first = told.entry((id.clone(), key.to_owned())).or_insert_with(|| response.clone());
+    assert_eq!(*first, response, "two responses to a cancel under one key");
+}
+
+fn check_cancel_problem(problem: &Problem) {
+    let expected = [
+        ProblemCode::RequestInFlight,
+        ProblemCode::OperationInFlight,
+        ProblemCode::StatusConflict,
+        ProblemCode::StoreUnavailable,
+    ];
+    assert!(expected.contains(&problem.code), "{problem:?}");
+}
+
+/// What a consumer was told of a cancel is what became of it, and is still told.
+async fn check_cancels(bench: &Arc<Bench>, mut told: ToldOfCancels) {
+    for ((id, key), (status, response)) in told.clone() {
+        let booking = bench.booking(&id);
+        let refused = booking.history.iter().any(|entry| entry.cause == Cause::OperationDeclined);
+        let fits = match status {
+            200 => booking.status() == Status::Cancelled,
+            202 => refused || booking.status() == Status::Cancelled,
+            409 => refused,
+            _ => false,
+        };
+        let response = String::from_utf8_lossy(&response);
+        assert!(fits, "told {status} of a cancel: {response}\n{}", bench.story(&id));
+        let again = bench.cancel(&id, Some(&key), &json!({})).await.unwrap();
+        hear_of_cancel(&mut told, &id, &key, again);
+    }
+}
+
 fn prepare(bench: &Bench, dice: &Dice) {
     for _ in 0..dice.below(12) {
         bench.provider.plan(Request::Attempt, dice.script());
@@ -166,14 +244,20 @@ async fn play(seed: u64) {
         let dice = Dice(SeededEntropy::new(seed ^ (number + 1) << 32));
         consumers.spawn(consume(Arc::clone(&bench), key, wish, dice));
     }
+    if dice.percent(10) {
+        bench.provider.refuse_cancels();
+    }
+    let regrets = tokio::spawn(regret(Arc::clone(&bench), Dice(SeededEntropy::new(!seed))));
     bench.run_for_ms(FAULTS_LAST_MS).await;
     bench.faults.heal();
     bench.provider.heal();
+    bench.provider.accept_cancels();
     bench.wreak(Chaos::default());
     let mut told = Told::new();
     for heard in consumers.join_all().await {
         told.extend(heard);
     }
+    let (told_of_cancels, erased) = regrets.await.unwrap();
     bench.run_until_quiet().await;
     for (key, wish) in wishes {
         hear(&mut told, bench.create(Some(&key), &wish).await.unwrap());
@@ -185,15 +269,23 @@ async fn play(seed: u64) {
     for (id, (status, response)) in told {
         check_response(&bench, &id, status, &response);
     }
+    check_cancels(&bench, told_of_cancels).await;
+    for id in erased {
+        let request = bench.booking(&id).request;
+        assert_eq!((request.customer, request.notes), (None, None));
+    }
 }
 
 /// What a consumer was told is what became of the booking.
 fn check_response(bench: &Bench, id: &BookingId, status: u16, response: &[u8]) {
     let booking = bench.booking(id);
+    let withdrawn = matches!(booking.state, State::Cancelled(Cancellation::ByConsumer(_)));
     let fits = match status {
-        201 => matches!(booking.status(), Status::Confirmed | Status::Reserved | Status::Expired),
+        201 => {
+            withdrawn || matches!(booking.status(), Status::Confirmed | Status::Reserved | Status::Expired)
+        }
         202 => true,
-        409 => booking.status() == Status::Rejected,
+        409 => withdrawn || booking.status() == Status::Rejected,
         502 | 504 => booking.status() == Status::Cancelled,
         _ => false,
     };
