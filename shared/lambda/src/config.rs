@@ -94,10 +94,6 @@ required_variable!(
     /// The URL of the queue of timers (`TIMER_QUEUE_URL`).
     TimerQueueUrl, "TIMER_QUEUE_URL"
 );
-required_variable!(
-    /// The name of the deployment (`STAGE`).
-    Stage, "STAGE"
-);
 
 /// Where what cannot be processed is put.
 #[derive(Clone, Debug, PartialEq, Eq)]
