@@ -12,7 +12,7 @@ fn provider() -> Value {
     json!({"name": "Demo clinic", "mode": "test", "base_url": "https://clinic.example/holdfast/"})
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn consumers_are_made_listed_and_removed() {
     let harness = Harness::new();
     let path = "/v1/admin/consumers/demo";
@@ -27,7 +27,7 @@ async fn consumers_are_made_listed_and_removed() {
     assert_eq!(harness.admin("DELETE", path, None).await.code(), "not_found");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_removed_consumer_leaves_no_key_and_no_endpoint() {
     let harness = Harness::new();
     let key = harness.consumer_key("demo", "live").await;
@@ -43,7 +43,7 @@ async fn a_removed_consumer_leaves_no_key_and_no_endpoint() {
     assert_eq!(endpoints.body["data"], json!([]));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn bodies_and_names_are_checked() {
     let harness = Harness::new();
     let harness = &harness;
@@ -66,7 +66,7 @@ async fn bodies_and_names_are_checked() {
     assert_eq!(empty.code(), "missing_body");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_provider_has_defaults_and_shows_no_secret() {
     let harness = Harness::new();
     let path = "/v1/admin/providers/clinic";
@@ -113,7 +113,7 @@ async fn a_provider_has_defaults_and_shows_no_secret() {
     assert_eq!(harness.admin("GET", path, None).await.code(), "not_found");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_field_of_a_provider_is_checked() {
     let harness = Harness::new();
     for (field, value, pointers) in [
@@ -152,7 +152,7 @@ async fn every_field_of_a_provider_is_checked() {
     assert_eq!(harness.admin("GET", "/v1/admin/providers/clinic", None).await.status, 404);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn all_errors_come_in_one_answer() {
     let harness = Harness::new();
     let body = json!({
@@ -174,7 +174,7 @@ async fn all_errors_come_in_one_answer() {
     assert_eq!(answer.pointers(), expected);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_deployment_may_allow_http_and_a_mode_stays() {
     let harness = Harness::with_rules(TargetRules { allow_plain_http: true });
     let mut body = provider();
@@ -185,7 +185,7 @@ async fn a_deployment_may_allow_http_and_a_mode_stays() {
     assert_eq!(harness.admin("PUT", path, Some(body)).await.pointers(), ["/mode"]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_key_is_shown_once_and_fits_its_owner() {
     let harness = Harness::new();
     harness.admin("PUT", "/v1/admin/providers/clinic", Some(provider())).await;
@@ -220,7 +220,7 @@ async fn a_key_is_shown_once_and_fits_its_owner() {
     assert_eq!(harness.admin("DELETE", &format!("{keys}/nonsense"), None).await.status, 404);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn valid_keys_are_bounded() {
     let harness = Harness::new();
     for _ in 0..MAX_KEYS_PER_OWNER {
@@ -248,7 +248,7 @@ async fn a_key_made_while_its_owner_is_removed_opens_nothing() {
     assert!(keys.iter().all(|key| key["revoked_from"].is_string()), "{keys:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_removal_that_broke_off_is_finished_by_a_repetition() {
     let harness = Harness::new();
     harness.consumer_key("demo", "live").await;

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::harness::Harness;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn health_needs_no_key() {
     let answer = Harness::new().call("GET", "/health", None, None).await;
     assert_eq!((answer.status, &answer.body), (200, &json!({"status": "ok"})));
@@ -12,7 +12,7 @@ async fn health_needs_no_key() {
     assert_eq!(answer.headers["x-request-id"], "request-1");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_problem_has_a_page_and_a_document() {
     let harness = Harness::new();
     let list = harness.call("GET", "/problems", None, None).await;
@@ -33,7 +33,7 @@ async fn every_problem_has_a_page_and_a_document() {
     assert!(page.text.starts_with("<!doctype html>"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_unknown_is_a_problem_document() {
     let harness = Harness::new();
     for (method, path, status, code) in [

@@ -12,7 +12,7 @@ async fn post(harness: &Harness, key: &str, body: Value) -> Answer {
     harness.call("POST", PATH, Some(key), Some(body)).await
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_endpoint_shows_its_secret_once() {
     let harness = Harness::new();
     let key = harness.consumer_key("shop", "live").await;
@@ -52,7 +52,7 @@ async fn an_endpoint_shows_its_secret_once() {
     assert_eq!(harness.call("DELETE", &format!("{PATH}/{id}"), Some(&key), None).await.code(), "not_found");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_left_out_is_as_by_default() {
     let harness = Harness::new();
     let key = harness.consumer_key("shop", "live").await;
@@ -63,7 +63,7 @@ async fn what_is_left_out_is_as_by_default() {
     assert_eq!(made.body["enabled"], true);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn endpoints_of_other_tenants_do_not_exist() {
     let harness = Harness::new();
     let live = harness.consumer_key("shop", "live").await;
@@ -78,7 +78,7 @@ async fn endpoints_of_other_tenants_do_not_exist() {
     assert_eq!(harness.call("GET", &path, Some(&live), None).await.status, 200);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_field_is_checked() {
     let harness = Harness::new();
     let key = harness.consumer_key("shop", "live").await;
@@ -125,7 +125,7 @@ async fn every_field_is_checked() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn their_number_is_bounded() {
     let harness = Harness::new();
     let key = harness.consumer_key("shop", "live").await;

@@ -32,7 +32,7 @@ const CONSUMER_CALLS: [(&str, &str); 4] = [
     ("DELETE", "/v1/webhook-endpoints/a"),
 ];
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn without_a_valid_key_nothing_opens() {
     let harness = Harness::new();
     let never_given = ADMIN.replace("_secret", "_other");
@@ -46,7 +46,7 @@ async fn without_a_valid_key_nothing_opens() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_key_of_another_role_is_forbidden() {
     let harness = Harness::new();
     let consumer = KeyOwner::Consumer(ConsumerId::parse("a").unwrap());
@@ -70,7 +70,7 @@ async fn a_key_of_another_role_is_forbidden() {
     assert_eq!(answer.status, 200);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_key_that_calls_itself_an_administrators_is_none() {
     let harness = Harness::new();
     let key = harness.consumer_key("a", "live").await;
@@ -95,7 +95,7 @@ async fn a_revoked_key_is_dead_within_30_seconds() {
     assert_eq!(keys.body["data"][0]["revoked_from"], "2027-01-01T00:00:00Z");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn storage_that_fails_is_a_problem_to_be_repeated() {
     let harness = Harness::new();
     let key = harness.consumer_key("a", "live").await;

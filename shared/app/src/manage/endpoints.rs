@@ -27,15 +27,9 @@ const MAX_SCHEDULE_ENTRIES: usize = 20;
 /// The longest delay between two attempts, in seconds: a day.
 const MAX_SCHEDULE_DELAY_S: u32 = 86_400;
 
-/// Types beside those of bookings in this version. Endpoints may ask for them in
-/// advance.
-const FURTHER_EVENT_TYPES: [&str; 5] = [
-    "booking.rescheduled",
-    "booking.operation_failed",
-    "provider.notification_failed",
-    "webhook_endpoint.disabled",
-    "webhook.exhausted",
-];
+/// Types that this version does not emit. Endpoints may ask for them in advance.
+const FURTHER_EVENT_TYPES: [&str; 4] =
+    ["booking.rescheduled", "provider.notification_failed", "webhook_endpoint.disabled", "webhook.exhausted"];
 
 // The body has no Debug: its headers are secrets.
 #[derive(Deserialize)]
