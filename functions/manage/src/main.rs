@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use holdfast_app::manage::TargetRules;
-use holdfast_aws::{AwsClients, DynamoSettings};
-use holdfast_lambda::{RunError, SystemClock, SystemEntropy, config, http, telemetry};
+use holdfast_aws::AwsClients;
+use holdfast_lambda::{RunError, SystemClock, SystemEntropy, config, http, stores, telemetry};
 use manage::{Manage, router};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), RunError> {
     telemetry::init()?;
     let clients = AwsClients::new(&config::aws()?);
-    let table = config::ConfigTable::from_env()?.0;
-    let store = DynamoSettings::new(clients.dynamodb, table, Arc::new(SystemEntropy));
+    let store = stores::settings(&clients)?;
     let admins = config::BootstrapAdmins::from_env()?.0;
     let rules = TargetRules { allow_plain_http: config::AllowPlainHttpTargets::from_env()?.0 };
     let manage = Arc::new(Manage::new(store, admins, rules, SystemClock, SystemEntropy));

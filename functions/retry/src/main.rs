@@ -3,11 +3,9 @@
 use std::sync::Arc;
 
 use holdfast_app::bookings::{Breakers, Engine};
-use holdfast_aws::{AwsClients, DynamoBookingStore, DynamoSettings, SqsTimers};
-use holdfast_lambda::config::{
-    self, AllowedPrivateHosts, BookingRetention, BookingTable, ConfigTable, TimerQueueUrl,
-};
-use holdfast_lambda::{RunError, SystemClock, SystemEntropy, batch, telemetry};
+use holdfast_aws::{AwsClients, SqsTimers};
+use holdfast_lambda::config::{self, AllowedPrivateHosts, TimerQueueUrl};
+use holdfast_lambda::{RunError, SystemClock, SystemEntropy, batch, stores, telemetry};
 use holdfast_provider::{AllowedHosts, NativeGateway, SafeClient};
 use retry::Service;
 
@@ -15,11 +13,7 @@ use retry::Service;
 async fn main() -> Result<(), RunError> {
     telemetry::init()?;
     let aws = AwsClients::new(&config::aws()?);
-    let bookings = BookingTable::from_env()?.0;
-    let retention_days = BookingRetention::from_env()?.days;
-    let store =
-        DynamoBookingStore::new(aws.dynamodb.clone(), bookings, retention_days, Arc::new(SystemEntropy));
-    let settings = DynamoSettings::new(aws.dynamodb, ConfigTable::from_env()?.0, Arc::new(SystemEntropy));
+    let (store, settings) = (stores::bookings(&aws)?, stores::settings(&aws)?);
     let client = SafeClient::new(AllowedHosts::from_iter(AllowedPrivateHosts::from_env()?.0))?;
     let gateway = NativeGateway::new(client, SystemClock);
     let engine = Engine::new(store, gateway, Breakers::new(settings.clone()), SystemClock, SystemEntropy);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use holdfast_app::deliveries::Deliveries;
-use holdfast_aws::{AwsClients, DynamoDeliveryStore, DynamoSettings, SqsDeliveries};
-use holdfast_lambda::{RunError, SystemClock, SystemEntropy, batch, config, telemetry};
+use holdfast_aws::{AwsClients, DynamoDeliveryStore, SqsDeliveries};
+use holdfast_lambda::{RunError, SystemClock, SystemEntropy, batch, config, stores, telemetry};
 use holdfast_provider::{SafeClient, WebhookClient};
 use webhook::{Service, queue_name};
 
@@ -16,10 +16,13 @@ async fn main() -> Result<(), RunError> {
     let slow_queue_name = queue_name(&queues.slow_delivery_queue_url);
     let client = SafeClient::new(config::AllowedPrivateHosts::from_env()?.0.into_iter().collect())?;
     let (clock, entropy) = (SystemClock, SystemEntropy);
-    let (db, random) = (aws.dynamodb, Arc::new(entropy));
     let deliveries = Deliveries {
-        endpoints: DynamoSettings::new(db.clone(), config::ConfigTable::from_env()?.0, random.clone()),
-        store: DynamoDeliveryStore::new(db, config::DeliveryTable::from_env()?.0, random),
+        endpoints: stores::settings(&aws)?,
+        store: DynamoDeliveryStore::new(
+            aws.dynamodb,
+            config::DeliveryTable::from_env()?.0,
+            Arc::new(entropy),
+        ),
         queue: SqsDeliveries::new(aws.sqs, queues.delivery_queue_url, queues.slow_delivery_queue_url),
         sender: WebhookClient::new(client, clock),
         clock,

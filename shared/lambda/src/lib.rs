@@ -1,5 +1,5 @@
-//! What every function shares: configuration from the environment, the clock, random numbers, telemetry,
-//! HTTP as API Gateway brings it, and batches of messages.
+//! What every function shares: configuration from the environment and the stores it names, the clock, random
+//! numbers, telemetry, HTTP as API Gateway brings it, and batches of messages.
 //!
 //! Nothing here knows bookings. Which key opens what is decided in `holdfast_app`; this crate carries
 //! requests to a handler and answers back, and never lets a raw Lambda error reach a caller.
@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod config;
 pub mod http;
+pub mod stores;
 mod system;
 pub mod telemetry;
 

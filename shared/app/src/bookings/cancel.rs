@@ -15,7 +15,10 @@ use tokio::time::sleep;
 use super::answer::{Answer, Asked, RequestName};
 use super::attempt::{answer_from, not_sent};
 use super::create::LEASE_GRACE_MS;
-use super::{Engine, MAX_CONFLICTS, POLL_MS, Permit, ValidCancel, contention_problem, store_problem};
+use super::{
+    Engine, MAX_CONFLICTS, POLL_MS, Permit, ValidCancel, contention_problem, in_flight_problem,
+    key_reused_problem, store_problem,
+};
 use crate::idempotency::KEY_RETENTION_MS;
 use crate::ports::{
     BookingStore, BreakerStore, Clock, Entropy, ProviderGateway, Replaced, SettingsReader, StoreError, Wanted,
@@ -191,8 +194,7 @@ where
                 return Err(Problem::new(ProblemCode::Internal, "The key's record is gone."));
             };
             if record.fingerprint != call.fingerprint {
-                let detail = "The key stands for another request; this one was not passed on.";
-                return Err(Problem::new(ProblemCode::IdempotencyKeyReused, detail));
+                return Err(key_reused_problem());
             }
             if let Some(response) = &record.response {
                 let answer = Answer::frozen(response, &found.booking, now);
@@ -206,11 +208,7 @@ where
                 return Ok(Cancelled { answer, replayed: true });
             }
             if now >= wait_until {
-                let detail = "The first request with this key is still being worked on.";
-                return Err(Problem::new(ProblemCode::RequestInFlight, detail)
-                    .with_side_effects(SideEffects::Unknown)
-                    .retry_after_s(1)
-                    .about(&call.booking_id));
+                return Err(in_flight_problem(&call.booking_id));
             }
             sleep(Duration::from_millis(POLL_MS.min(now.ms_until(wait_until)))).await;
             let looked = self.owned_item(call).await;

@@ -12,7 +12,10 @@ use uuid::Builder;
 
 use super::answer::{Answer, Asked, RequestName, provider_unavailable};
 use super::attempt::{answer_from, not_sent};
-use super::{Engine, MAX_CONFLICTS, POLL_MS, Permit, ValidCreate, contention_problem, store_problem};
+use super::{
+    Engine, MAX_CONFLICTS, POLL_MS, Permit, ValidCreate, contention_problem, in_flight_problem,
+    key_reused_problem, store_problem,
+};
 use crate::idempotency::{IdempotencyKey, KEY_RETENTION_MS, MAX_GENERATIONS};
 use crate::ports::{
     AttemptReport, BookingStore, BreakerStore, Claim, Clock, Entropy, ProviderGateway, Replaced, StoreError,
@@ -388,8 +391,7 @@ where
             // Without a key the item is this request's own: the answer to its claim was lost, and somebody
             // else has written since.
             if found.create.as_ref().is_some_and(|create| create.fingerprint != call.fingerprint) {
-                let detail = "The key stands for another request; this one was not passed on.";
-                return Err(Problem::new(ProblemCode::IdempotencyKeyReused, detail));
+                return Err(key_reused_problem());
             }
             let now = self.clock.now();
             let id = found.booking.id.clone();
@@ -411,11 +413,7 @@ where
                 return self.answer_now(found, give_up, name).await;
             }
             if now >= wait_until {
-                let detail = "The first request with this key is still being worked on.";
-                return Err(Problem::new(ProblemCode::RequestInFlight, detail)
-                    .with_side_effects(SideEffects::Unknown)
-                    .retry_after_s(1)
-                    .about(&id));
+                return Err(in_flight_problem(&id));
             }
             sleep(Duration::from_millis(POLL_MS.min(now.ms_until(wait_until)))).await;
             found = match self.store.read(&id).await {

@@ -30,6 +30,8 @@ pub use request::{
 };
 pub use timers::{SWEEP_LIMIT, TimerOutcome};
 
+use holdfast_domain::BookingId;
+
 use crate::ports::{BookingStore, BreakerStore, Clock, Entropy, ProviderGateway, StoreError};
 use crate::problem::{Problem, ProblemCode, SideEffects};
 
@@ -89,6 +91,20 @@ fn store_problem(error: &StoreError, side_effects: SideEffects) -> Problem {
                 .with_side_effects(side_effects)
         }
     }
+}
+
+/// The key of a repetition was used with another body.
+fn key_reused_problem() -> Problem {
+    let detail = "The key stands for another request; this one was not passed on.";
+    Problem::new(ProblemCode::IdempotencyKeyReused, detail)
+}
+
+/// The first request with the key of a repetition has no answer yet.
+fn in_flight_problem(id: &BookingId) -> Problem {
+    Problem::new(ProblemCode::RequestInFlight, "The first request with this key is still being worked on.")
+        .with_side_effects(SideEffects::Unknown)
+        .retry_after_s(1)
+        .about(id)
 }
 
 /// An item that loses every race is a fault of ours, not of the caller's.

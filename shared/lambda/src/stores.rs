@@ -1,0 +1,23 @@
+//! The stores that several functions share, over the tables that the environment names.
+//!
+//! What only one function uses is wired in its own `main`.
+
+use std::sync::Arc;
+
+use holdfast_aws::{AwsClients, DynamoBookingStore, DynamoSettings};
+
+use crate::SystemEntropy;
+use crate::config::{BookingRetention, BookingTable, ConfigError, ConfigTable};
+
+/// The store of bookings (`BOOKING_TABLE`, `BOOKING_RETENTION_DAYS`).
+pub fn bookings(aws: &AwsClients) -> Result<DynamoBookingStore, ConfigError> {
+    let table = BookingTable::from_env()?.0;
+    let retention_days = BookingRetention::from_env()?.days;
+    Ok(DynamoBookingStore::new(aws.dynamodb.clone(), table, retention_days, Arc::new(SystemEntropy)))
+}
+
+/// Keys, consumers, providers, breakers and webhook endpoints (`CONFIG_TABLE`).
+pub fn settings(aws: &AwsClients) -> Result<DynamoSettings, ConfigError> {
+    let table = ConfigTable::from_env()?.0;
+    Ok(DynamoSettings::new(aws.dynamodb.clone(), table, Arc::new(SystemEntropy)))
+}
