@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_json::Value;
 
 /// The longest delay that can be asked for: a day.
 const MAX_DELAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -12,15 +13,44 @@ const MAX_NEXT_COUNT: u32 = 100_000;
 /// The most standing behaviours and waiting `next` entries, each.
 const MAX_BEHAVIOURS: usize = 10_000;
 
-/// What a call asks of a provider.
+/// What a call asks of a provider, over all protocols.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Operation {
     Book,
+    Confirm,
+    Extend,
     Cancel,
+    Reschedule,
     LookUp,
+    /// OCTO: what can be booked.
+    Availability,
+    /// Docplanner: may this be booked?
+    SlotBooking,
+    SlotBooked,
+    BookingCanceled,
+    /// Docplanner: may this be moved?
+    BookingMoving,
+    BookingMoved,
     /// Anything that this provider does not know.
     Other,
+}
+
+impl Operation {
+    /// Whether a provider may put the decision off.
+    pub(super) fn may_wait(self) -> bool {
+        matches!(self, Self::Book | Self::Confirm | Self::Extend | Self::Reschedule)
+    }
+
+    /// Whether a no is remembered like a yes, so that its repetition meets it again and a look-up tells.
+    pub(super) fn is_refused_for_good(self) -> bool {
+        matches!(self, Self::Confirm | Self::Extend | Self::Reschedule)
+    }
+
+    /// Whether it asks for something new to be booked.
+    fn is_a_booking(self) -> bool {
+        matches!(self, Self::Book | Self::SlotBooking)
+    }
 }
 
 /// Which calls a behaviour is for.
@@ -28,19 +58,38 @@ pub(super) enum Operation {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Scope {
     Book,
+    Confirm,
+    Extend,
     Cancel,
+    Reschedule,
     LookUp,
+    Availability,
+    SlotBooking,
+    SlotBooked,
+    BookingCanceled,
+    BookingMoving,
+    BookingMoved,
     Any,
 }
 
 impl Scope {
     fn includes(self, operation: Operation) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Book => operation == Operation::Book,
-            Self::Cancel => operation == Operation::Cancel,
-            Self::LookUp => operation == Operation::LookUp,
-        }
+        let only = match self {
+            Self::Any => return true,
+            Self::Book => Operation::Book,
+            Self::Confirm => Operation::Confirm,
+            Self::Extend => Operation::Extend,
+            Self::Cancel => Operation::Cancel,
+            Self::Reschedule => Operation::Reschedule,
+            Self::LookUp => Operation::LookUp,
+            Self::Availability => Operation::Availability,
+            Self::SlotBooking => Operation::SlotBooking,
+            Self::SlotBooked => Operation::SlotBooked,
+            Self::BookingCanceled => Operation::BookingCanceled,
+            Self::BookingMoving => Operation::BookingMoving,
+            Self::BookingMoved => Operation::BookingMoved,
+        };
+        operation == only
     }
 }
 
@@ -48,14 +97,26 @@ impl Scope {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Decline {
+    /// A number may stand as such, as Docplanner's codes do.
+    #[serde(deserialize_with = "text_or_number")]
     pub(super) code: String,
+    #[serde(default = "no_words")]
     pub(super) message: String,
-    #[serde(default = "conflict")]
-    pub(super) status: u16,
+    /// The protocol's usual one unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) status: Option<u16>,
 }
 
-fn conflict() -> u16 {
-    409
+fn no_words() -> String {
+    "The provider has declined.".to_owned()
+}
+
+fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::String(text) => Ok(text),
+        Value::Number(number) => Ok(number.to_string()),
+        _ => Err(D::Error::custom("code must be a text or a number")),
+    }
 }
 
 /// What a call-back says.
@@ -72,8 +133,9 @@ pub(super) enum CallbackStatus {
 #[serde(deny_unknown_fields, default)]
 #[allow(clippy::struct_excessive_bools, reason = "one field for each fault of the control interface")]
 pub(super) struct Behaviour {
-    /// The calls it is for. Empty: bookings alone if it says how a booking ends (`decline`, `accept_202`,
-    /// `process_after_ms`, `reference`, `expires_in_seconds`), every call otherwise.
+    /// The calls it is for. Empty: bookings (and Docplanner's question whether to book) alone if it says how a
+    /// booking ends (`decline`, `accept_202`, `process_after_ms`, `reference`, `expires_in_seconds`), every call
+    /// otherwise.
     pub(super) operations: Vec<Scope>,
     /// Time before the answer. The operation itself takes effect at once.
     pub(super) latency_ms: u64,
@@ -89,7 +151,7 @@ pub(super) struct Behaviour {
     pub(super) hang: bool,
     /// The operation takes effect, and the answer is not JSON.
     pub(super) garbage: bool,
-    /// Answer 202 and leave the booking pending.
+    /// Answer 202 (OCTO: `PENDING`) and leave the booking or the change undecided.
     pub(super) accept_202: bool,
     /// With `accept_202`: call back this long after the call arrived.
     pub(super) callback_after_ms: Option<u64>,
@@ -100,6 +162,10 @@ pub(super) struct Behaviour {
     pub(super) forget_cancels: bool,
     /// A provider that breaks the contract: a repeated booking is made again.
     pub(super) forget_keys: bool,
+    /// OCTO: a repeated `uuid` is answered with an error instead of the booking.
+    pub(super) repeated_uuid_error: bool,
+    /// OCTO: there is nothing to be booked at any time.
+    pub(super) availability_none: bool,
     /// The provider's own reference for the booking.
     pub(super) reference: Option<String>,
     /// How long a hold lives.
@@ -113,7 +179,7 @@ impl Behaviour {
         if delays.into_iter().flatten().any(|delay_ms| delay_ms > MAX_DELAY_MS) {
             return Err(format!("a delay may be at most {MAX_DELAY_MS} ms"));
         }
-        let statuses = [self.status, self.decline.as_ref().map(|decline| decline.status)];
+        let statuses = [self.status, self.decline.as_ref().and_then(|decline| decline.status)];
         if statuses.into_iter().flatten().any(|status| !(200..=599).contains(&status)) {
             return Err("a status must be from 200 to 599".to_owned());
         }
@@ -138,7 +204,7 @@ impl Behaviour {
 
     fn covers(&self, operation: Operation) -> bool {
         if self.operations.is_empty() {
-            operation == Operation::Book || !self.says_how_a_booking_ends()
+            operation.is_a_booking() || !self.says_how_a_booking_ends()
         } else {
             self.operations.iter().any(|scope| scope.includes(operation))
         }
@@ -233,9 +299,10 @@ impl Behaviours {
         let mut chosen = chosen
             .or_else(|| standing.iter().find(|behaviour| behaviour.covers(call.operation)).cloned())
             .unwrap_or_default();
-        // A provider's memory is not a matter of single calls, so these two hold whatever else decides the call.
+        // A provider's memory is not a matter of single calls, so these hold whatever else decides the call.
         chosen.forget_cancels |= standing.iter().any(|behaviour| behaviour.forget_cancels);
         chosen.forget_keys |= standing.iter().any(|behaviour| behaviour.forget_keys);
+        chosen.repeated_uuid_error |= standing.iter().any(|behaviour| behaviour.repeated_uuid_error);
         chosen
     }
 
@@ -300,13 +367,23 @@ mod tests {
 
     #[test]
     fn what_says_how_a_booking_ends_leaves_cancels_alone_unless_it_names_them() {
-        let decline = Decline { code: "full".to_owned(), message: "Full".to_owned(), status: 409 };
+        let decline = Decline { code: "full".to_owned(), message: "Full".to_owned(), status: None };
         let mut behaviour = Behaviour { decline: Some(decline), ..Behaviour::default() };
         assert!(behaviour.covers(Operation::Book));
         assert!(!behaviour.covers(Operation::Cancel));
+        assert!(!behaviour.covers(Operation::Reschedule));
+        assert!(behaviour.covers(Operation::SlotBooking));
+        assert!(!behaviour.covers(Operation::SlotBooked));
         behaviour.operations = vec![Scope::Cancel];
         assert!(!behaviour.covers(Operation::Book));
         assert!(behaviour.covers(Operation::Cancel));
+    }
+
+    #[test]
+    fn the_code_of_a_decline_may_be_a_number() {
+        let decline: Decline = serde_json::from_str(r#"{"code": 7}"#).unwrap();
+        assert_eq!((decline.code.as_str(), decline.status), ("7", None));
+        assert!(serde_json::from_str::<Decline>(r#"{"code": []}"#).is_err());
     }
 
     #[test]

@@ -20,6 +20,9 @@ use super::{
 };
 use crate::signature;
 
+/// How far a provider's clocks may be from UTC: 18 hours.
+const MAX_UTC_OFFSET_MINUTES: i32 = 18 * 60;
+
 type Shared = State<Arc<Simulator>>;
 
 /// Which entries a list shows. Absent: all.
@@ -29,6 +32,14 @@ pub(super) struct Filter {
     provider_id: Option<String>,
     booking_id: Option<String>,
     operation: Option<Operation>,
+}
+
+/// Which held slots a list shows. Absent: all.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SlotFilter {
+    provider_id: Option<String>,
+    location_id: Option<String>,
 }
 
 impl Filter {
@@ -49,6 +60,9 @@ pub(super) async fn configure_provider(
     };
     if change.signing_secret.as_deref().is_some_and(|secret| !signature::is_usable_secret(secret)) {
         return invalid("signing_secret must be whsec_ and base64");
+    }
+    if change.utc_offset_minutes.is_some_and(|minutes| minutes.abs() > MAX_UTC_OFFSET_MINUTES) {
+        return invalid("utc_offset_minutes must be from -1080 to 1080");
     }
     match simulator.configure(&provider_id, change) {
         Ok(settings) => Json(settings).into_response(),
@@ -128,6 +142,15 @@ pub(super) async fn clear_state(State(simulator): Shared) -> StatusCode {
 pub(super) async fn list_bookings(State(simulator): Shared, Query(filter): Query<Filter>) -> Response {
     Json(simulator.bookings(|provider_id, booking_id| filter.lets_through(provider_id, Some(booking_id))))
         .into_response()
+}
+
+pub(super) async fn list_slots(State(simulator): Shared, Query(filter): Query<SlotFilter>) -> Response {
+    let SlotFilter { provider_id, location_id } = filter;
+    Json(simulator.held_slots(|provider, place| {
+        provider_id.as_deref().is_none_or(|wanted| wanted == provider)
+            && location_id.as_deref().is_none_or(|wanted| wanted == place)
+    }))
+    .into_response()
 }
 
 pub(super) async fn list_calls(State(simulator): Shared, Query(filter): Query<Filter>) -> Response {

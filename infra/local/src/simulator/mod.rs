@@ -1,14 +1,19 @@
-//! A scriptable stand-in for third-party providers: it speaks the native protocol correctly, keeps its own books,
-//! and can be told over `/control` to be late, to fail, to lose answers or to break the contract.
+//! A scriptable stand-in for third-party providers: it speaks their protocols correctly, keeps its own books, and can
+//! be told over `/control` to be late, to fail, to lose answers or to break the contract.
 //!
-//! One router hosts any number of providers: the base URL of provider `P` is `{simulator}/providers/P`. Nothing
-//! here is used by a deployment on AWS, and customer data sent to it is read over and never kept.
+//! One router hosts any number of providers: the base URL of provider `P` is `{simulator}/providers/P` for the native
+//! protocol, `{simulator}/docplanner/P` for Docplanner's callbacks and `{simulator}/octo/P` for OCTO, over one
+//! ledger. Nothing here is used by a deployment on AWS, and customer data sent to it is read over and never kept.
 
 mod behaviour;
 mod callback;
 mod control;
+mod docplanner;
+mod fields;
 mod ledger;
 mod native;
+mod octo;
+mod serving;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -50,6 +55,10 @@ pub struct ProviderConfig {
     pub signing_secret: Option<String>,
     /// Base URL of the Holdfast API, for call-backs.
     pub api_url: Option<String>,
+    /// A slot that a live booking has is refused to others. Not so unless given.
+    pub one_per_slot: Option<bool>,
+    /// By how many minutes the provider's clocks are ahead of UTC, for protocols with local times; 0 unless given.
+    pub utc_offset_minutes: Option<i32>,
 }
 
 impl fmt::Debug for ProviderConfig {
@@ -59,6 +68,8 @@ impl fmt::Debug for ProviderConfig {
             .field("has_callback_key", &self.callback_key.is_some())
             .field("has_signing_secret", &self.signing_secret.is_some())
             .field("api_url", &self.api_url)
+            .field("one_per_slot", &self.one_per_slot)
+            .field("utc_offset_minutes", &self.utc_offset_minutes)
             .finish()
     }
 }
@@ -72,6 +83,11 @@ pub fn router(config: SimulatorConfig) -> Router {
         .route("/providers/{provider_id}/bookings", post(native::book))
         .route("/providers/{provider_id}/bookings/{booking_id}", get(native::look_up))
         .route("/providers/{provider_id}/bookings/{booking_id}/{operation}", post(native::change))
+        .route("/docplanner/{provider_id}", post(docplanner::receive))
+        .route("/octo/{provider_id}/availability", post(octo::availability))
+        .route("/octo/{provider_id}/bookings", post(octo::reserve))
+        .route("/octo/{provider_id}/bookings/{uuid}", get(octo::look_up).patch(octo::update))
+        .route("/octo/{provider_id}/bookings/{uuid}/{operation}", post(octo::change))
         .route("/control/behaviour", put(control::set_default_behaviour))
         .route("/control/behaviours", get(control::list_behaviours).delete(control::clear_behaviours))
         .route("/control/providers/{provider_id}", put(control::configure_provider))
@@ -86,6 +102,7 @@ pub fn router(config: SimulatorConfig) -> Router {
         .route("/control/next", post(control::push_next))
         .route("/control/state", delete(control::clear_state))
         .route("/control/bookings", get(control::list_bookings))
+        .route("/control/slots", get(control::list_slots))
         .route("/control/calls", get(control::list_calls))
         .route("/control/callbacks", get(control::list_callbacks))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "unknown_path", "GET / says what there is."))

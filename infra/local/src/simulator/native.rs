@@ -1,36 +1,25 @@
-//! The native protocol over HTTP: reads a call, lets the books answer it, and misbehaves as asked.
-//!
-//! What takes effect does so in a task of its own, because a provider goes on with a request whose caller has
-//! hung up; only the answer depends on the caller being there.
+//! The native protocol over HTTP: what a call asks for, and the words of its answer.
 
-use std::{io, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
-    Json,
-    body::Body,
     extract::{Path, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER},
-    response::{IntoResponse, Response},
+    http::HeaderMap,
+    response::Response,
 };
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::Value;
-use tokio::{task::JoinHandle, time::Instant};
+use serde_json::{Value, json};
 
 use super::{
-    behaviour::{Behaviour, Operation},
-    callback,
-    ledger::{Answer, BookCommand, Key},
-    state::{CallRecord, Epoch, Simulator},
-};
-use crate::{
-    clock,
-    signature::{self, Signature},
+    behaviour::Operation,
+    ledger::{Change, Key, Order, Outcome, Refusal, View},
+    serving::{self, Answer, Arrival, Dialect, Effect, Work},
+    state::Simulator,
 };
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// How long a hanging call is kept open for a caller that never hangs up.
-const MAX_HANG: Duration = Duration::from_mins(10);
+const DIALECT: Dialect = Dialect { refuse, decline_status: 409, has_callbacks: true };
 
 /// One call of the native protocol as it arrived.
 struct Call {
@@ -52,13 +41,14 @@ struct RequestBody {
     slot: Option<Value>,
     #[serde(default)]
     hold: bool,
+    expires_at: Option<String>,
     attempt: Option<u64>,
 }
 
 /// A call that a correct provider would work on.
 enum Request {
-    Book(Key, BookCommand),
-    Cancel(Key, u64),
+    Book(Key, Order),
+    Change(Key, u64, Change),
     LookUp(Key),
 }
 
@@ -95,147 +85,101 @@ pub(super) async fn change(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let operation = if name == "cancel" { Operation::Cancel } else { Operation::Other };
+    let operation = match name.as_str() {
+        "confirm" => Operation::Confirm,
+        "extend" => Operation::Extend,
+        "cancel" => Operation::Cancel,
+        "reschedule" => Operation::Reschedule,
+        _ => Operation::Other,
+    };
     let booking_id = Some(booking_id);
     serve(simulator, Call { provider_id, operation, operation_name: Some(name), booking_id, headers, body })
         .await
 }
 
 async fn serve(simulator: Arc<Simulator>, call: Call) -> Response {
-    let arrived = Instant::now();
-    let epoch = simulator.epoch();
     let body = read_body(&call);
-    let signature = check_signature(&simulator, &call);
-    let location_id = location_of(&simulator, &call, body.as_ref().ok());
-    let sequence = simulator.record_call(record(&call, body.as_ref().ok(), location_id.clone(), &signature));
-    let behaviour = simulator.choose(&call.provider_id, location_id.as_deref(), call.operation);
-
-    let request = match signature {
-        Signature::Invalid(reason) => Err(Answer::refusal(401, "invalid_signature", &reason)),
-        Signature::Valid | Signature::NotChecked => body.and_then(|body| understand(&call, body, &behaviour)),
+    let is_read = call.operation == Operation::LookUp;
+    let signature =
+        serving::check_signature(&simulator, &call.provider_id, is_read, &call.headers, &call.body);
+    let known = body.as_ref().ok();
+    let arrival = Arrival {
+        location_id: location_of(&simulator, &call, known),
+        booking_id: call.booking_id.clone().or_else(|| known?.booking_id.clone()),
+        idempotency_key: serving::idempotency_key(&call.headers),
+        operation_number: known.and_then(|body| body.operation),
+        attempt: known.and_then(|body| body.attempt),
+        provider_id: call.provider_id.clone(),
+        operation: call.operation,
+        operation_name: call.operation_name.clone(),
+        signature,
     };
-    let simulator_for_effect = Arc::clone(&simulator);
-    let answer = match request {
-        Err(refusal) => answer_in_time(&behaviour, None, Some(refusal), arrived).await,
-        Ok(request) => {
-            let refusal = refusal_of(&behaviour);
-            let takes_effect = behaviour.decline.is_none()
-                && (behaviour.process_after_ms.is_some() || (refusal.is_none() && !behaviour.hang));
-            let effect = takes_effect.then(|| {
-                tokio::spawn(take_effect(simulator_for_effect, epoch, request, behaviour.clone(), arrived))
-            });
-            answer_in_time(&behaviour, effect, refusal, arrived).await
+    let request = body.and_then(|body| understand(&call, &body)).map_err(|refusal| refuse(&refusal));
+    serving::serve(simulator, arrival, DIALECT, request.map(work)).await
+}
+
+fn work(request: Request) -> Work {
+    Box::new(move |scene| {
+        let (key, outcome) = scene.with_ledger(|ledger, terms, now| match request {
+            Request::Book(key, order) => {
+                let outcome = ledger.book(&key, &order, terms, now);
+                (key, outcome)
+            }
+            Request::Change(key, number, change) => {
+                let outcome = ledger.change(&key, Some(number), &change, terms, now);
+                (key, outcome)
+            }
+            Request::LookUp(key) => {
+                let outcome = ledger.look_up(&key, now);
+                (key, outcome)
+            }
+        })?;
+        Some(effect(key, &outcome))
+    })
+}
+
+fn effect(key: Key, outcome: &Outcome) -> Effect {
+    match outcome {
+        Outcome::Made(view) => shown(201, view).into(),
+        Outcome::Done(view) => shown(200, view).into(),
+        Outcome::Undecided(view, number) => {
+            Effect { answer: shown(202, view), undecided: Some((key, *number)) }
         }
-    };
-    let Some(answer) = answer.filter(|_| !behaviour.drop_answer) else { return closed_connection() };
-    let status = if behaviour.garbage && behaviour.failure_status().is_none() { 200 } else { answer.status };
-    simulator.record_answer(sequence, status, elapsed_ms(arrived));
-    respond(&behaviour, status, answer.body)
-}
-
-/// Waits as the behaviour says, then gives the refusal or else what the effect answers. `None`: no answer.
-async fn answer_in_time(
-    behaviour: &Behaviour,
-    effect: Option<JoinHandle<Option<Answer>>>,
-    refusal: Option<Answer>,
-    arrived: Instant,
-) -> Option<Answer> {
-    if behaviour.hang {
-        // Whoever hangs up ends this wait, since the server then drops the call.
-        tokio::time::sleep(MAX_HANG).await;
-        return None;
+        Outcome::Refused(refusal) => refuse(refusal).into(),
     }
-    // An effect nobody waits for goes on by itself.
-    let answer = match (refusal, effect) {
-        (Some(refusal), _) => Some(refusal),
-        (None, Some(effect)) => effect.await.ok().flatten(),
-        (None, None) => None,
-    };
-    tokio::time::sleep_until(arrived + Duration::from_millis(behaviour.latency_ms)).await;
-    answer
 }
 
-/// Makes the change in the books when its time has come. `None` if they were emptied in the meantime.
-async fn take_effect(
-    simulator: Arc<Simulator>,
-    epoch: Epoch,
-    request: Request,
-    behaviour: Behaviour,
-    arrived: Instant,
-) -> Option<Answer> {
-    if let (Request::Book(key, command), true) = (&request, behaviour.accept_202) {
-        // The call is taken at once; the decision comes later, in a task of its own.
-        let answer = simulator.book(epoch, key, command)?;
-        if answer.status == 202 {
-            let (key, simulator) = (key.clone(), Arc::clone(&simulator));
-            tokio::spawn(callback::decide_later(simulator, epoch, key, behaviour, arrived));
-        }
-        return Some(answer);
+fn shown(status: u16, view: &View) -> Answer {
+    let body = json!({
+        "booking_id": view.booking_id,
+        "status": view.status,
+        "slot": view.entry.slot,
+        "provider_reference": view.entry.provider_reference,
+        "expires_at": view.entry.expires_at.map(|at| at.to_string()),
+        "operation": view.operation,
+    });
+    Answer { status, body }
+}
+
+fn refuse(refusal: &Refusal) -> Answer {
+    let mut body = json!({"message": refusal.message});
+    if let Some(code) = &refusal.code {
+        body = json!({"code": code, "message": refusal.message});
     }
-    if let Some(delay_ms) = behaviour.process_after_ms {
-        tokio::time::sleep_until(arrived + Duration::from_millis(delay_ms)).await;
-    }
-    let answer = match &request {
-        Request::Book(key, command) => simulator.book(epoch, key, command),
-        Request::Cancel(key, operation) => simulator.cancel(epoch, key, *operation),
-        Request::LookUp(key) => simulator.look_up(epoch, key),
-    }?;
-    let is_accepted = behaviour.accept_202 && answer.status < 300;
-    Some(Answer { status: if is_accepted { 202 } else { answer.status }, ..answer })
+    Answer { status: refusal.status, body }
 }
 
-/// The answer that the behaviour gives in place of the real one.
-fn refusal_of(behaviour: &Behaviour) -> Option<Answer> {
-    if let Some(decline) = &behaviour.decline {
-        return Some(Answer::refusal(decline.status, &decline.code, &decline.message));
-    }
-    let status = behaviour.failure_status()?;
-    // Without a code: by the protocol, a 4xx with one would be a definite no, and that is what `decline` is for.
-    Some(Answer { status, body: serde_json::json!({"message": "The simulator was told to answer so."}) })
-}
-
-fn respond(behaviour: &Behaviour, status: u16, body: Value) -> Response {
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = if behaviour.garbage {
-        (status, "<html>certainly not JSON").into_response()
-    } else {
-        (status, Json(body)).into_response()
-    };
-    if let Some(seconds) = behaviour.retry_after_seconds {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
-}
-
-/// Closes the connection with no byte of an answer: the server flushes the head with the first part of the body,
-/// and there is none.
-fn closed_connection() -> Response {
-    let failure =
-        futures_util::stream::once(async { Err::<Bytes, _>(io::Error::other("no answer was wanted")) });
-    Response::new(Body::from_stream(failure))
-}
-
-fn elapsed_ms(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
-fn read_body(call: &Call) -> Result<RequestBody, Answer> {
+fn read_body(call: &Call) -> Result<RequestBody, Refusal> {
     if call.operation == Operation::LookUp {
         return Ok(RequestBody::default());
     }
     // The parser's words are not passed on, since they may quote the customer.
-    serde_json::from_slice(&call.body).map_err(|_| {
-        Answer::refusal(400, "invalid_request", "The body does not have the form of the protocol.")
-    })
+    serde_json::from_slice(&call.body)
+        .map_err(|_| invalid("The body does not have the form of the protocol."))
 }
 
-fn check_signature(simulator: &Simulator, call: &Call) -> Signature {
-    // Reads may come unsigned, as from a browser; what changes something may not.
-    if call.operation == Operation::LookUp && !signature::is_present(&call.headers) {
-        return Signature::NotChecked;
-    }
-    let secret = simulator.signing_secret(&call.provider_id);
-    signature::check(secret.as_deref(), &call.headers, &call.body)
+fn invalid(message: &str) -> Refusal {
+    Refusal::new(400, "invalid_request", message)
 }
 
 fn location_of(simulator: &Simulator, call: &Call, body: Option<&RequestBody>) -> Option<String> {
@@ -246,73 +190,46 @@ fn location_of(simulator: &Simulator, call: &Call, body: Option<&RequestBody>) -
     })
 }
 
-fn record(
-    call: &Call,
-    body: Option<&RequestBody>,
-    location_id: Option<String>,
-    signature: &Signature,
-) -> CallRecord {
-    CallRecord {
-        sequence: 0,
-        at: clock::now().to_string(),
-        provider_id: call.provider_id.clone(),
-        operation: call.operation,
-        operation_name: call.operation_name.clone(),
-        booking_id: call.booking_id.clone().or_else(|| body?.booking_id.clone()),
-        location_id,
-        idempotency_key: idempotency_key(&call.headers),
-        operation_number: body.and_then(|body| body.operation),
-        attempt: body.and_then(|body| body.attempt),
-        signature_valid: signature.is_valid(),
-        answered_status: None,
-        latency_ms: None,
-    }
-}
-
-/// The key without the quotes that the header may have.
-fn idempotency_key(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(IDEMPOTENCY_KEY)?.to_str().ok()?;
-    let unquoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    Some(unquoted.unwrap_or(value).to_owned())
-}
-
 /// Checks a call as a correct provider would, and says what it asks for.
-fn understand(call: &Call, body: RequestBody, behaviour: &Behaviour) -> Result<Request, Answer> {
-    let invalid = |message: &str| Answer::refusal(400, "invalid_request", message);
-    let id = match (call.operation, &call.booking_id) {
-        (Operation::Other, _) => {
-            return Err(Answer::refusal(
-                404,
-                "unknown_operation",
-                "This provider does not know the operation.",
-            ));
-        }
-        (_, Some(id)) => id.clone(),
-        (_, None) => body.booking_id.clone().ok_or_else(|| invalid("booking_id is missing."))?,
+fn understand(call: &Call, body: &RequestBody) -> Result<Request, Refusal> {
+    if call.operation == Operation::Other {
+        return Err(Refusal::new(404, "unknown_operation", "This provider does not know the operation."));
+    }
+    let id = match &call.booking_id {
+        Some(id) => id.clone(),
+        None => body.booking_id.clone().ok_or_else(|| invalid("booking_id is missing."))?,
     };
-    let key = Key { provider_id: call.provider_id.clone(), booking_id: id.clone() };
+    if body.booking_id.as_ref().is_some_and(|in_body| *in_body != id) {
+        return Err(invalid("booking_id is another than in the path."));
+    }
+    let key = Key { provider_id: call.provider_id.clone(), booking_id: id };
     if call.operation == Operation::LookUp {
         return Ok(Request::LookUp(key));
     }
-    let operation = body.operation.ok_or_else(|| invalid("operation, a number, is missing."))?;
-    let expected_key =
-        if call.operation == Operation::Book { id } else { format!("{}:{operation}", key.booking_id) };
-    if idempotency_key(&call.headers).as_deref() != Some(expected_key.as_str()) {
-        let message = "The Idempotency-Key must be the booking id, and of a change, id:operation.";
-        return Err(Answer::refusal(400, "wrong_idempotency_key", message));
-    }
-    if call.operation == Operation::Cancel {
-        return Ok(Request::Cancel(key, operation));
-    }
-    let command = BookCommand {
-        operation,
-        slot: body.slot.filter(Value::is_object).ok_or_else(|| invalid("slot is missing."))?,
-        hold: body.hold,
-        undecided: behaviour.accept_202,
-        reference: behaviour.reference.clone(),
-        expires_in_seconds: behaviour.expires_in_seconds,
-        forget_cancels: behaviour.forget_cancels,
-        forget_keys: behaviour.forget_keys,
+    let number = body.operation.ok_or_else(|| invalid("operation, a number, is missing."))?;
+    let expected_key = match call.operation {
+        Operation::Book => key.booking_id.clone(),
+        _ => format!("{}:{number}", key.booking_id),
     };
-    Ok(Request::Book(key, command))
+    if serving::idempotency_key(&call.headers).as_deref() != Some(expected_key.as_str()) {
+        let message = "The Idempotency-Key must be the booking id, and of a change, id:operation.";
+        return Err(Refusal::new(400, "wrong_idempotency_key", message));
+    }
+    let slot = || body.slot.clone().filter(Value::is_object).ok_or_else(|| invalid("slot is missing."));
+    let change = match call.operation {
+        Operation::Confirm => Change::Confirm,
+        Operation::Extend => {
+            let expires_at = body.expires_at.as_deref().and_then(|at| at.parse::<Timestamp>().ok());
+            let expires_at =
+                expires_at.ok_or_else(|| invalid("expires_at, an RFC 3339 time, is missing."))?;
+            Change::Extend { expires_at }
+        }
+        Operation::Reschedule => Change::Reschedule { slot: slot()? },
+        Operation::Cancel => Change::Cancel { reason: None },
+        _ => {
+            let order = Order { number, slot: slot()?, hold: body.hold, details: json!({}) };
+            return Ok(Request::Book(key, order));
+        }
+    };
+    Ok(Request::Change(key, number, change))
 }

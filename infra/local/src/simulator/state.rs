@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     ProviderConfig, SimulatorConfig,
     behaviour::{Behaviour, Behaviours, CallFacts, CallbackStatus, Operation},
-    ledger::{BookCommand, Key, Ledger},
+    ledger::{Decision, Key, Ledger, Terms},
 };
 use crate::clock;
 
@@ -52,6 +52,8 @@ pub(super) struct CallbackRecord {
     pub(super) provider_id: String,
     pub(super) booking_id: String,
     pub(super) status: CallbackStatus,
+    /// The number of the operation that was decided.
+    pub(super) operation_number: u64,
     pub(super) attempt: u32,
     /// `None` if no answer came.
     pub(super) answered_status: Option<u16>,
@@ -106,17 +108,31 @@ impl Simulator {
             known.callback_key = change.callback_key.or(known.callback_key.take());
             known.signing_secret = change.signing_secret.or(known.signing_secret.take());
             known.api_url = change.api_url.or(known.api_url.take());
+            known.one_per_slot = change.one_per_slot.or(known.one_per_slot);
+            known.utc_offset_minutes = change.utc_offset_minutes.or(known.utc_offset_minutes);
             Ok(json!({
                 "provider_id": provider_id,
                 "has_callback_key": known.callback_key.is_some(),
                 "has_signing_secret": known.signing_secret.is_some(),
                 "api_url": known.api_url.as_ref().or(inner.config.api_url.as_ref()),
+                "one_per_slot": known.one_per_slot.unwrap_or_default(),
+                "utc_offset_minutes": known.utc_offset_minutes.unwrap_or_default(),
             }))
         })
     }
 
     pub(super) fn signing_secret(&self, provider_id: &str) -> Option<String> {
         self.with(|inner| inner.config.providers.get(provider_id)?.signing_secret.clone())
+    }
+
+    /// Whether the provider refuses a slot that another live booking has.
+    pub(super) fn is_one_per_slot(&self, provider_id: &str) -> bool {
+        self.with(|inner| inner.config.providers.get(provider_id)?.one_per_slot).unwrap_or_default()
+    }
+
+    /// By how many minutes the provider's clocks are ahead of UTC.
+    pub(super) fn utc_offset_minutes(&self, provider_id: &str) -> i32 {
+        self.with(|inner| inner.config.providers.get(provider_id)?.utc_offset_minutes).unwrap_or_default()
     }
 
     /// `None` as long as the key or the address is not known.
@@ -145,38 +161,36 @@ impl Simulator {
     }
 
     /// Lets `work` see the books, unless they were emptied since `epoch`.
-    fn with_ledger<T>(&self, epoch: Epoch, work: impl FnOnce(&mut Ledger, Timestamp) -> T) -> Option<T> {
+    pub(super) fn with_ledger<T>(
+        &self,
+        epoch: Epoch,
+        work: impl FnOnce(&mut Ledger, Timestamp) -> T,
+    ) -> Option<T> {
         self.with(|inner| (Epoch(inner.epoch) == epoch).then(|| work(&mut inner.ledger, clock::now())))
     }
 
-    pub(super) fn book(
+    /// How something undecided was decided, unless it is undecided no more.
+    pub(super) fn decide(
         &self,
         epoch: Epoch,
         key: &Key,
-        command: &BookCommand,
-    ) -> Option<super::ledger::Answer> {
-        self.with_ledger(epoch, |ledger, now| ledger.book(key, command, now))
-    }
-
-    pub(super) fn cancel(&self, epoch: Epoch, key: &Key, operation: u64) -> Option<super::ledger::Answer> {
-        self.with_ledger(epoch, |ledger, now| ledger.cancel(key, operation, now))
-    }
-
-    pub(super) fn look_up(&self, epoch: Epoch, key: &Key) -> Option<super::ledger::Answer> {
-        self.with_ledger(epoch, |ledger, now| ledger.look_up(key, now))
-    }
-
-    /// The provider's reference if the booking was pending, and is now decided.
-    pub(super) fn decide(&self, epoch: Epoch, key: &Key, status: CallbackStatus) -> Option<String> {
-        self.with_ledger(epoch, |ledger, now| ledger.decide(key, status, now)).flatten()
+        number: u64,
+        status: CallbackStatus,
+        terms: &Terms,
+    ) -> Option<Decision> {
+        self.with_ledger(epoch, |ledger, now| ledger.decide(key, number, status, terms, now)).flatten()
     }
 
     pub(super) fn location_id(&self, key: &Key) -> Option<String> {
-        self.with(|inner| inner.ledger.location_id(key).map(str::to_owned))
+        self.with(|inner| inner.ledger.location_id(key))
     }
 
     pub(super) fn bookings(&self, wanted: impl Fn(&str, &str) -> bool) -> Value {
         self.with(|inner| inner.ledger.list(|key| wanted(&key.provider_id, &key.booking_id), clock::now()))
+    }
+
+    pub(super) fn held_slots(&self, wanted: impl Fn(&str, &str) -> bool) -> Value {
+        self.with(|inner| inner.ledger.held_slots(wanted, clock::now()))
     }
 
     /// Forgets bookings, calls and call-backs, and what is still to take effect.

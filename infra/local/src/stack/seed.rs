@@ -1,5 +1,6 @@
-//! The demo data of a local stack: two consumers, three providers, their keys and webhook endpoints. All of
-//! it goes in through the API, as an administrator's and a consumer's own calls would.
+//! The demo data of a local stack: two consumers, a provider of each protocol and confirmation mode, their
+//! keys and webhook endpoints. All of it goes in through the API, as an administrator's and a
+//! consumer's own calls would.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,9 +16,33 @@ const CONSUMER: Consumer = Consumer { id: "demo-marketplace", name: "Demo Market
 const OTHER_CONSUMER: Consumer =
     Consumer { id: "other-marketplace", name: "Other Marketplace", hook: "other" };
 
-/// The demo providers: id and name.
-const PROVIDERS: [(&str, &str); 3] =
-    [("demo-clinic", "Demo Clinic"), ("demo-lab", "Demo Laboratory"), ("demo-tours", "Demo Tours")];
+/// The demo providers, one of each kind.
+const PROVIDERS: [Kind; 6] = [
+    Kind { id: "demo-clinic", name: "Demo Clinic", protocol: "holdfast", confirmation: "confirm", pulls: false },
+    Kind { id: "demo-tours", name: "Demo Tours", protocol: "octo", confirmation: "confirm", pulls: false },
+    Kind { id: "demo-lab", name: "Demo Laboratory", protocol: "holdfast", confirmation: "notify", pulls: false },
+    Kind {
+        id: "demo-practice",
+        name: "Demo Practice",
+        protocol: "docplanner",
+        confirmation: "notify",
+        pulls: false,
+    },
+    Kind {
+        id: "demo-hospital",
+        name: "Demo Hospital",
+        protocol: "docplanner",
+        confirmation: "real_time",
+        pulls: false,
+    },
+    Kind { id: "demo-physio", name: "Demo Physio", protocol: "holdfast", confirmation: "notify", pulls: true },
+];
+
+/// The unit that is booked at an OCTO provider where the consumer names none.
+const DEFAULT_UNIT_ID: &str = "adult";
+
+/// When the demo providers are told again, in seconds: soon enough to watch.
+const NOTIFICATION_SCHEDULE_S: [u32; 3] = [5, 15, 30];
 
 /// Background retries of the demo providers: quick enough to watch.
 const FIRST_DELAY_MS: u32 = 1_000;
@@ -35,11 +60,34 @@ struct Consumer {
     hook: &'static str,
 }
 
+/// How a demo provider is configured.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    id: &'static str,
+    name: &'static str,
+    protocol: &'static str,
+    confirmation: &'static str,
+    /// It fetches its notifications itself.
+    pulls: bool,
+}
+
+impl Kind {
+    /// Where the simulator speaks the provider's protocol for it.
+    fn base_url(&self, simulator_url: &str) -> String {
+        let folder = match self.protocol {
+            "docplanner" => "docplanner",
+            "octo" => "octo",
+            _ => "providers",
+        };
+        format!("{simulator_url}/{folder}/{}", self.id)
+    }
+}
+
 /// A demo provider, with the secrets it shares with Holdfast.
 #[derive(Debug)]
 pub(super) struct Provider {
     pub(super) id: &'static str,
-    name: &'static str,
+    kind: Kind,
     token: String,
     signing_secret: String,
 }
@@ -54,8 +102,8 @@ pub(super) struct Keys {
 
 /// The demo providers with new secrets.
 pub(super) fn providers() -> Result<Vec<Provider>, StackError> {
-    let provider = |(id, name)| {
-        Ok(Provider { id, name, token: keys::token()?, signing_secret: keys::signing_secret()? })
+    let provider = |kind: Kind| {
+        Ok(Provider { id: kind.id, kind, token: keys::token()?, signing_secret: keys::signing_secret()? })
     };
     PROVIDERS.into_iter().map(provider).collect()
 }
@@ -94,20 +142,34 @@ impl Seeder<'_> {
 
     async fn provider(&self, provider: &Provider) -> Result<String, StackError> {
         let path = format!("/v1/admin/providers/{}", provider.id);
-        let settings = json!({
-            "name": provider.name,
+        let kind = provider.kind;
+        let mut settings = json!({
+            "name": kind.name,
             "mode": "test",
-            "base_url": format!("{}/providers/{}", self.simulator_url, provider.id),
-            "protocol": "holdfast",
-            "confirmation": "confirm",
-            "auth": {"type": "bearer", "token": provider.token},
-            "signing_secret": provider.signing_secret,
-            "retry": {
+            "protocol": kind.protocol,
+            "confirmation": kind.confirmation,
+        });
+        // Who fetches its notifications is never called.
+        if !kind.pulls {
+            settings["base_url"] = json!(kind.base_url(self.simulator_url));
+            settings["auth"] = json!({"type": "bearer", "token": provider.token});
+            settings["signing_secret"] = json!(provider.signing_secret);
+            settings["retry"] = json!({
                 "first_delay_millisecond": FIRST_DELAY_MS,
                 "factor": DELAY_FACTOR,
                 "max_delay_millisecond": MAX_DELAY_MS,
-            },
-        });
+            });
+            if kind.confirmation != "confirm" {
+                settings["notification_schedule_seconds"] = json!(NOTIFICATION_SCHEDULE_S);
+            }
+        }
+        if kind.protocol == "octo" {
+            settings["default_unit_id"] = json!(DEFAULT_UNIT_ID);
+        }
+        if kind.protocol == "docplanner" {
+            settings["exclusive_slots"] = json!(true);
+            settings["decline_messages"] = json!({"1": "The slot is taken.", "2": "The doctor is away."});
+        }
         self.api(Method::PUT, &path, self.admin_key, &settings).await?;
         let key = self.key(&path).await?;
         let simulator = format!("{}/control/providers/{}", self.simulator_url, provider.id);

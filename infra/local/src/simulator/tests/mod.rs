@@ -1,4 +1,8 @@
-//! The simulator over real HTTP on a port of its own.
+//! The simulator over real HTTP on a port of its own: here what all protocols share, and the rest beside.
+
+mod docplanner;
+mod octo;
+mod operations;
 
 use std::time::{Duration, Instant};
 
@@ -61,9 +65,20 @@ impl Client {
     }
 
     async fn cancel(&self, id: &str, operation: u64) -> (u16, Value) {
-        let request = self.http.post(self.url(&format!("/providers/p/bookings/{id}/cancel")));
-        let request = request.header("idempotency-key", format!("\"{id}:{operation}\""));
-        answer(request.json(&json!({"operation": operation, "attempt": 1}))).await
+        answer(self.change(id, "cancel", operation, json!({}))).await
+    }
+
+    /// A change with the number `operation` and what `body` says besides.
+    fn change(&self, id: &str, name: &str, operation: u64, mut body: Value) -> reqwest::RequestBuilder {
+        body["operation"] = json!(operation);
+        body["attempt"] = json!(1);
+        let request = self.http.post(self.url(&format!("/providers/p/bookings/{id}/{name}")));
+        request.header("idempotency-key", format!("\"{id}:{operation}\"")).json(&body)
+    }
+
+    async fn configure(&self, provider_id: &str, settings: Value) {
+        let request = self.http.put(self.url(&format!("/control/providers/{provider_id}"))).json(&settings);
+        assert_eq!(request.send().await.unwrap().status(), 200);
     }
 
     async fn look_up(&self, id: &str) -> (u16, Value) {
@@ -279,9 +294,12 @@ async fn hanging_garbage_latency_and_back_to_normal() {
     assert_eq!(client.look_up("bkg_1").await.1["status"], "confirmed");
 }
 
-#[tokio::test]
-async fn a_202_is_called_back_with_the_providers_key() {
-    let (sender, mut received) = mpsc::unbounded_channel();
+/// Booking, authorisation and body of a call-back.
+type Acknowledged = (String, String, Value);
+
+/// A simulator whose provider `p` calls an API back that only listens.
+async fn start_with_api() -> (Client, mpsc::UnboundedReceiver<Acknowledged>) {
+    let (sender, received) = mpsc::unbounded_channel();
     let api = Router::new().route(
         "/v1/provider/bookings/{id}/acknowledge",
         post(async move |Path(id): Path<String>, headers: axum::http::HeaderMap, Json(body): Json<Value>| {
@@ -295,17 +313,26 @@ async fn a_202_is_called_back_with_the_providers_key() {
         ..ProviderConfig::default()
     };
     let providers = [("p".to_owned(), provider)].into();
-    let client = Client::start_with(SimulatorConfig { providers, ..SimulatorConfig::default() }).await;
+    (Client::start_with(SimulatorConfig { providers, ..SimulatorConfig::default() }).await, received)
+}
+
+async fn next_callback(received: &mut mpsc::UnboundedReceiver<Acknowledged>) -> Acknowledged {
+    tokio::time::timeout(POLL_LIMIT, received.recv()).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn a_202_is_called_back_with_the_providers_key() {
+    let (client, mut received) = start_with_api().await;
     client.behave(json!({"accept_202": true, "callback_after_ms": 50, "reference": "R1"})).await;
     assert_eq!(client.booked("bkg_1").await.0, 202);
-    let (id, key, body) = tokio::time::timeout(POLL_LIMIT, received.recv()).await.unwrap().unwrap();
+    let (id, key, body) = next_callback(&mut received).await;
     assert_eq!((id.as_str(), key.as_str()), ("bkg_1", "Bearer hf_test_provider_k_s"));
     assert_eq!(body, json!({"status": "confirmed", "provider_reference": "R1"}));
     assert_eq!(client.look_up("bkg_1").await.1["status"], "confirmed");
 
     client.behave(json!({"accept_202": true, "callback_after_ms": 50, "callback_status": "rejected"})).await;
     assert_eq!(client.booked("bkg_2").await.0, 202);
-    let (_, _, body) = tokio::time::timeout(POLL_LIMIT, received.recv()).await.unwrap().unwrap();
+    let (_, _, body) = next_callback(&mut received).await;
     assert_eq!(body["status"], "rejected");
     assert_eq!(client.look_up("bkg_2").await.0, 404);
 }
