@@ -1,4 +1,4 @@
-//! `POST /v1/bookings` and everything under `/v1/bookings/{id}`.
+//! `/v1/bookings` and everything under `/v1/bookings/{id}`.
 //!
 //! Between HTTP and the use cases: keys, headers, bodies and status codes. What a booking is and may
 //! become is decided elsewhere.
@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use holdfast_app::auth::{consumer_of, presented_key};
 use holdfast_app::bookings::{
-    Answer, CancelCall, Cancelled, CreateCall, Created, Engine, MAX_WAIT_S, Read, erase_customer, owned,
-    read, read_cancel, read_create, retry_after_s,
+    Answer, CreateCall, Created, Engine, ListParameters, Listed, MAX_WAIT_S, Operated, OperationCall, Read,
+    erase_customer, list, owned, read, read_change, read_create, read_list, retry_after_s,
 };
 use holdfast_app::idempotency::{IdempotencyKey, fingerprint, preferred_wait_s};
-use holdfast_app::ports::{BookingStore, BreakerStore, Clock, Entropy, ProviderGateway, SettingsReader};
+use holdfast_app::ports::{
+    BookingStore, BreakerStore, Clock, Entropy, LimitStore, ProviderGateway, SettingsReader,
+};
 use holdfast_app::problem::{FieldError, Problem, ProblemCode};
 use holdfast_app::settings_cache::SettingsCache;
 use holdfast_app::stored::Fingerprint;
-use holdfast_app::view::{history_view, personal_view};
+use holdfast_app::view::{booking_view, history_view, personal_view};
 use holdfast_domain::{Booking, BookingId, OperationKind, Tenant};
 use holdfast_lambda::http::{Request, Response, RouteError, Routed, Router, json_body};
 use holdfast_lambda::telemetry::record_booking;
@@ -33,12 +35,14 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 pub enum Route {
     /// `POST /v1/bookings`
     Create,
+    /// `GET /v1/bookings`
+    List,
     /// `GET /v1/bookings/{id}`
     Read,
     /// `GET /v1/bookings/{id}/events`
     History,
-    /// `POST /v1/bookings/{id}/cancel`
-    Cancel,
+    /// `POST /v1/bookings/{id}/{confirm|extend|cancel|reschedule}`
+    Operate(OperationKind),
     /// `DELETE /v1/bookings/{id}/customer`
     EraseCustomer,
 }
@@ -47,9 +51,13 @@ pub enum Route {
 pub fn router() -> Result<Router<Route>, RouteError> {
     Router::new(&[
         (Method::POST, "/v1/bookings", Route::Create),
+        (Method::GET, "/v1/bookings", Route::List),
         (Method::GET, "/v1/bookings/{id}", Route::Read),
         (Method::GET, "/v1/bookings/{id}/events", Route::History),
-        (Method::POST, "/v1/bookings/{id}/cancel", Route::Cancel),
+        (Method::POST, "/v1/bookings/{id}/confirm", Route::Operate(OperationKind::Confirm)),
+        (Method::POST, "/v1/bookings/{id}/extend", Route::Operate(OperationKind::Extend)),
+        (Method::POST, "/v1/bookings/{id}/cancel", Route::Operate(OperationKind::Cancel)),
+        (Method::POST, "/v1/bookings/{id}/reschedule", Route::Operate(OperationKind::Reschedule)),
         (Method::DELETE, "/v1/bookings/{id}/customer", Route::EraseCustomer),
     ])
 }
@@ -69,7 +77,7 @@ impl<S, G, B, R, C, E> Service<S, G, B, R, C, E>
 where
     S: BookingStore,
     G: ProviderGateway,
-    B: BreakerStore,
+    B: BreakerStore + LimitStore,
     R: SettingsReader,
     C: Clock,
     E: Entropy,
@@ -79,9 +87,10 @@ where
         match routed.key {
             // The large ones are on the heap, so that reads do not carry their size.
             Route::Create => Box::pin(self.create(&request)).await,
+            Route::List => self.list(&request).await,
             Route::Read => self.read(&request, routed.parameter("id")).await,
             Route::History => self.history(&request, routed.parameter("id")).await,
-            Route::Cancel => Box::pin(self.cancel(&request, routed.parameter("id"))).await,
+            Route::Operate(kind) => Box::pin(self.operate(&request, kind, routed.parameter("id"))).await,
             Route::EraseCustomer => self.erase_customer(&request, routed.parameter("id")).await,
         }
     }
@@ -119,6 +128,23 @@ where
             .await?;
         record_booking(&created.booking_id);
         Ok(created_response(created))
+    }
+
+    async fn list(&self, request: &Request) -> Result<Response, Problem> {
+        let tenant = self.tenant(request).await?;
+        request.only_query(&ListParameters::NAMES)?;
+        let wanted = ListParameters {
+            reference: request.query_value("reference")?,
+            status: request.query_value("status")?,
+            provider_id: request.query_value("provider_id")?,
+            created_after: request.query_value("created_after")?,
+            limit: request.query_value("limit")?,
+            cursor: request.query_value("cursor")?,
+        };
+        let Listed { bookings, next_cursor } =
+            list(self.engine.store(), &read_list(&tenant, &wanted)?).await?;
+        let data: Vec<_> = bookings.iter().map(booking_view).collect();
+        Ok(Response::json(StatusCode::OK, &json!({ "data": data, "next_cursor": next_cursor })))
     }
 
     async fn read(&self, request: &Request, id: &str) -> Result<Response, Problem> {
@@ -161,26 +187,26 @@ where
         Ok(Response::json(StatusCode::OK, &body))
     }
 
-    async fn cancel(&self, request: &Request, id: &str) -> Result<Response, Problem> {
+    async fn operate(&self, request: &Request, kind: OperationKind, id: &str) -> Result<Response, Problem> {
         let tenant = self.tenant(request).await?;
         let booking_id = booking_id(id)?;
         record_booking(&booking_id);
-        // Everything in the body is optional, and so is the body.
+        // Where everything in the body is optional, so is the body.
         let body = if request.body.is_empty() { json!({}) } else { json_body(request)? };
         let key = idempotency_key(request)?;
-        let call = CancelCall {
+        let call = OperationCall {
             tenant,
             booking_id,
-            key: key.map(|key| key.operation_key(OperationKind::Cancel)),
+            key: key.map(|key| key.operation_key(kind)),
             fingerprint: canonical_fingerprint(&body)?,
             prefer_wait_s: preferred_wait_s(request.header("prefer")?),
-            cancel: read_cancel(&body)?,
+            wish: read_change(kind, &body)?,
             received_at: request.received_at,
             path: &request.path,
             request_id: &request.request_id,
         };
         let location = format!("/v1/bookings/{id}");
-        let Cancelled { answer, replayed } = self.engine.cancel(call, &self.settings).await?;
+        let Operated { answer, replayed } = self.engine.operate(call, &self.settings).await?;
         Ok(answer_response(answer, replayed, &location))
     }
 
@@ -285,9 +311,13 @@ mod tests {
     fn routes_are_consistent() {
         let router = router().unwrap();
         assert_eq!(router.find(&Method::POST, "/v1/bookings").unwrap().key, Route::Create);
+        assert_eq!(router.find(&Method::GET, "/v1/bookings").unwrap().key, Route::List);
         assert_eq!(router.find(&Method::GET, "/v1/bookings/b").unwrap().key, Route::Read);
         assert_eq!(router.find(&Method::GET, "/v1/bookings/b/events").unwrap().key, Route::History);
-        assert_eq!(router.find(&Method::POST, "/v1/bookings/b/cancel").unwrap().key, Route::Cancel);
+        for kind in OperationKind::ALL.into_iter().filter(|kind| *kind != OperationKind::Book) {
+            let path = format!("/v1/bookings/b/{}", kind.as_str());
+            assert_eq!(router.find(&Method::POST, &path).unwrap().key, Route::Operate(kind));
+        }
         assert_eq!(
             router.find(&Method::DELETE, "/v1/bookings/b/customer").unwrap().key,
             Route::EraseCustomer

@@ -8,7 +8,7 @@ use holdfast_app::settings_cache::SettingsCache;
 use holdfast_aws::AwsClients;
 use holdfast_lambda::config::{self, AllowedPrivateHosts};
 use holdfast_lambda::{RunError, SystemClock, SystemEntropy, http, stores, telemetry};
-use holdfast_provider::{AllowedHosts, NativeGateway, SafeClient};
+use holdfast_provider::{AllowedHosts, ProtocolGateway, SafeClient};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), RunError> {
@@ -16,7 +16,7 @@ async fn main() -> Result<(), RunError> {
     let aws = AwsClients::new(&config::aws()?);
     let (store, settings) = (stores::bookings(&aws)?, stores::settings(&aws)?);
     let client = SafeClient::new(AllowedHosts::from_iter(AllowedPrivateHosts::from_env()?.0))?;
-    let gateway = NativeGateway::new(client, SystemClock);
+    let gateway = ProtocolGateway::new(client, SystemClock);
     let engine = Engine::new(store, gateway, Breakers::new(settings.clone()), SystemClock, SystemEntropy);
     let service = Arc::new(Service { engine, settings: SettingsCache::new(settings), clock: SystemClock });
     http::run(router()?, move |request, routed| {

@@ -5,17 +5,21 @@
 
 use aws_lambda_events::dynamodb::EventRecord;
 use holdfast_app::outbox::{Change, Outbox};
-use holdfast_app::ports::{Clock, EventBus, ParkedRecord, RecordParking, TimerQueue};
+use holdfast_app::ports::{Clock, EventBus, NotificationMailbox, ParkedRecord, RecordParking, TimerQueue};
 use holdfast_aws::codec::{UnreadableImage, stored_from_image};
 use holdfast_domain::Booking;
 
 /// Carries out the effects of a batch of records. Returns the sequence number of the first record that
 /// has to come again.
-pub async fn handle<T, B, P, C>(outbox: &Outbox<T, B, P, C>, records: Vec<EventRecord>) -> Option<String>
+pub async fn handle<T, B, P, M, C>(
+    outbox: &Outbox<T, B, P, M, C>,
+    records: Vec<EventRecord>,
+) -> Option<String>
 where
     T: TimerQueue,
     B: EventBus,
     P: RecordParking,
+    M: NotificationMailbox,
     C: Clock,
 {
     let (numbers, changes): (Vec<String>, Vec<Change>) = records

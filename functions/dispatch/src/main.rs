@@ -5,13 +5,14 @@ use std::sync::Arc;
 use holdfast_app::outbox::Outbox;
 use holdfast_aws::{AwsClients, EventBridgeBus, SqsParking, SqsTimers};
 use holdfast_lambda::config::{self, EventBusName, ParkingQueues, TimerQueueUrl};
-use holdfast_lambda::{RunError, SystemClock, batch, telemetry};
+use holdfast_lambda::{RunError, SystemClock, batch, stores, telemetry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), RunError> {
     telemetry::init()?;
     let aws = AwsClients::new(&config::aws()?);
     let queues = ParkingQueues::from_env()?;
+    let mailbox = stores::mailbox(&aws)?;
     let outbox = Arc::new(Outbox {
         timers: SqsTimers::new(aws.sqs.clone(), TimerQueueUrl::from_env()?.0),
         bus: EventBridgeBus::new(aws.eventbridge, EventBusName::from_env()?.0),
@@ -20,6 +21,7 @@ async fn main() -> Result<(), RunError> {
             queues.parked_record_queue_url,
             queues.booking_dead_letter_queue_url,
         ),
+        mailbox,
         clock: SystemClock,
     });
     batch::run_stream(move |records, _| {

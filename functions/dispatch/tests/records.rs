@@ -4,14 +4,16 @@
 
 use aws_lambda_events::dynamodb::EventRecord;
 use holdfast_app::outbox::Outbox;
-use holdfast_app::test_util::{Fault, Faults, MemoryBus, MemoryParking, MemoryTimers, TestClock};
-use holdfast_domain::Timestamp;
+use holdfast_app::test_util::{
+    Fault, Faults, MemoryBus, MemoryMailbox, MemoryParking, MemoryTimers, TestClock,
+};
+use holdfast_domain::{ProviderId, Timestamp};
 use serde_json::{Value, json};
 
 /// A booking's item as this version of the code first wrote it, in DynamoDB's JSON.
 const CLAIMED: &str = include_str!("../../../tests/tests/golden/booking-v1-claimed.json");
 
-type TestOutbox = Outbox<MemoryTimers, MemoryBus, MemoryParking, TestClock>;
+type TestOutbox = Outbox<MemoryTimers, MemoryBus, MemoryParking, MemoryMailbox, TestClock>;
 
 fn now() -> Timestamp {
     Timestamp::parse_rfc3339("2026-11-21T12:00:00Z").unwrap()
@@ -19,7 +21,8 @@ fn now() -> Timestamp {
 
 fn outbox(bus: MemoryBus) -> TestOutbox {
     let clock = TestClock::starting_at(now());
-    Outbox { timers: MemoryTimers::new(), bus, parking: MemoryParking::new(), clock }
+    let (parking, mailbox) = (MemoryParking::new(), MemoryMailbox::new());
+    Outbox { timers: MemoryTimers::new(), bus, parking, mailbox, clock }
 }
 
 fn image() -> Value {
@@ -85,4 +88,46 @@ async fn a_removal_means_nothing() {
     removal.change.new_image = serde_dynamo::Item::default();
     assert_eq!(dispatch::handle(&outbox, vec![removal]).await, None);
     assert_eq!(outbox.bus.events(), []);
+}
+
+/// The image of a booking whose provider fetches what it is told.
+fn accepted() -> Value {
+    let mut image = image();
+    let members = image.as_object_mut().unwrap();
+    members.remove("op");
+    members.insert("v".to_owned(), json!({"N": "2"}));
+    members.insert("s".to_owned(), json!({"S": "C"}));
+    members.insert("cm".to_owned(), json!({"S": "n"}));
+    members.insert("pl".to_owned(), json!({"BOOL": true}));
+    members.insert("y".to_owned(), json!({"L": [{"S": "Pc1795258065123"}, {"S": "Cy1795258065123"}]}));
+    let told = json!({
+        "k": {"S": "b"}, "v": {"N": "2"}, "n": {"N": "1"}, "b": {"N": "1795258065123"},
+        "ph": {"M": {"w": {"N": "1795517265123"}}},
+    });
+    members.insert("nt".to_owned(), json!({"L": [{"M": told}]}));
+    image
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_provider_fetches_is_kept_for_it() {
+    let outbox = outbox(MemoryBus::new());
+    let records = || vec![record("1", &accepted()), record("2", &accepted())];
+    assert_eq!(dispatch::handle(&outbox, records()).await, None);
+    assert_eq!(outbox.parking.records(), []);
+    let kept = outbox.mailbox.entries(&ProviderId::parse("demo-clinic").unwrap());
+    let [kept] = kept.as_slice() else { panic!("one is kept, however often it comes: {kept:?}") };
+    assert_eq!(kept.booking_id.as_str(), "bkg_2m13ecmfog35h90fkqi44g4l24");
+    assert_eq!((kept.notification.number, kept.notification.version), (1, 2));
+    assert!(!kept.released);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_kept_comes_again() {
+    let faults = Faults::new();
+    faults.next("mailbox.keep", Fault::FailBefore);
+    let outbox = Outbox { mailbox: MemoryMailbox::with_faults(faults), ..outbox(MemoryBus::new()) };
+    let records = || vec![record("1", &image()), record("2", &accepted())];
+    assert_eq!(dispatch::handle(&outbox, records()).await, Some("2".to_owned()));
+    assert_eq!(dispatch::handle(&outbox, records()).await, None);
+    assert_eq!(outbox.mailbox.entries(&ProviderId::parse("demo-clinic").unwrap()).len(), 1);
 }

@@ -12,7 +12,9 @@ async fn main() -> Result<(), RunError> {
     telemetry::init()?;
     let aws = AwsClients::new(&config::aws()?);
     let (store, settings) = (stores::bookings(&aws)?, stores::settings(&aws)?);
-    let service = Arc::new(Service { store, settings: SettingsCache::new(settings), clock: SystemClock });
+    let mailbox = stores::mailbox(&aws)?;
+    let settings = SettingsCache::new(settings);
+    let service = Arc::new(Service { store, mailbox, settings, clock: SystemClock });
     http::run(router()?, move |request, routed| {
         let service = Arc::clone(&service);
         async move { service.handle(request, routed).await }

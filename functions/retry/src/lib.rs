@@ -1,10 +1,10 @@
-//! Timers: attempts in the background, deadlines, hold expiry, compensations. And the sweep, which
+//! Timers: attempts in the background, deadlines, hold expiry, notifications, compensations. And the sweep, which
 //! re-arms what a lost timer left behind.
 
 use holdfast_app::bookings::{Engine, TimerOutcome};
 use holdfast_app::ports::{
-    BookingStore, BreakerStore, Clock, Entropy, ProviderGateway, SettingsReader, StoreError, TimerMessage,
-    TimerQueue,
+    BookingStore, BreakerStore, Clock, Entropy, LimitStore, ProviderGateway, SettingsReader, StoreError,
+    TimerMessage, TimerQueue,
 };
 
 /// How long a timer waits after its first failure, in milliseconds; the wait grows with each further one.
@@ -41,7 +41,7 @@ impl<S, G, B, R, T, C, E> Service<S, G, B, R, T, C, E>
 where
     S: BookingStore,
     G: ProviderGateway,
-    B: BreakerStore,
+    B: BreakerStore + LimitStore,
     R: SettingsReader,
     T: TimerQueue,
     C: Clock,

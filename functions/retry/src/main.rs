@@ -6,7 +6,7 @@ use holdfast_app::bookings::{Breakers, Engine};
 use holdfast_aws::{AwsClients, SqsTimers};
 use holdfast_lambda::config::{self, AllowedPrivateHosts, TimerQueueUrl};
 use holdfast_lambda::{RunError, SystemClock, SystemEntropy, batch, stores, telemetry};
-use holdfast_provider::{AllowedHosts, NativeGateway, SafeClient};
+use holdfast_provider::{AllowedHosts, ProtocolGateway, SafeClient};
 use retry::Service;
 
 #[tokio::main(flavor = "current_thread")]
@@ -15,7 +15,7 @@ async fn main() -> Result<(), RunError> {
     let aws = AwsClients::new(&config::aws()?);
     let (store, settings) = (stores::bookings(&aws)?, stores::settings(&aws)?);
     let client = SafeClient::new(AllowedHosts::from_iter(AllowedPrivateHosts::from_env()?.0))?;
-    let gateway = NativeGateway::new(client, SystemClock);
+    let gateway = ProtocolGateway::new(client, SystemClock);
     let engine = Engine::new(store, gateway, Breakers::new(settings.clone()), SystemClock, SystemEntropy);
     let timers = SqsTimers::new(aws.sqs, TimerQueueUrl::from_env()?.0);
     let service = Arc::new(Service { engine, settings, timers, clock: SystemClock });

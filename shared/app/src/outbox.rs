@@ -6,7 +6,8 @@
 use holdfast_domain::{Booking, BookingId, Effect, effects};
 
 use crate::ports::{
-    Clock, EventBus, OutgoingEvent, ParkedRecord, RecordParking, StoreError, TimerMessage, TimerQueue,
+    Clock, EventBus, KeptNotification, NotificationMailbox, OutgoingEvent, ParkedRecord, RecordParking,
+    StoreError, TimerMessage, TimerQueue,
 };
 use crate::view::event_body;
 
@@ -29,22 +30,25 @@ pub enum Change {
 
 /// Where the effects go.
 #[derive(Debug)]
-pub struct Outbox<T, B, P, C> {
+pub struct Outbox<T, B, P, M, C> {
     /// The timers.
     pub timers: T,
     /// The event bus.
     pub bus: B,
     /// Where what cannot be processed is kept.
     pub parking: P,
+    /// Where notifications are kept for providers that fetch them.
+    pub mailbox: M,
     /// Tells timers how far away they are.
     pub clock: C,
 }
 
-impl<T, B, P, C> Outbox<T, B, P, C>
+impl<T, B, P, M, C> Outbox<T, B, P, M, C>
 where
     T: TimerQueue,
     B: EventBus,
     P: RecordParking,
+    M: NotificationMailbox,
     C: Clock,
 {
     /// Carries out the effects of `changes`, which are in the stream's order. Returns one result a
@@ -121,6 +125,15 @@ where
                     }
                 },
                 Effect::ArmTimer { due_at } => timers.push((index, TimerMessage::new(&new.id, due_at))),
+                Effect::Keep(notification) => {
+                    let kept = KeptNotification {
+                        provider_id: new.request.provider_id.clone(),
+                        booking_id: new.id.clone(),
+                        notification,
+                        released: false,
+                    };
+                    self.mailbox.keep(&kept).await?;
+                }
                 Effect::DeadLetter { reason, version } => {
                     tracing::error!(booking.id = %new.id, reason = reason.as_str(), "A booking needs a look.");
                     self.parking.dead_letter(&record(new, version, version, reason.as_str())).await?;

@@ -71,6 +71,7 @@ problem_codes! {
     BookingDeclined, "booking_declined", 409, "The provider declined the booking", "The provider gave a definite no. The booking carries its code and message; it is rejected.";
     OperationDeclined, "operation_declined", 409, "The provider refused the change", "The provider gave a definite no. The booking is as it was; the rejection carries the provider's code and message.";
     OperationInFlight, "operation_in_flight", 409, "A change is in flight", "One change of a booking is in flight at a time. Repeat the request after it has ended.";
+    SlotTaken, "slot_taken", 409, "The slot is taken", "Another booking has this slot, and the provider lets each slot be booked once. No booking was made, or the booking is as it was.";
     StatusConflict, "status_conflict", 409, "The booking's status does not permit this", "The booking has a status from which this change is not possible.";
     Contradiction, "contradiction", 409, "The booking was settled otherwise", "The first definite answer of a provider counts; this one contradicts it.";
     TooManyChanges, "too_many_changes", 409, "The booking has too many versions", "A booking has at most 200 versions.";
@@ -80,11 +81,12 @@ problem_codes! {
     InvalidRequest, "invalid_request", 422, "The request is not valid", "The body is JSON, but fields are missing, unknown or not allowed as they are. The errors name each with a JSON pointer.";
     UnknownProvider, "unknown_provider", 422, "The provider is not known", "No provider of this name is configured for the key's mode.";
     IdempotencyKeyReused, "idempotency_key_reused", 422, "The idempotency key was used with another body", "A key stands for one request for 14 days. Use a new key for a new request.";
+    ReleaseTooSoon, "release_too_soon", 429, "Notifications were released less than an hour ago", "Fetched notifications can be made to wait again once an hour. Repeat the request after Retry-After.";
     Internal, "internal", 500, "Something failed on our side", "The failure is logged under the request's id. Repeating the request with the same idempotency key is safe.";
-    ProviderFailed, "provider_failed", 502, "The provider failed", "The provider answered with an error or could not be reached. The booking is cancelled, and whatever the provider may have booked is undone.";
+    ProviderFailed, "provider_failed", 502, "The provider failed", "The provider answered with an error or could not be reached. A booking that was being made is cancelled, and whatever the provider may have booked is undone; one that was being changed is as it was, and if its side effects are unknown the provider is asked what became of the change.";
     StoreUnavailable, "temporarily_unavailable", 503, "Temporarily unavailable", "Storage is throttled or unreachable. Repeat the request after Retry-After with the same idempotency key.";
-    ProviderUnavailable, "provider_unavailable", 503, "The provider is not available", "The provider failed several times in a row and is not called for a moment. Nothing was sent and no booking was made. Repeat the request after Retry-After.";
-    ProviderTimeout, "provider_timeout", 504, "The provider did not answer in time", "The provider was silent until the time limit. The booking is cancelled, and whatever the provider may have booked is undone.";
+    ProviderUnavailable, "provider_unavailable", 503, "The provider is not available", "The provider failed several times in a row, or is called as often as it may be, and is not called for a moment. Nothing was sent and nothing was booked or changed. Repeat the request after Retry-After.";
+    ProviderTimeout, "provider_timeout", 504, "The provider did not answer in time", "The provider was silent until the time limit. A booking that was being made is cancelled, and whatever the provider may have booked is undone; one that was being changed is as it was, and if its side effects are unknown the provider is asked what became of the change.";
 }
 
 /// What is wrong with one field.

@@ -1,8 +1,11 @@
 //! What administrators configure: consumers, providers and keys, as the use cases read them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use holdfast_domain::{ConsumerId, KeyId, Mode, ProviderId, RetryPolicy, Tenant, Timestamp};
+use holdfast_domain::{
+    ConfirmationMode, ConsumerId, KeyId, Mode, ProviderId, RetryPolicy, Tenant, Timestamp,
+};
 use secrecy::SecretString;
 
 /// How long a background attempt waits for the provider unless configured, in milliseconds.
@@ -14,45 +17,51 @@ pub const MAX_ATTEMPT_TIMEOUT_MS: u64 = 60_000;
 /// The shortest that a background attempt may wait for the provider, in milliseconds.
 pub const MIN_ATTEMPT_TIMEOUT_MS: u64 = 1_000;
 
+/// The longest that the gate of a provider may take, in milliseconds, and what it takes unless configured.
+pub const MAX_REAL_TIME_TIMEOUT_MS: u64 = 5_000;
+
+/// When a notification is sent again, in seconds after it was first due, unless configured: Docplanner's
+/// schedule of 1, 5 and 15 minutes.
+pub const DEFAULT_NOTIFICATION_SCHEDULE_S: [u32; 3] = [60, 300, 900];
+
 /// The wire protocol that a provider speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// Holdfast's own, documented for providers in `infra/provider-openapi.yaml`.
     Holdfast,
+    /// The callbacks of the Docplanner Integrations API.
+    Docplanner,
+    /// OCTO, Open Connectivity for Tourism.
+    Octo,
 }
 
 impl Protocol {
+    /// Every protocol.
+    pub const ALL: [Self; 3] = [Self::Holdfast, Self::Docplanner, Self::Octo];
+
     /// The name in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Holdfast => "holdfast",
+            Self::Docplanner => "docplanner",
+            Self::Octo => "octo",
         }
     }
 
     /// Reads the name.
     pub fn parse(text: &str) -> Option<Self> {
-        (text == Self::Holdfast.as_str()).then_some(Self::Holdfast)
+        Self::ALL.into_iter().find(|protocol| protocol.as_str() == text)
     }
-}
 
-/// When a booking at a provider counts as confirmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConfirmationMode {
-    /// When the provider acknowledges it.
-    Confirm,
-}
-
-impl ConfirmationMode {
-    /// The name in the configuration.
-    pub fn as_str(self) -> &'static str {
+    /// The modes in which a booking can be confirmed over this protocol, the usual one first.
+    pub fn confirmation_modes(self) -> &'static [ConfirmationMode] {
         match self {
-            Self::Confirm => "confirm",
+            Self::Holdfast => &[ConfirmationMode::Confirm, ConfirmationMode::Notify],
+            // Its gate books nothing, and nothing in it acknowledges a booking.
+            Self::Docplanner => &[ConfirmationMode::Notify, ConfirmationMode::RealTime],
+            // A booking is there only by the supplier's own confirmation.
+            Self::Octo => &[ConfirmationMode::Confirm],
         }
-    }
-
-    /// Reads the name.
-    pub fn parse(text: &str) -> Option<Self> {
-        (text == Self::Confirm.as_str()).then_some(Self::Confirm)
     }
 }
 
@@ -91,8 +100,9 @@ pub struct ProviderSettings {
     pub display_name: String,
     /// Which keys reach it.
     pub mode: Mode,
-    /// Where its protocol's paths begin; no trailing slash.
-    pub base_url: String,
+    /// Where its protocol's paths begin; no trailing slash. `None`: the provider fetches its notifications
+    /// itself ([`ConfirmationMode::Notify`] alone).
+    pub base_url: Option<String>,
     /// What it speaks.
     pub protocol: Protocol,
     /// When a booking counts as confirmed.
@@ -105,6 +115,60 @@ pub struct ProviderSettings {
     pub retry: RetryPolicy,
     /// What a background attempt waits, in milliseconds.
     pub attempt_timeout_ms: u64,
+    /// What the gate may take, in milliseconds ([`ConfirmationMode::RealTime`] alone).
+    pub real_time_timeout_ms: u64,
+    /// When a notification is sent again, in milliseconds after it was first due, the first first.
+    pub notification_schedule_ms: Vec<u64>,
+    /// Whether two bookings never get the same slot: provider, location, resource and start.
+    pub exclusive_slots: bool,
+    /// The unit that is booked where the consumer names none ([`Protocol::Octo`]).
+    pub default_unit_id: Option<String>,
+    /// What users are told for a provider's codes of refusal.
+    pub decline_messages: BTreeMap<String, String>,
+    /// How often it may be called a second; `None`: as often as wanted.
+    pub requests_per_second: Option<u32>,
+    /// How many attempts may be under way at once; `None`: as many as wanted.
+    pub max_attempts_in_flight: Option<u32>,
+}
+
+impl ProviderSettings {
+    /// A provider of the native protocol with nothing configured but what has to be.
+    pub fn usual(provider_id: ProviderId, mode: Mode, base_url: impl Into<String>) -> Self {
+        Self {
+            display_name: provider_id.as_str().to_owned(),
+            provider_id,
+            mode,
+            base_url: Some(base_url.into()),
+            protocol: Protocol::Holdfast,
+            confirmation: ConfirmationMode::Confirm,
+            auth: ProviderAuth::None,
+            signing_secret: None,
+            retry: RetryPolicy::DEFAULT,
+            attempt_timeout_ms: DEFAULT_ATTEMPT_TIMEOUT_MS,
+            real_time_timeout_ms: MAX_REAL_TIME_TIMEOUT_MS,
+            notification_schedule_ms: DEFAULT_NOTIFICATION_SCHEDULE_S
+                .map(|seconds| u64::from(seconds) * 1_000)
+                .to_vec(),
+            exclusive_slots: false,
+            default_unit_id: None,
+            decline_messages: BTreeMap::new(),
+            requests_per_second: None,
+            max_attempts_in_flight: None,
+        }
+    }
+
+    /// How long one attempt of an operation may take at the most, in milliseconds.
+    pub fn attempt_limit_ms(&self) -> u64 {
+        match self.confirmation {
+            ConfirmationMode::RealTime => self.real_time_timeout_ms.min(self.attempt_timeout_ms),
+            ConfirmationMode::Confirm | ConfirmationMode::Notify => self.attempt_timeout_ms,
+        }
+    }
+
+    /// Whether the provider fetches its notifications.
+    pub fn pulls(&self) -> bool {
+        self.base_url.is_none()
+    }
 }
 
 /// A consumer as it is configured.

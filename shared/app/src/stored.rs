@@ -1,6 +1,10 @@
 //! A booking as an item: with the create's idempotency record and the writer's revision.
 
-use holdfast_domain::{Booking, Timestamp};
+use std::collections::BTreeSet;
+
+use holdfast_domain::{Booking, Change, ProviderId, Slot, Status, Timestamp};
+
+use crate::ports::{BookingStore, Claim, Replaced, SlotExchange, StoreError};
 
 /// SHA-256 of a request body's canonical form (RFC 8785).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +61,23 @@ pub struct StoredBooking {
     pub create: Option<CreateRecord>,
     /// The idempotency records of the operations that came with a key, the oldest first.
     pub operations: Vec<OperationRecord>,
+    /// Whether it has its slots to itself.
+    pub exclusive_slots: bool,
     /// Counts the item's writes, from 1. Every write is conditional on it.
     pub rev: u64,
+}
+
+/// What an exclusive slot is known by. Slots that merely overlap are different ones.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SlotKey {
+    /// The provider; its name stands for its mode too.
+    pub provider_id: ProviderId,
+    /// The location.
+    pub location_id: String,
+    /// The resource, if the slot names one.
+    pub resource_id: Option<String>,
+    /// When it begins.
+    pub start: Timestamp,
 }
 
 impl StoredBooking {
@@ -69,7 +88,64 @@ impl StoredBooking {
             booking,
             create: self.create.clone(),
             operations: self.operations.clone(),
+            exclusive_slots: self.exclusive_slots,
             rev: self.rev.saturating_add(1),
         }
     }
+
+    /// The exclusive slots that the booking has: its own while it is not withdrawn, and the one that it is
+    /// moving to.
+    pub fn slots(&self) -> BTreeSet<SlotKey> {
+        let booking = &self.booking;
+        let is_live = match booking.status() {
+            Status::Pending | Status::Reserved | Status::Confirmed | Status::Completed | Status::NoShow => {
+                true
+            }
+            Status::Rejected | Status::Cancelled | Status::Expired => false,
+        };
+        if !self.exclusive_slots || !is_live {
+            return BTreeSet::new();
+        }
+        let operation = booking.operation.as_ref();
+        let moves = operation.map(|operation| &operation.change);
+        let overtaken = operation.and_then(|operation| operation.overtaken.as_ref());
+        let wanted = [moves, overtaken.map(|overtaken| &overtaken.change)].into_iter().flatten();
+        let wanted = wanted.filter_map(|change| match change {
+            Change::Reschedule(slot) => Some(slot),
+            Change::Book | Change::Confirm | Change::Extend { .. } | Change::Cancel(_) => None,
+        });
+        wanted.chain([&booking.slot]).map(|slot| self.slot_key(slot)).collect()
+    }
+
+    fn slot_key(&self, slot: &Slot) -> SlotKey {
+        SlotKey {
+            provider_id: self.booking.request.provider_id.clone(),
+            location_id: slot.location_id.clone(),
+            resource_id: slot.resource_id.clone(),
+            start: slot.start,
+        }
+    }
+}
+
+/// Writes a new item with the slots that it has.
+pub async fn claim(store: &impl BookingStore, new: &StoredBooking) -> Result<Claim, StoreError> {
+    let take: Vec<SlotKey> = new.slots().into_iter().collect();
+    if take.is_empty() { store.claim(new).await } else { store.claim_with_slots(new, &take).await }
+}
+
+/// Replaces `seen` by `next`, and exchanges the slots of the one for those of the other.
+pub async fn replace(
+    store: &impl BookingStore,
+    seen: &StoredBooking,
+    next: &StoredBooking,
+) -> Result<Replaced, StoreError> {
+    let (before, after) = (seen.slots(), next.slots());
+    if before == after {
+        return store.replace(seen.rev, next).await;
+    }
+    let exchange = SlotExchange {
+        take: after.difference(&before).cloned().collect(),
+        free: before.difference(&after).cloned().collect(),
+    };
+    store.replace_with_slots(seen.rev, next, &exchange).await
 }

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use holdfast_domain::{
-    AttemptError, Booking, Cancellation, Event, EventType, HistoryEntry, Personal, Phase, Rejection, Slot,
-    State, Status, Timestamp, Withdrawal,
+    AttemptError, Booking, Cancellation, Event, EventType, HistoryEntry, Personal, Phase, RefusalReason,
+    Rejection, Slot, State, Status, Timestamp, Withdrawal,
 };
 use serde::Serialize;
 
@@ -151,6 +151,7 @@ fn view_at<'a>(booking: &'a Booking, event: &Event) -> BookingView<'a> {
     if event.version != booking.version() {
         view.status = event.status.as_str();
         view.version = event.version;
+        view.slot = SlotView::new(booking.slot_at(event.version));
         view.updated_at = event.at;
         view.operation = None;
         if event.status != booking.status() {
@@ -163,7 +164,10 @@ fn view_at<'a>(booking: &'a Booking, event: &Event) -> BookingView<'a> {
         }
     } else if event.event_type == EventType::BookingOperationFailed {
         // The provider's no to the change: nobody else tells those who did not wait for it.
-        view.rejection = booking.refusal.as_ref().map(|refusal| RejectionView::new(&refusal.rejection));
+        view.rejection = booking.refusal.as_ref().and_then(|refusal| match &refusal.reason {
+            RefusalReason::Declined(rejection) => Some(RejectionView::new(rejection)),
+            RefusalReason::Failed(_) => None,
+        });
     }
     view
 }

@@ -5,6 +5,7 @@
 //! is handed in. What Amazon reports becomes a [`StoreError`](holdfast_app::ports::StoreError) in one
 //! place, without the service's own text, which may repeat what was written.
 
+mod batch;
 mod booking;
 mod bus;
 mod calls;
@@ -12,8 +13,10 @@ mod clients;
 mod delivery;
 mod error;
 mod item;
+mod mailbox;
 mod queues;
 mod settings;
+mod transact;
 
 pub mod codec {
     //! Bookings as items, for whoever reads the table's stream.
@@ -21,10 +24,11 @@ pub mod codec {
     pub use crate::booking::{CodecError, ITEM_FORMAT, UnreadableImage, stored_from_image};
 }
 
-pub use booking::{DynamoBookingStore, OVERDUE_INDEX};
+pub use booking::{DynamoBookingStore, OVERDUE_INDEX, REFERENCE_INDEX, TENANT_INDEX};
 pub use bus::{EVENT_SOURCE, EventBridgeBus, tenant_of_resources};
 pub use calls::CallLog;
 pub use clients::{AwsClients, AwsConfig, AwsCredentials, AwsHooks};
 pub use delivery::DynamoDeliveryStore;
+pub use mailbox::DynamoMailbox;
 pub use queues::{SqsDeliveries, SqsParking, SqsTimers};
 pub use settings::DynamoSettings;

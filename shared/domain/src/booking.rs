@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::{AttemptError, BookingId, Operation, Personal, Phase, ProviderId, Tenant, Timestamp};
+use crate::{
+    AttemptError, BookingId, Cause, ConfirmationMode, Found, HistoryEntry, Judgement, Notification,
+    NotificationKind, NotificationRoute, Operation, Personal, Phase, ProviderId, Tenant, Timestamp,
+};
 
 /// The most versions that a booking may have.
 pub const MAX_VERSIONS: usize = 200;
@@ -152,13 +155,22 @@ pub struct Withdrawal {
     pub note: Option<String>,
 }
 
-/// A provider's no to an operation that left the booking as it was.
+/// Why an operation left the booking as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The operation's number.
     pub operation: u32,
-    /// What the provider said.
-    pub rejection: Rejection,
+    /// Why.
+    pub reason: RefusalReason,
+}
+
+/// Why an operation changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// The provider said no.
+    Declined(Rejection),
+    /// The provider was not reached in time, or turned out not to have made the change.
+    Failed(AttemptError),
 }
 
 /// Why Holdfast cancelled a booking.
@@ -253,101 +265,6 @@ pub struct BookingRequest {
     pub hold: bool,
 }
 
-/// Why a version came to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
-    /// The consumer asked for it.
-    Created,
-    /// The provider said yes.
-    ProviderAcknowledged,
-    /// The provider said no.
-    ProviderDeclined,
-    /// The provider ended a booking that it had.
-    ProviderEnded,
-    /// The provider failed or was silent, and there was no time left.
-    GivenUp,
-    /// The hold ran out.
-    HoldExpired,
-    /// The provider said yes after the booking had ended; a compensation began.
-    LateAcknowledgement,
-    /// The compensation succeeded.
-    Compensated,
-    /// The compensation failed for good.
-    CompensationFailed,
-    /// The consumer asked for a change; the provider is being asked.
-    OperationBegun,
-    /// The provider refused the change; the booking is as it was.
-    OperationDeclined,
-    /// The consumer withdrew the booking.
-    WithdrawnByConsumer,
-    /// The provider withdrew the booking.
-    WithdrawnByProvider,
-    /// The provider told whether the customer came.
-    AttendanceTold,
-    /// The consumer had the customer's data erased.
-    CustomerErased,
-}
-
-impl Cause {
-    /// Every cause.
-    pub const ALL: [Self; 15] = [
-        Self::Created,
-        Self::ProviderAcknowledged,
-        Self::ProviderDeclined,
-        Self::ProviderEnded,
-        Self::GivenUp,
-        Self::HoldExpired,
-        Self::LateAcknowledgement,
-        Self::Compensated,
-        Self::CompensationFailed,
-        Self::OperationBegun,
-        Self::OperationDeclined,
-        Self::WithdrawnByConsumer,
-        Self::WithdrawnByProvider,
-        Self::AttendanceTold,
-        Self::CustomerErased,
-    ];
-
-    /// The name that the API shows.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::ProviderAcknowledged => "provider_acknowledged",
-            Self::ProviderDeclined => "provider_declined",
-            Self::ProviderEnded => "provider_ended",
-            Self::GivenUp => "given_up",
-            Self::HoldExpired => "hold_expired",
-            Self::LateAcknowledgement => "late_acknowledgement",
-            Self::Compensated => "compensated",
-            Self::CompensationFailed => "compensation_failed",
-            Self::OperationBegun => "operation_begun",
-            Self::OperationDeclined => "operation_declined",
-            Self::WithdrawnByConsumer => "withdrawn_by_consumer",
-            Self::WithdrawnByProvider => "withdrawn_by_provider",
-            Self::AttendanceTold => "attendance_told",
-            Self::CustomerErased => "customer_erased",
-        }
-    }
-
-    /// Reads the name.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|cause| cause.as_str() == text)
-    }
-}
-
-/// One version of a booking: what an event about it shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HistoryEntry {
-    /// The status from this version on.
-    pub status: Status,
-    /// When.
-    pub at: Timestamp,
-    /// Why.
-    pub cause: Cause,
-    /// Attempts that the operation or compensation which led here had made.
-    pub attempts: u32,
-}
-
 /// The compensating cancel: what makes sure that nothing stays booked at the provider by a booking that
 /// ended otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -389,6 +306,10 @@ pub struct Booking {
     pub tenant: Tenant,
     /// What was asked for.
     pub request: BookingRequest,
+    /// When it counts as confirmed.
+    pub confirmation: ConfirmationMode,
+    /// How its provider is told of it, where it is told.
+    pub route: NotificationRoute,
     /// What is or will be booked.
     pub slot: Slot,
     /// Where it stands.
@@ -397,10 +318,12 @@ pub struct Booking {
     pub provider_reference: Option<String>,
     /// The change in flight.
     pub operation: Option<Operation>,
-    /// The provider's last no to a change of the booking.
+    /// Why the last change that came to nothing did so.
     pub refusal: Option<Refusal>,
     /// Whether something has to be undone at the provider.
     pub compensation: Compensation,
+    /// What the provider has still to be told, in this order.
+    pub notifications: Vec<Notification>,
     /// The number of the operation begun last.
     pub operations_begun: u32,
     /// One entry a version, the first first; never empty. A version's number is its place, from 1, so
@@ -421,12 +344,13 @@ impl Booking {
         operation: Operation,
         at: Timestamp,
     ) -> Self {
-        let entry =
-            HistoryEntry { status: Status::Pending, at, cause: Cause::Created, attempts: operation.attempts };
+        let attempts = operation.attempts;
         Self {
             id,
             tenant,
             request,
+            confirmation: ConfirmationMode::Confirm,
+            route: NotificationRoute::Push,
             slot,
             state: State::Pending,
             provider_reference: None,
@@ -434,8 +358,64 @@ impl Booking {
             operation: Some(operation),
             refusal: None,
             compensation: Compensation::NotNeeded,
-            history: vec![entry],
+            notifications: Vec::new(),
+            history: vec![HistoryEntry::new(Status::Pending, at, Cause::Created, attempts)],
         }
+    }
+
+    /// The booking, to be confirmed in this mode.
+    #[must_use]
+    pub fn in_mode(mut self, confirmation: ConfirmationMode) -> Self {
+        self.confirmation = confirmation;
+        self
+    }
+
+    /// A booking that is confirmed as it is made; its provider is told of it ([`ConfirmationMode::Notify`]).
+    /// It has two versions from the beginning: that it was asked for, and that it is confirmed.
+    pub fn accepted(
+        id: BookingId,
+        tenant: Tenant,
+        request: BookingRequest,
+        slot: Slot,
+        route: NotificationRoute,
+        at: Timestamp,
+    ) -> Self {
+        let mut booking = Self {
+            id,
+            tenant,
+            request,
+            confirmation: ConfirmationMode::Notify,
+            route,
+            slot,
+            state: State::Confirmed,
+            provider_reference: None,
+            operations_begun: 0,
+            operation: None,
+            refusal: None,
+            compensation: Compensation::NotNeeded,
+            notifications: Vec::new(),
+            history: vec![
+                HistoryEntry::new(Status::Pending, at, Cause::Created, 0),
+                HistoryEntry::new(Status::Confirmed, at, Cause::Accepted, 0),
+            ],
+        };
+        booking.tell(NotificationKind::Booked, at);
+        booking
+    }
+
+    /// Adds what the provider has to hear of the current version.
+    pub(crate) fn tell(&mut self, kind: NotificationKind, now: Timestamp) {
+        self.operations_begun = self.operations_begun.saturating_add(1);
+        self.notifications.push(Notification {
+            kind,
+            slot: self.slot.clone(),
+            version: self.version(),
+            number: self.operations_begun,
+            begun_at: now,
+            attempts: 0,
+            last_error: None,
+            phase: self.route.first_phase(now),
+        });
     }
 
     /// The state's name.
@@ -477,7 +457,24 @@ impl Booking {
             | State::Completed
             | State::NoShow => None,
         };
-        [operation, compensation, hold].into_iter().flatten().min()
+        // The others wait for the first.
+        let notification = self.notifications.first().map(|notification| notification.phase.due_at());
+        [operation, compensation, notification, hold].into_iter().flatten().min()
+    }
+
+    /// What a provider that holds the booking as `found` says of `operation`.
+    pub fn judge(&self, operation: &Operation, found: &Found) -> Judgement {
+        let expires_at = match self.state {
+            State::Reserved { expires_at } => Some(expires_at),
+            _ => None,
+        };
+        operation.judge(&self.slot, expires_at, found)
+    }
+
+    /// The slot at `version`, from 1.
+    pub fn slot_at(&self, version: u32) -> &Slot {
+        let later = usize::try_from(version).unwrap_or(usize::MAX);
+        self.history.iter().skip(later).find_map(|entry| entry.moved_from.as_ref()).unwrap_or(&self.slot)
     }
 
     /// Whether the request that made it is still at work on its first attempt.

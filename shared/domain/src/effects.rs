@@ -2,7 +2,7 @@
 //!
 //! The table's stream is the outbox: whoever reads it carries these effects out, as often as it takes.
 
-use crate::{Booking, Cause, EventId, HistoryEntry, Status, Timestamp};
+use crate::{Booking, Cause, EventId, HistoryEntry, Notification, NotificationRoute, Status, Timestamp};
 
 /// The type of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,17 +23,21 @@ pub enum EventType {
     BookingCompleted,
     /// `booking.no_show`
     BookingNoShow,
+    /// `booking.rescheduled`
+    BookingRescheduled,
     /// `booking.operation_failed`
     BookingOperationFailed,
     /// `booking.compensated`
     BookingCompensated,
     /// `booking.compensation_failed`
     BookingCompensationFailed,
+    /// `provider.notification_failed`
+    ProviderNotificationFailed,
 }
 
 impl EventType {
     /// Every type.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::BookingCreated,
         Self::BookingReserved,
         Self::BookingConfirmed,
@@ -42,9 +46,11 @@ impl EventType {
         Self::BookingExpired,
         Self::BookingCompleted,
         Self::BookingNoShow,
+        Self::BookingRescheduled,
         Self::BookingOperationFailed,
         Self::BookingCompensated,
         Self::BookingCompensationFailed,
+        Self::ProviderNotificationFailed,
     ];
 
     /// The name that events carry.
@@ -58,9 +64,11 @@ impl EventType {
             Self::BookingExpired => "booking.expired",
             Self::BookingCompleted => "booking.completed",
             Self::BookingNoShow => "booking.no_show",
+            Self::BookingRescheduled => "booking.rescheduled",
             Self::BookingOperationFailed => "booking.operation_failed",
             Self::BookingCompensated => "booking.compensated",
             Self::BookingCompensationFailed => "booking.compensation_failed",
+            Self::ProviderNotificationFailed => "provider.notification_failed",
         }
     }
 
@@ -90,6 +98,10 @@ pub struct Event {
 pub enum DeadLetterReason {
     /// The provider may hold a booking that Holdfast reports as ended.
     CompensationFailed,
+    /// Nobody could find out whether the provider made a change.
+    OperationUnresolved,
+    /// The provider was not told of a change.
+    NotificationFailed,
 }
 
 impl DeadLetterReason {
@@ -97,7 +109,34 @@ impl DeadLetterReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CompensationFailed => "compensation_failed",
+            Self::OperationUnresolved => "operation_unresolved",
+            Self::NotificationFailed => "notification_failed",
         }
+    }
+}
+
+fn dead_letter_reason(cause: Cause) -> Option<DeadLetterReason> {
+    match cause {
+        Cause::CompensationFailed => Some(DeadLetterReason::CompensationFailed),
+        Cause::OperationUnresolved => Some(DeadLetterReason::OperationUnresolved),
+        Cause::NotificationFailed => Some(DeadLetterReason::NotificationFailed),
+        Cause::Created
+        | Cause::Accepted
+        | Cause::ProviderAcknowledged
+        | Cause::ProviderDeclined
+        | Cause::ProviderEnded
+        | Cause::GivenUp
+        | Cause::HoldExpired
+        | Cause::LateAcknowledgement
+        | Cause::Compensated
+        | Cause::OperationBegun
+        | Cause::OperationDeclined
+        | Cause::OperationGivenUp
+        | Cause::WithdrawnByConsumer
+        | Cause::WithdrawnByProvider
+        | Cause::AttendanceTold
+        | Cause::CustomerErased
+        | Cause::Rescheduled => None,
     }
 }
 
@@ -111,6 +150,8 @@ pub enum Effect {
         /// When.
         due_at: Timestamp,
     },
+    /// Keep a notification for its provider to fetch.
+    Keep(Notification),
     /// Raise an alarm.
     DeadLetter {
         /// Why.
@@ -125,9 +166,15 @@ pub fn effects(old: Option<&Booking>, new: &Booking) -> Vec<Effect> {
     let known_version = old.map_or(0, Booking::version);
     let mut effects: Vec<Effect> = events_since(new, known_version).into_iter().map(Effect::Emit).collect();
     for (version, entry) in versions_since(new, known_version) {
-        if entry.cause == Cause::CompensationFailed {
-            effects.push(Effect::DeadLetter { reason: DeadLetterReason::CompensationFailed, version });
+        if let Some(reason) = dead_letter_reason(entry.cause) {
+            effects.push(Effect::DeadLetter { reason, version });
         }
+    }
+    if new.route == NotificationRoute::Pull
+        && let Some(current) = new.notifications.first()
+        && old.and_then(|old| old.notifications.first()).map(|before| before.number) != Some(current.number)
+    {
+        effects.push(Effect::Keep(current.clone()));
     }
     if let Some(due_at) = new.due_at()
         && old.and_then(Booking::due_at) != Some(due_at)
@@ -162,10 +209,15 @@ fn event_type(entry: &HistoryEntry) -> Option<EventType> {
         Cause::Created => Some(EventType::BookingCreated),
         Cause::Compensated => Some(EventType::BookingCompensated),
         Cause::CompensationFailed => Some(EventType::BookingCompensationFailed),
-        Cause::OperationDeclined => Some(EventType::BookingOperationFailed),
+        Cause::Rescheduled => Some(EventType::BookingRescheduled),
+        Cause::OperationDeclined | Cause::OperationGivenUp | Cause::OperationUnresolved => {
+            Some(EventType::BookingOperationFailed)
+        }
+        Cause::NotificationFailed => Some(EventType::ProviderNotificationFailed),
         // The status stays as it was; listeners hear of the end of the compensation or operation.
         Cause::LateAcknowledgement | Cause::OperationBegun | Cause::CustomerErased => None,
-        Cause::ProviderAcknowledged
+        Cause::Accepted
+        | Cause::ProviderAcknowledged
         | Cause::ProviderDeclined
         | Cause::ProviderEnded
         | Cause::GivenUp

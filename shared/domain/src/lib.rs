@@ -7,7 +7,9 @@
 
 mod booking;
 mod effects;
+mod history;
 mod ids;
+mod notification;
 mod operation;
 mod personal;
 mod schedule;
@@ -16,23 +18,25 @@ mod time;
 mod transition;
 
 pub use booking::{
-    Booking, BookingRequest, Cancellation, CancellationReason, Cause, Compensation, CompensationRun,
-    Customer, HistoryEntry, MAX_VERSIONS, Refusal, Rejection, Slot, State, Status, UnitQuantity, Withdrawal,
+    Booking, BookingRequest, Cancellation, CancellationReason, Compensation, CompensationRun, Customer,
+    MAX_VERSIONS, Refusal, RefusalReason, Rejection, Slot, State, Status, UnitQuantity, Withdrawal,
 };
 pub use effects::{DeadLetterReason, Effect, Event, EventType, effects, events_since};
+pub use history::{Cause, HistoryEntry};
 pub use ids::{
     BookingId, ConsumerId, EventId, IdError, KeyId, MAX_NAME_CHARS, Mode, ProviderId, Tenant,
     WebhookEndpointId,
 };
+pub use notification::{ConfirmationMode, FETCH_LIMIT_MS, Notification, NotificationKind, NotificationRoute};
 pub use operation::{
-    Acknowledgement, AttemptError, AttemptOutcome, Change, CompensationOutcome, LookUpOutcome, Operation,
-    OperationKind, Patience, Phase,
+    Acknowledgement, AttemptError, AttemptOutcome, Change, CompensationOutcome, Found, Judgement,
+    LookUpOutcome, Operation, OperationKind, Overtaken, Patience, Phase,
 };
 pub use personal::Personal;
 pub use schedule::{RetryPolicy, RetryPolicyError};
 pub use step::{Step, next_step};
 pub use time::{Timestamp, TimestampError};
 pub use transition::{
-    COMPENSATION_LIMIT_MS, CancelRequest, Command, CompensationRecord, MIN_SETTLE_WINDOW_MS, Refused,
-    Transition, transition,
+    CLOCK_SKEW_MS, COMPENSATION_LIMIT_MS, ChangeRequest, Command, CompensationRecord, MIN_SETTLE_WINDOW_MS,
+    NotificationRecord, RESOLUTION_LIMIT_MS, Refused, Transition, UnchangedRecord, transition,
 };

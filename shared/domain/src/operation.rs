@@ -1,22 +1,34 @@
 //! The operation in flight: one change that a provider is asked for, its attempts and its limits.
 
-use crate::{Rejection, State, Timestamp, Withdrawal};
+use crate::{Rejection, Slot, State, Timestamp, Withdrawal};
 
 /// What a provider is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OperationKind {
     /// Book the slot, or reserve it if the consumer asked for a hold.
     Book,
+    /// Turn a hold into a booking.
+    Confirm,
+    /// Let a hold live longer.
+    Extend,
     /// Give the slot back.
     Cancel,
+    /// Move to another slot.
+    Reschedule,
 }
 
 impl OperationKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::Book, Self::Confirm, Self::Extend, Self::Cancel, Self::Reschedule];
+
     /// The name that the API shows.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Book => "book",
+            Self::Confirm => "confirm",
+            Self::Extend => "extend",
             Self::Cancel => "cancel",
+            Self::Reschedule => "reschedule",
         }
     }
 }
@@ -26,8 +38,17 @@ impl OperationKind {
 pub enum Change {
     /// Book the slot, or reserve it.
     Book,
+    /// Turn the hold into a booking.
+    Confirm,
+    /// Let the hold live longer.
+    Extend {
+        /// Until when; later than the hold's end so far.
+        expires_at: Timestamp,
+    },
     /// Give the slot back.
     Cancel(Withdrawal),
+    /// Move to this slot. The old one stays until the provider has taken the new one.
+    Reschedule(Slot),
 }
 
 impl Change {
@@ -35,7 +56,10 @@ impl Change {
     pub fn kind(&self) -> OperationKind {
         match self {
             Self::Book => OperationKind::Book,
+            Self::Confirm => OperationKind::Confirm,
+            Self::Extend { .. } => OperationKind::Extend,
             Self::Cancel(_) => OperationKind::Cancel,
+            Self::Reschedule(_) => OperationKind::Reschedule,
         }
     }
 }
@@ -103,8 +127,24 @@ pub struct Operation {
     /// The latest moment at which a request that has no usable answer may have been sent. `None` means
     /// that the provider surely holds nothing.
     pub unanswered_send_at: Option<Timestamp>,
+    /// Set once the provider is not asked for the change any more but may have made it: until this time it
+    /// is asked which it was.
+    pub resolve_until: Option<Timestamp>,
+    /// The change that this one, a cancel, overtook and whose outcome is not known.
+    pub overtaken: Option<Overtaken>,
     /// What goes on with it now.
     pub phase: Phase,
+}
+
+/// A change that a cancel overtook. If the cancel is refused, what became of this one has to be found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overtaken {
+    /// What was asked for.
+    pub change: Change,
+    /// Its number.
+    pub number: u32,
+    /// The latest moment at which a request for it may have been sent.
+    pub unanswered_send_at: Timestamp,
 }
 
 /// What came of one attempt.
@@ -143,7 +183,7 @@ impl Acknowledgement {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LookUpOutcome {
     /// It holds the booking.
-    Found(Acknowledgement),
+    Found(Found),
     /// It knows the booking and has not decided.
     StillPending,
     /// It had the booking and ended it: its cancelled or expired.
@@ -159,6 +199,76 @@ pub enum LookUpOutcome {
     },
     /// Its protocol has no look-up.
     Unsupported,
+}
+
+/// What the provider's word about a booking says of the change in flight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// The change was made.
+    Made(Acknowledgement),
+    /// It was not made. Unless it is `decided`, a request under way may still make it.
+    NotMade {
+        /// Whether the provider has decided on this very operation.
+        decided: bool,
+    },
+    /// The word does not tell.
+    Unclear,
+}
+
+impl Operation {
+    /// Whether the provider is only asked what became of the change, and not for the change any more.
+    pub fn is_resolving(&self) -> bool {
+        self.resolve_until.is_some()
+    }
+
+    /// When nothing more is tried: the deadline or, of a change that is being resolved, the end of that.
+    pub fn ends_at(&self) -> Timestamp {
+        self.resolve_until.unwrap_or(self.deadline_at)
+    }
+
+    /// The latest moment at which a request for the change may have been, or may yet be, sent by a worker
+    /// who does not report.
+    pub fn may_be_sent_at(&self) -> Option<Timestamp> {
+        match self.phase {
+            // Look-ups ask for nothing.
+            Phase::InFlight { lease_until } if !self.is_resolving() => {
+                self.unanswered_send_at.max(Some(lease_until))
+            }
+            Phase::InFlight { .. } | Phase::Waiting { .. } => self.unanswered_send_at,
+        }
+    }
+
+    /// What a provider that holds the booking as `found` says of this operation; `slot` is where the
+    /// booking was before, and `expires_at` the end of its hold so far, if it is one.
+    pub fn judge(&self, slot: &Slot, expires_at: Option<Timestamp>, found: &Found) -> Judgement {
+        let yes = &found.acknowledgement;
+        let not_made =
+            Judgement::NotMade { decided: found.operation.is_some_and(|last| last >= self.number) };
+        let is_made = match &self.change {
+            Change::Book => true,
+            Change::Cancel(_) => false,
+            Change::Confirm => yes.reserved_until.is_none(),
+            // A provider may grant less than was asked for.
+            Change::Extend { .. } => yes.reserved_until.is_none_or(|until| Some(until) > expires_at),
+            Change::Reschedule(wanted) => match &found.slot {
+                Some(found) if found == wanted => true,
+                Some(found) if found == slot => false,
+                Some(_) | None => return Judgement::Unclear,
+            },
+        };
+        if is_made { Judgement::Made(yes.clone()) } else { not_made }
+    }
+}
+
+/// A booking as the provider holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its reference, and whether it is confirmed or reserved.
+    pub acknowledgement: Acknowledgement,
+    /// Its slot; `None` if the provider does not tell.
+    pub slot: Option<Slot>,
+    /// The number of the last operation that the provider has decided; `None` if it does not tell.
+    pub operation: Option<u32>,
 }
 
 /// What came of one compensating cancel.
@@ -183,6 +293,8 @@ pub enum AttemptError {
     TargetRefused,
     /// The provider's circuit is open; nothing was sent.
     CircuitOpen,
+    /// The provider is called as often, or by as many at once, as it may be; nothing was sent.
+    LimitReached,
     /// The lease was over before the request could be sent.
     LeaseOver,
     /// No answer within the time limit.
@@ -209,6 +321,7 @@ impl AttemptError {
             Self::ConnectionFailed
             | Self::TargetRefused
             | Self::CircuitOpen
+            | Self::LimitReached
             | Self::ConnectionLost
             | Self::HttpStatus(_)
             | Self::Misconfigured(_)
@@ -222,6 +335,7 @@ impl AttemptError {
             Self::ConnectionFailed => "connection_failed".to_owned(),
             Self::TargetRefused => "target_refused".to_owned(),
             Self::CircuitOpen => "circuit_open".to_owned(),
+            Self::LimitReached => "limit_reached".to_owned(),
             Self::LeaseOver => "lease_over".to_owned(),
             Self::TimedOut => "timed_out".to_owned(),
             Self::ConnectionLost => "connection_lost".to_owned(),
@@ -245,6 +359,7 @@ impl AttemptError {
             Self::ConnectionFailed,
             Self::TargetRefused,
             Self::CircuitOpen,
+            Self::LimitReached,
             Self::LeaseOver,
             Self::TimedOut,
             Self::ConnectionLost,

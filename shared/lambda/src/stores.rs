@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use holdfast_aws::{AwsClients, DynamoBookingStore, DynamoSettings};
+use holdfast_aws::{AwsClients, DynamoBookingStore, DynamoMailbox, DynamoSettings};
 
 use crate::SystemEntropy;
-use crate::config::{BookingRetention, BookingTable, ConfigError, ConfigTable};
+use crate::config::{BookingRetention, BookingTable, ConfigError, ConfigTable, DeliveryTable};
 
 /// The store of bookings (`BOOKING_TABLE`, `BOOKING_RETENTION_DAYS`).
 pub fn bookings(aws: &AwsClients) -> Result<DynamoBookingStore, ConfigError> {
@@ -20,4 +20,10 @@ pub fn bookings(aws: &AwsClients) -> Result<DynamoBookingStore, ConfigError> {
 pub fn settings(aws: &AwsClients) -> Result<DynamoSettings, ConfigError> {
     let table = ConfigTable::from_env()?.0;
     Ok(DynamoSettings::new(aws.dynamodb.clone(), table, Arc::new(SystemEntropy)))
+}
+
+/// The mailboxes of providers that fetch their notifications (`DELIVERY_TABLE`).
+pub fn mailbox(aws: &AwsClients) -> Result<DynamoMailbox, ConfigError> {
+    let table = DeliveryTable::from_env()?.0;
+    Ok(DynamoMailbox::new(aws.dynamodb.clone(), table, Arc::new(SystemEntropy)))
 }

@@ -11,6 +11,9 @@ use holdfast_app::signing_secret::SecretError;
 /// A request cannot be made from what is configured. It never holds the configured value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unsendable {
+    /// The provider has no URL: it fetches what it is told.
+    #[error("there is no URL")]
+    NoUrl,
     /// The URL is not an absolute one of `http` or `https`.
     #[error("the URL cannot be called")]
     Url,

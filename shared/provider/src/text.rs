@@ -16,6 +16,11 @@ pub(crate) fn clean(text: &str, max_chars: usize) -> Option<String> {
     (!cut.is_empty()).then_some(cut)
 }
 
+/// Whether the text is what [`clean`] would leave of it.
+pub(crate) fn is_clean(text: &str, max_chars: usize) -> bool {
+    clean(text, max_chars).as_deref() == Some(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,5 +39,13 @@ mod tests {
     #[test]
     fn nothing_is_none() {
         assert_eq!(clean("\u{7} \n", 100), None);
+    }
+
+    #[test]
+    fn clean_text_is_told_from_other() {
+        assert!(is_clean("room 1", 6));
+        for text in ["", " room", "room 1", "ro\nom"] {
+            assert!(!is_clean(text, 5), "{text:?}");
+        }
     }
 }

@@ -8,7 +8,8 @@ use booking::{Route, Service};
 use bytes::Bytes;
 use holdfast_app::bookings::{Breakers, Engine};
 use holdfast_app::ports::{
-    AttemptReport, CompensationCall, CompensationReport, ConfigurationStore, ProviderCall, ProviderGateway,
+    AttemptReport, CompensationCall, CompensationReport, ConfigurationStore, NotificationCall,
+    NotificationReport, ProviderCall, ProviderGateway,
 };
 use holdfast_app::settings::{KeyOwner, ProviderSettings};
 use holdfast_app::settings_cache::SettingsCache;
@@ -41,6 +42,10 @@ impl ProviderGateway for AlwaysYes {
 
     async fn compensate(&self, _: CompensationCall<'_>) -> CompensationReport {
         CompensationReport { outcome: CompensationOutcome::NoSuchBooking, retry_after_ms: None }
+    }
+
+    async fn notify(&self, _: NotificationCall<'_>) -> NotificationReport {
+        NotificationReport { error: None, retry_after_ms: None }
     }
 }
 

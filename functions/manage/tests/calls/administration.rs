@@ -1,16 +1,11 @@
-//! Consumers, providers and their keys.
+//! Consumers, and the keys of consumers and providers.
 
-use holdfast_app::manage::{MAX_KEYS_PER_OWNER, TargetRules};
+use holdfast_app::manage::MAX_KEYS_PER_OWNER;
 use holdfast_app::test_util::Fault;
 use serde_json::{Value, json};
 
 use crate::harness::Harness;
-
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-
-fn provider() -> Value {
-    json!({"name": "Demo clinic", "mode": "test", "base_url": "https://clinic.example/holdfast/"})
-}
+use crate::providers::provider;
 
 #[tokio::test(start_paused = true)]
 async fn consumers_are_made_listed_and_removed() {
@@ -64,125 +59,6 @@ async fn bodies_and_names_are_checked() {
     assert_eq!((answer.status, answer.code()), (400, "invalid_parameter"));
     let empty = harness.admin("PUT", "/v1/admin/consumers/demo", None).await;
     assert_eq!(empty.code(), "missing_body");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_provider_has_defaults_and_shows_no_secret() {
-    let harness = Harness::new();
-    let path = "/v1/admin/providers/clinic";
-    let made = harness.admin("PUT", path, Some(provider())).await;
-    let expected = json!({
-        "id": "clinic",
-        "name": "Demo clinic",
-        "mode": "test",
-        "base_url": "https://clinic.example/holdfast",
-        "protocol": "holdfast",
-        "confirmation": "confirm",
-        "auth": {"type": "none"},
-        "signing_secret_set": false,
-        "retry": {"first_delay_millisecond": 5000, "factor": 2, "max_delay_millisecond": 300_000},
-        "attempt_timeout_millisecond": 30000,
-    });
-    assert_eq!((made.status, &made.body), (200, &expected));
-
-    let mut full = provider();
-    full["protocol"] = json!("holdfast");
-    full["confirmation"] = json!("confirm");
-    full["signing_secret"] = json!(SECRET);
-    full["retry"] = json!({"first_delay_millisecond": 100, "max_delay_millisecond": 1000});
-    full["attempt_timeout_millisecond"] = json!(60_000);
-    for (auth, kind) in [
-        (json!({"type": "bearer", "token": "hush-token"}), "bearer"),
-        (json!({"type": "api_key", "header": "X-Api-Key", "value": "hush-value"}), "api_key"),
-        (json!({"type": "basic", "username": "hush-user", "password": "hush-word"}), "basic"),
-    ] {
-        full["auth"] = auth;
-        let made = harness.admin("PUT", path, Some(full.clone())).await;
-        assert_eq!(made.status, 200, "{made:?}");
-        let shown = harness.admin("GET", path, None).await;
-        let list = harness.admin("GET", "/v1/admin/providers", None).await;
-        assert_eq!(shown.body["auth"], json!({"type": kind}));
-        assert_eq!(shown.body["signing_secret_set"], true);
-        assert_eq!(shown.body["retry"]["first_delay_millisecond"], 100);
-        assert_eq!(list.body["data"][0], shown.body);
-        for text in [made.text, shown.text, list.text] {
-            assert!(!text.contains("hush") && !text.contains("MfKQ"), "{text}");
-        }
-    }
-    assert_eq!(harness.admin("DELETE", path, None).await.status, 204);
-    assert_eq!(harness.admin("GET", path, None).await.code(), "not_found");
-}
-
-#[tokio::test(start_paused = true)]
-async fn every_field_of_a_provider_is_checked() {
-    let harness = Harness::new();
-    for (field, value, pointers) in [
-        ("name", json!(" "), vec!["/name"]),
-        ("mode", json!("prod"), vec!["/mode"]),
-        ("base_url", json!("http://clinic.example"), vec!["/base_url"]),
-        ("base_url", json!("https://clinic.example/?a=b"), vec!["/base_url"]),
-        ("protocol", json!("octo"), vec!["/protocol"]),
-        ("confirmation", json!("notify"), vec!["/confirmation"]),
-        ("signing_secret", json!("whsec_c2hvcnQ="), vec!["/signing_secret"]),
-        ("attempt_timeout_millisecond", json!(999), vec!["/attempt_timeout_millisecond"]),
-        ("attempt_timeout_millisecond", json!(60_001), vec!["/attempt_timeout_millisecond"]),
-        ("requests_per_second", json!(5), vec!["/requests_per_second"]),
-        ("auth", json!("none"), vec!["/auth"]),
-        ("auth", json!({"type": "digest"}), vec!["/auth/type"]),
-        ("auth", json!({"type": "bearer"}), vec!["/auth/token"]),
-        ("auth", json!({"type": "bearer", "token": "a\nb"}), vec!["/auth/token"]),
-        ("auth", json!({"type": "none", "token": "t"}), vec!["/auth/token"]),
-        ("auth", json!({"type": "api_key"}), vec!["/auth/header", "/auth/value"]),
-        ("auth", json!({"type": "api_key", "header": "Host", "value": "v"}), vec!["/auth/header"]),
-        ("auth", json!({"type": "basic", "username": "a:b", "password": "p"}), vec!["/auth/username"]),
-        (
-            "retry",
-            json!({"factor": 0, "first_delay_millisecond": 9999}),
-            vec!["/retry/factor", "/retry/first_delay_millisecond"],
-        ),
-        ("retry", json!({"max_delay_millisecond": 1}), vec!["/retry/max_delay_millisecond"]),
-        ("retry", json!({"factor": 1.5}), vec!["/retry/factor"]),
-    ] {
-        let mut body = provider();
-        body[field] = value.clone();
-        let answer = harness.admin("PUT", "/v1/admin/providers/clinic", Some(body)).await;
-        assert_eq!((answer.status, answer.code()), (422, "invalid_request"), "{field}: {value}");
-        assert_eq!(answer.pointers(), pointers, "{field}: {value}");
-    }
-    assert_eq!(harness.admin("GET", "/v1/admin/providers/clinic", None).await.status, 404);
-}
-
-#[tokio::test(start_paused = true)]
-async fn all_errors_come_in_one_answer() {
-    let harness = Harness::new();
-    let body = json!({
-        "name": 1, "mode": "prod", "base_url": "ftp://x", "protocol": "octo", "auth": {"type": 5, "extra": 1},
-        "retry": {"factor": "two"}, "attempt_timeout_millisecond": 1, "what": null
-    });
-    let answer = harness.admin("PUT", "/v1/admin/providers/clinic", Some(body)).await;
-    let expected = [
-        "/attempt_timeout_millisecond",
-        "/auth/extra",
-        "/auth/type",
-        "/base_url",
-        "/mode",
-        "/name",
-        "/protocol",
-        "/retry/factor",
-        "/what",
-    ];
-    assert_eq!(answer.pointers(), expected);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_deployment_may_allow_http_and_a_mode_stays() {
-    let harness = Harness::with_rules(TargetRules { allow_plain_http: true });
-    let mut body = provider();
-    body["base_url"] = json!("http://127.0.0.1:9999");
-    let path = "/v1/admin/providers/clinic";
-    assert_eq!(harness.admin("PUT", path, Some(body.clone())).await.status, 200);
-    body["mode"] = json!("live");
-    assert_eq!(harness.admin("PUT", path, Some(body)).await.pointers(), ["/mode"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,4 +5,6 @@ mod documents;
 mod endpoints;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod providers;
 mod roles;

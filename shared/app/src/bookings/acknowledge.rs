@@ -1,8 +1,8 @@
 //! A provider settles a booking by calling us, at any time.
 
 use holdfast_domain::{
-    Acknowledgement, Booking, BookingId, Command, Mode, ProviderId, Refused, Rejection, Status, Timestamp,
-    Withdrawal, transition,
+    Acknowledgement, Booking, BookingId, Command, Mode, ProviderId, RefusalReason, Refused, Rejection,
+    Status, Timestamp, Withdrawal, transition,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use super::{MAX_CONFLICTS, MAX_ID_CHARS, contention_problem, store_problem};
 use crate::parse::parse_checked;
 use crate::ports::{BookingStore, Clock, Replaced};
 use crate::problem::{Problem, ProblemCode, SideEffects};
-use crate::stored::StoredBooking;
+use crate::stored::{StoredBooking, replace};
 
 /// For how long a reservation holds if the provider does not say, in milliseconds: 15 min.
 pub const DEFAULT_HOLD_MS: u64 = 15 * 60 * 1000;
@@ -32,6 +32,7 @@ struct AnswerBody {
     provider_reference: Option<String>,
     expires_at: Option<String>,
     rejection: Option<RejectionBody>,
+    operation: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -41,9 +42,18 @@ struct RejectionBody {
     message: Option<String>,
 }
 
-/// A provider's definite answer.
+/// A provider's definite answer, and what it answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProviderAnswer {
+pub struct ProviderAnswer {
+    /// The answer.
+    pub verdict: ProviderVerdict,
+    /// The number of the operation that it answers; `None` if the provider does not say.
+    pub operation: Option<u32>,
+}
+
+/// A provider's yes or no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProviderVerdict {
     /// Yes.
     Yes(Acknowledgement),
     /// No.
@@ -82,16 +92,17 @@ pub fn read_provider_answer(body: &Value, now: Timestamp) -> Result<ProviderAnsw
         Some(Ok(expires_at)) => Some(expires_at),
         None => None,
     };
-    let answer = match body.status.as_str() {
-        "confirmed" => Some(ProviderAnswer::Yes(Acknowledgement {
+    let operation = body.operation;
+    let verdict = match body.status.as_str() {
+        "confirmed" => Some(ProviderVerdict::Yes(Acknowledgement {
             provider_reference: body.provider_reference,
             reserved_until: None,
         })),
-        "reserved" => Some(ProviderAnswer::Yes(Acknowledgement {
+        "reserved" => Some(ProviderVerdict::Yes(Acknowledgement {
             provider_reference: body.provider_reference,
             reserved_until: Some(expires_at.unwrap_or(now.plus_ms(DEFAULT_HOLD_MS))),
         })),
-        "rejected" => Some(ProviderAnswer::No(Rejection {
+        "rejected" => Some(ProviderVerdict::No(Rejection {
             code: DECLINED_BY_PROVIDER.to_owned(),
             message: body.rejection.as_ref().and_then(|rejection| rejection.message.clone()),
             provider_code: body.rejection.and_then(|rejection| rejection.code),
@@ -102,32 +113,39 @@ pub fn read_provider_answer(body: &Value, now: Timestamp) -> Result<ProviderAnsw
         }
     };
     errors.finish()?;
-    answer.ok_or_else(|| Problem::new(ProblemCode::InvalidRequest, "The answer is not valid."))
+    let verdict =
+        verdict.ok_or_else(|| Problem::new(ProblemCode::InvalidRequest, "The answer is not valid."))?;
+    Ok(ProviderAnswer { verdict, operation })
 }
 
 impl ProviderAnswer {
     fn command(&self) -> Command {
-        match self {
-            Self::Yes(acknowledgement) => Command::Acknowledge(acknowledgement.clone()),
-            Self::No(rejection) => Command::Decline(rejection.clone()),
+        let operation = self.operation;
+        match self.verdict.clone() {
+            ProviderVerdict::Yes(acknowledgement) => Command::Acknowledge { acknowledgement, operation },
+            ProviderVerdict::No(rejection) => Command::Decline { rejection, operation },
         }
     }
 
     /// Whether a booking that was settled before was settled as this answer says.
-    fn agrees_with(&self, status: Status) -> bool {
-        match (self, status) {
-            (Self::Yes(yes), Status::Reserved) => yes.reserved_until.is_some(),
-            (Self::Yes(yes), Status::Confirmed | Status::Completed | Status::NoShow) => {
+    fn agrees_with(&self, booking: &Booking) -> bool {
+        match (&self.verdict, booking.status()) {
+            // It repeats its answer to an operation that is over.
+            (ProviderVerdict::No(_), Status::Reserved | Status::Confirmed) => {
+                booking.refusal.as_ref().is_some_and(|refusal| {
+                    Some(refusal.operation) == self.operation
+                        && matches!(refusal.reason, RefusalReason::Declined(_))
+                })
+            }
+            (ProviderVerdict::Yes(yes), Status::Reserved) => yes.reserved_until.is_some(),
+            (ProviderVerdict::Yes(yes), Status::Confirmed | Status::Completed | Status::NoShow) => {
                 yes.reserved_until.is_none()
             }
             // A no to a booking that has ended asks for nothing more. A yes to one that was withdrawn is
             // taken, and undone at the provider.
-            (Self::No(_), Status::Rejected) | (_, Status::Cancelled | Status::Expired) => true,
-            (Self::Yes(_), Status::Pending | Status::Rejected)
-            | (
-                Self::No(_),
-                Status::Pending | Status::Reserved | Status::Confirmed | Status::Completed | Status::NoShow,
-            ) => false,
+            (ProviderVerdict::No(_), Status::Rejected) | (_, Status::Cancelled | Status::Expired) => true,
+            (ProviderVerdict::Yes(_), Status::Pending | Status::Rejected)
+            | (ProviderVerdict::No(_), Status::Pending | Status::Completed | Status::NoShow) => false,
         }
     }
 }
@@ -144,7 +162,7 @@ pub async fn acknowledge(
     for _ in 0..MAX_CONFLICTS {
         let seen = its_booking(store, caller, id).await?;
         let status_before = seen.booking.status();
-        let agrees = answer.agrees_with(status_before);
+        let agrees = answer.agrees_with(&seen.booking);
         let changed = match transition(&seen.booking, answer.command(), clock.now()) {
             Ok(transition) => transition.booking,
             Err(refused @ Refused::TooManyVersions) => return Err(refusal(&seen.booking, refused)),
@@ -152,8 +170,8 @@ pub async fn acknowledge(
             Err(_) => return Err(contradiction(status_before)),
         };
         let next = seen.with_booking(changed);
-        match store.replace(seen.rev, &next).await {
-            Ok(Replaced::Done) if status_before == Status::Pending || agrees => {
+        match replace(store, &seen, &next).await {
+            Ok(Replaced::Done) if !status_before.is_final() || agrees => {
                 tracing::info!(
                     booking.id = %id,
                     booking.status = next.booking.status().as_str(),
@@ -165,7 +183,8 @@ pub async fn acknowledge(
             // It said no, and now yes: the no stands, and what it may hold is undone.
             Ok(Replaced::Done) => return Err(contradiction(status_before)),
             Ok(Replaced::Conflict(_)) => {}
-            Ok(Replaced::Gone) => return Err(not_found()),
+            // What a provider tells takes no slot.
+            Ok(Replaced::Gone | Replaced::SlotTaken) => return Err(not_found()),
             Err(error) => return Err(store_problem(&error, SideEffects::None)),
         }
     }
@@ -219,7 +238,7 @@ async fn tell(
             Err(refused) => return Err(refusal(&seen.booking, refused)),
         };
         let next = seen.with_booking(changed);
-        match store.replace(seen.rev, &next).await {
+        match replace(store, &seen, &next).await {
             Ok(Replaced::Done) => {
                 tracing::info!(
                     booking.id = %id,
@@ -230,7 +249,8 @@ async fn tell(
                 return Ok(Acknowledged { booking: next.booking });
             }
             Ok(Replaced::Conflict(_)) => {}
-            Ok(Replaced::Gone) => return Err(not_found()),
+            // What a provider tells takes no slot.
+            Ok(Replaced::Gone | Replaced::SlotTaken) => return Err(not_found()),
             Err(error) => return Err(store_problem(&error, SideEffects::None)),
         }
     }

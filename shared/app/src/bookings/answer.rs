@@ -1,10 +1,11 @@
-//! What the caller of a create is told, derived from the item alone.
+//! What the caller of a create or an operation is told, derived from the item alone.
 //!
 //! No response to a keyed request leaves before its bytes are in the item. Whoever must answer and finds
 //! none writes them; whoever finds some returns those.
 
 use holdfast_domain::{
-    Booking, Cancellation, CancellationReason, Compensation, Phase, Refusal, State, Status, Timestamp,
+    AttemptError, Booking, Cancellation, CancellationReason, Compensation, OperationKind, Patience, Phase,
+    RefusalReason, State, Status, Timestamp,
 };
 use serde_json::json;
 
@@ -17,7 +18,7 @@ const CREATED: u16 = 201;
 /// The status of a booking that is still pending.
 const ACCEPTED: u16 = 202;
 
-/// A response to a create.
+/// A response to a create or an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status.
@@ -37,12 +38,18 @@ pub(super) enum Asked {
     /// The create.
     Create,
     /// An operation after the create.
-    Operation {
-        /// Its key, if it came with one.
-        key: Option<OperationKey>,
-        /// Its number.
-        number: u32,
-    },
+    Operation(AskedOperation),
+}
+
+/// Which operation a response is to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AskedOperation {
+    /// Its idempotency key, if it came with one.
+    pub(super) key: Option<OperationKey>,
+    /// What was asked for.
+    pub(super) kind: OperationKind,
+    /// Its number; zero if the provider did not have to be asked.
+    pub(super) number: u32,
 }
 
 /// Under which request an answer is given; a problem's body names it.
@@ -68,23 +75,32 @@ impl Answer {
     ) -> Result<Self, serde_json::Error> {
         match asked {
             Asked::Create => Self::to_create(booking, name, now),
-            Asked::Operation { number, .. } => Self::to_operation(booking, number, name, now),
+            Asked::Operation(operation) => Self::to_operation(booking, operation, name, now),
         }
     }
 
     fn to_operation(
         booking: &Booking,
-        number: u32,
+        operation: AskedOperation,
         name: RequestName<'_>,
         now: Timestamp,
     ) -> Result<Self, serde_json::Error> {
-        let is_in_flight = booking.operation.as_ref().is_some_and(|operation| operation.number == number);
+        let AskedOperation { kind, number, .. } = operation;
+        let in_flight = booking.operation.as_ref().filter(|in_flight| in_flight.number == number);
         let refusal = booking.refusal.as_ref().filter(|refusal| refusal.operation == number);
-        if !is_in_flight && (refusal.is_some() || booking.status() != Status::Cancelled) {
-            return Self::problem(&declined(booking, refusal), name);
+        let problem = match (in_flight, refusal) {
+            (Some(in_flight), _) if in_flight.patience == Patience::Synchronous => {
+                Some(unresolved(in_flight.last_error).with_side_effects(SideEffects::Unknown))
+            }
+            (Some(_), _) => None,
+            (None, Some(refusal)) => Some(refused(&refusal.reason)),
+            (None, None) => unsaid_end(booking, kind, number),
+        };
+        if let Some(problem) = problem {
+            return Self::problem(&problem.about(&booking.id), name);
         }
         let body = serde_json::to_vec(&booking_view(booking))?;
-        Ok(if is_in_flight {
+        Ok(if in_flight.is_some() {
             Self { status: ACCEPTED, body, retry_after_s: Some(retry_after_s(booking, now)) }
         } else {
             Self { status: OK, body, retry_after_s: None }
@@ -134,16 +150,69 @@ impl Answer {
     }
 }
 
-/// The provider refused an operation. What it said is known of the last refusal alone.
-fn declined(booking: &Booking, refusal: Option<&Refusal>) -> Problem {
-    let rejection = refusal.map(|refusal| &refusal.rejection);
-    let message = rejection.and_then(|rejection| rejection.message.as_deref());
-    let detail = message.unwrap_or("The provider refused the change.");
-    let problem = Problem::new(ProblemCode::OperationDeclined, detail).about(&booking.id);
-    match rejection {
-        Some(rejection) => problem.with_extension("rejection", json!(RejectionView::new(rejection))),
-        None => problem,
+/// Why an operation came to nothing.
+fn refused(reason: &RefusalReason) -> Problem {
+    match reason {
+        RefusalReason::Declined(rejection) => {
+            let detail = rejection.message.as_deref().unwrap_or("The provider refused the change.");
+            Problem::new(ProblemCode::OperationDeclined, detail)
+                .with_extension("rejection", json!(RejectionView::new(rejection)))
+        }
+        RefusalReason::Failed(AttemptError::CircuitOpen | AttemptError::LimitReached) => {
+            provider_unavailable()
+        }
+        RefusalReason::Failed(error) if error.is_timeout() => Problem::new(
+            ProblemCode::ProviderTimeout,
+            "The provider did not make the change in time; the booking is as it was.",
+        ),
+        RefusalReason::Failed(_) => {
+            Problem::new(ProblemCode::ProviderFailed, "The provider failed; the booking is as it was.")
+        }
     }
+}
+
+/// The provider was asked for a change and did not answer; whether it made the change is being found out.
+fn unresolved(error: Option<AttemptError>) -> Problem {
+    let found_out = "The booking stays as it is until the provider has said what became of the change.";
+    match error {
+        Some(error) if !error.is_timeout() => {
+            Problem::new(ProblemCode::ProviderFailed, format!("The provider failed. {found_out}"))
+        }
+        Some(_) | None => Problem::new(
+            ProblemCode::ProviderTimeout,
+            format!("The provider did not answer in time. {found_out}"),
+        ),
+    }
+}
+
+/// The problem with an operation that is over without a refusal, if it was not made.
+fn unsaid_end(booking: &Booking, kind: OperationKind, number: u32) -> Option<Problem> {
+    let in_flight = booking.operation.as_ref();
+    let is_overtaken = in_flight.is_some_and(|operation| {
+        operation.overtaken.as_ref().is_some_and(|overtaken| overtaken.number == number)
+    });
+    let has_ended = matches!(booking.status(), Status::Rejected | Status::Cancelled | Status::Expired);
+    match kind {
+        // A later refusal has taken the place of this one's.
+        OperationKind::Cancel if booking.status() != Status::Cancelled => {
+            Some(Problem::new(ProblemCode::OperationDeclined, "The provider refused the change."))
+        }
+        OperationKind::Cancel => None,
+        OperationKind::Book | OperationKind::Confirm | OperationKind::Extend | OperationKind::Reschedule
+            if is_overtaken || has_ended =>
+        {
+            let detail = format!("The booking was {} meanwhile.", ended_how(booking, is_overtaken));
+            // The request may have reached the provider; the cancel undoes what it did.
+            Some(Problem::new(ProblemCode::StatusConflict, detail).with_side_effects(SideEffects::Unknown))
+        }
+        OperationKind::Book | OperationKind::Confirm | OperationKind::Extend | OperationKind::Reschedule => {
+            None
+        }
+    }
+}
+
+fn ended_how(booking: &Booking, is_overtaken: bool) -> &'static str {
+    if is_overtaken { "being cancelled" } else { booking.status().as_str() }
 }
 
 fn was_acknowledged(booking: &Booking) -> bool {
@@ -167,7 +236,8 @@ fn given_up(reason: CancellationReason) -> Problem {
 pub(super) fn provider_unavailable() -> Problem {
     Problem::new(
         ProblemCode::ProviderUnavailable,
-        "The provider failed several times in a row and is not called for a moment.",
+        "The provider failed several times in a row, or is called as often as it may be, and is not called \
+         for a moment.",
     )
 }
 
@@ -203,10 +273,10 @@ impl StoredBooking {
     fn response_slot(&mut self, asked: Asked) -> Option<&mut Option<FrozenResponse>> {
         match asked {
             Asked::Create => self.create.as_mut().map(|create| &mut create.response),
-            Asked::Operation { key, .. } => self
+            Asked::Operation(operation) => self
                 .operations
                 .iter_mut()
-                .find(|record| Some(record.key) == key)
+                .find(|record| Some(record.key) == operation.key)
                 .map(|record| &mut record.response),
         }
     }
@@ -215,7 +285,7 @@ impl StoredBooking {
     pub(super) fn response(&self, asked: Asked) -> Option<&FrozenResponse> {
         match asked {
             Asked::Create => self.create.as_ref()?.response.as_ref(),
-            Asked::Operation { key, .. } => self.operation_record(key)?.response.as_ref(),
+            Asked::Operation(operation) => self.operation_record(operation.key)?.response.as_ref(),
         }
     }
 
@@ -223,7 +293,7 @@ impl StoredBooking {
     pub(super) fn lacks_response(&self, asked: Asked) -> bool {
         let is_keyed = match asked {
             Asked::Create => self.create.is_some(),
-            Asked::Operation { key, .. } => self.operation_record(key).is_some(),
+            Asked::Operation(operation) => self.operation_record(operation.key).is_some(),
         };
         is_keyed && self.response(asked).is_none()
     }

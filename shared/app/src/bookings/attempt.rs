@@ -3,18 +3,20 @@
 use std::time::Duration;
 
 use holdfast_domain::{
-    AttemptError, AttemptOutcome, Booking, Command, Operation, Phase, Refused, Timestamp, transition,
+    AttemptError, AttemptOutcome, Booking, Command, ConfirmationMode, Operation, Phase, Refused, Timestamp,
+    transition,
 };
 use tokio::time::timeout;
 
 use super::answer::{Answer, Asked, RequestName};
-use super::{Engine, MAX_CONFLICTS, Permit, contention_problem, store_problem};
+use super::{Engine, MAX_CONFLICTS, contention_problem, store_problem};
 use crate::ports::{
-    AttemptReport, BookingStore, BreakerStore, Clock, Entropy, ProviderCall, ProviderGateway, Replaced,
+    AttemptReport, BookingStore, BreakerStore, Clock, Entropy, LimitStore, ProviderCall, ProviderGateway,
+    Replaced,
 };
 use crate::problem::{Problem, ProblemCode, SideEffects};
 use crate::settings::ProviderSettings;
-use crate::stored::StoredBooking;
+use crate::stored::{StoredBooking, replace};
 
 /// An attempt that nothing was sent for.
 pub(super) fn not_sent(error: AttemptError) -> AttemptReport {
@@ -25,7 +27,7 @@ impl<S, G, B, C, E> Engine<S, G, B, C, E>
 where
     S: BookingStore,
     G: ProviderGateway,
-    B: BreakerStore,
+    B: BreakerStore + LimitStore,
     C: Clock,
     E: Entropy,
 {
@@ -43,7 +45,11 @@ where
             Phase::Waiting { .. } => 0,
         };
         // A worker that was frozen between its claim and this line must not send: somebody else may.
-        let limit_ms = now.ms_until(until).min(lease_ms);
+        let mut limit_ms = now.ms_until(until).min(lease_ms);
+        let is_gate = seen.booking.confirmation == ConfirmationMode::RealTime;
+        if is_gate {
+            limit_ms = limit_ms.min(provider.real_time_timeout_ms);
+        }
         if limit_ms == 0 {
             return not_sent(AttemptError::LeaseOver);
         }
@@ -55,10 +61,17 @@ where
             limit_ms,
         };
         let attempt = timeout(Duration::from_millis(limit_ms), self.gateway.attempt(call));
-        attempt.await.unwrap_or(AttemptReport {
+        let mut report = attempt.await.unwrap_or(AttemptReport {
             outcome: AttemptOutcome::Unknown(AttemptError::TimedOut),
             retry_after_ms: None,
-        })
+        });
+        if let AttemptOutcome::Unknown(error) = report.outcome
+            && is_gate
+        {
+            // A gate books nothing, so that its silence is as good as not having asked.
+            report.outcome = AttemptOutcome::NotSent(error);
+        }
+        report
     }
 
     /// The command that tells a booking what came of an attempt.
@@ -106,7 +119,7 @@ where
                 return Ok((seen, answer));
             }
             let next = seen.with_booking(booking).freezing(asked, &answer);
-            match self.store.replace(seen.rev, &next).await {
+            match replace(&self.store, &seen, &next).await {
                 Ok(Replaced::Done) => return Ok((next, answer)),
                 Ok(Replaced::Conflict(current)) => {
                     if changed.is_none() {
@@ -114,19 +127,14 @@ where
                     }
                     seen = *current;
                 }
-                Ok(Replaced::Gone) => return Err(answer_gone(&seen)),
+                // What settles a booking takes no slot that it did not have.
+                Ok(Replaced::Gone | Replaced::SlotTaken) => return Err(answer_gone(&seen)),
                 Err(error) => {
                     return Err(store_problem(&error, SideEffects::Unknown).about(&seen.booking.id));
                 }
             }
         }
         Err(contention_problem(SideEffects::Unknown).about(&seen.booking.id))
-    }
-
-    /// Looks whether the provider's circuit lets an attempt through, on a state that is fresh.
-    pub(super) async fn fresh_permit(&self, provider: &ProviderSettings, probe_ms: u64) -> Permit {
-        let state = self.breakers.refresh(&provider.provider_id, self.clock.now()).await;
-        self.breakers.permit(&provider.provider_id, state, self.clock.now(), probe_ms).await
     }
 }
 

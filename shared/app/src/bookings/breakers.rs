@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use holdfast_domain::{AttemptError, AttemptOutcome, CompensationOutcome, ProviderId, Timestamp};
+use holdfast_domain::{AttemptError, AttemptOutcome, ProviderId, Timestamp};
 use tokio::time::timeout;
 
-use crate::ports::{AttemptReport, BreakerStore, CompensationReport, StoreError};
+use crate::ports::{AttemptReport, BreakerStore, StoreError};
 use crate::settings::BreakerState;
 
 /// Failures in a row that open a circuit.
@@ -61,6 +61,11 @@ impl<B> std::fmt::Debug for Breakers<B> {
 }
 
 impl<B: BreakerStore> Breakers<B> {
+    /// What they are kept in.
+    pub fn store(&self) -> &B {
+        &self.store
+    }
+
     /// Breakers that nothing is known of yet.
     pub fn new(store: B) -> Self {
         Self { store, remembered: Mutex::new(HashMap::new()) }
@@ -149,21 +154,16 @@ impl<B: BreakerStore> Breakers<B> {
         self.note(provider_id, verdict(&report.outcome), permit, now).await;
     }
 
-    /// The same for a compensating cancel.
-    pub async fn record_compensation(
+    /// The same for a call that is no attempt: a look-up, a notification, a compensating cancel. `error` is
+    /// `None` if the provider gave a usable answer.
+    pub async fn record_call(
         &self,
         provider_id: &ProviderId,
-        report: &CompensationReport,
+        error: Option<AttemptError>,
         permit: Permit,
         now: Timestamp,
     ) {
-        let verdict = match report.outcome {
-            CompensationOutcome::Acknowledged
-            | CompensationOutcome::NoSuchBooking
-            | CompensationOutcome::Declined => Verdict::Success,
-            CompensationOutcome::Failed(error) => verdict_of(error),
-        };
-        self.note(provider_id, verdict, permit, now).await;
+        self.note(provider_id, error.map_or(Verdict::Success, verdict_of), permit, now).await;
     }
 
     async fn note(&self, provider_id: &ProviderId, verdict: Verdict, permit: Permit, now: Timestamp) {
@@ -257,6 +257,7 @@ fn verdict_of(error: AttemptError) -> Verdict {
         // The provider is up and asks for less, or nothing was tried at all.
         AttemptError::HttpStatus(409 | 425 | 429)
         | AttemptError::CircuitOpen
+        | AttemptError::LimitReached
         | AttemptError::LeaseOver
         | AttemptError::WorkerLost => Verdict::Neither,
         AttemptError::ConnectionFailed

@@ -4,25 +4,26 @@
 use std::time::Duration;
 
 use holdfast_domain::{
-    AttemptError, AttemptOutcome, Booking, BookingId, Change, Command, Operation, Patience, Phase, Status,
-    Tenant, Timestamp, transition,
+    AttemptError, AttemptOutcome, Booking, BookingId, Change, Command, ConfirmationMode, Operation, Patience,
+    Phase, Status, Tenant, Timestamp, transition,
 };
 use tokio::time::{sleep, timeout};
 use uuid::Builder;
 
 use super::answer::{Answer, Asked, RequestName, provider_unavailable};
 use super::attempt::{answer_from, not_sent};
+use super::pass::{Pass, Shut};
 use super::{
-    Engine, MAX_CONFLICTS, POLL_MS, Permit, ValidCreate, contention_problem, in_flight_problem,
-    key_reused_problem, store_problem,
+    Engine, MAX_CONFLICTS, POLL_MS, ValidCreate, contention_problem, slot_taken_problem, store_problem,
 };
 use crate::idempotency::{IdempotencyKey, KEY_RETENTION_MS, MAX_GENERATIONS};
 use crate::ports::{
-    AttemptReport, BookingStore, BreakerStore, Claim, Clock, Entropy, ProviderGateway, Replaced, StoreError,
+    AttemptReport, BookingStore, BreakerStore, Claim, Clock, Entropy, LimitStore, ProviderGateway, Replaced,
+    StoreError,
 };
 use crate::problem::{Problem, ProblemCode, SideEffects};
 use crate::settings::ProviderSettings;
-use crate::stored::{CreateRecord, Fingerprint, StoredBooking};
+use crate::stored::{CreateRecord, Fingerprint, StoredBooking, claim, replace};
 
 /// By how much the lease of a request's attempt outlasts its synchronous limit, in milliseconds: time to
 /// write the outcome before somebody else takes over.
@@ -63,7 +64,7 @@ pub struct Created {
 }
 
 /// What the claim came to.
-enum Start {
+pub(super) enum Start {
     /// The booking is ours to make.
     Fresh(Box<StoredBooking>),
     /// The key has been used for this booking.
@@ -74,7 +75,7 @@ impl<S, G, B, C, E> Engine<S, G, B, C, E>
 where
     S: BookingStore,
     G: ProviderGateway,
-    B: BreakerStore,
+    B: BreakerStore + LimitStore,
     C: Clock,
     E: Entropy,
 {
@@ -91,40 +92,45 @@ where
             );
             return self.replay_or(&call, Problem::new(ProblemCode::UnknownProvider, detail)).await;
         };
-        let mut known_permit = None;
+        if let Some(problem) = call.create.refused_by(provider) {
+            return self.replay_or(&call, problem).await;
+        }
+        if provider.confirmation == ConfirmationMode::Notify {
+            return self.accept(&call, provider).await;
+        }
+        let mut known_pass = None;
         if self.breakers.known_open(&provider.provider_id).is_some() {
             // A repetition needs no provider, and must not use up the probe.
             if let Some(used) = self.find_used(&call).await? {
                 return self.replay(&call, used).await;
             }
-            match self.fresh_permit(provider, call.create.sync_timeout_ms).await {
-                Permit::Open { until } => return self.create_while_open(&call, until).await,
-                permit => known_permit = Some(permit),
+            match self.enter(provider, call.create.sync_timeout_ms).await {
+                Err(shut) => return self.create_while_shut(&call, provider, shut).await,
+                Ok(pass) => known_pass = Some(pass),
             }
         }
         let lease_until = call.received_at.plus_ms(call.create.sync_timeout_ms + LEASE_GRACE_MS);
-        let claim = self.claim(&call, Phase::InFlight { lease_until });
-        // The breaker's state is refreshed beside the first write, before anything is sent.
-        let refresh = self.breakers.refresh(&provider.provider_id, self.clock.now());
-        let (start, state) = tokio::join!(claim, refresh);
+        let phase = Phase::InFlight { lease_until };
+        let claim = self.claim(&call, |generation| self.new_booking(&call, provider, generation, phase));
+        // Breaker and limits are asked beside the first write, before anything is sent.
+        let (start, pass) = tokio::join!(claim, async {
+            match known_pass {
+                Some(pass) => Ok(pass),
+                None => self.enter(provider, call.create.sync_timeout_ms).await,
+            }
+        });
         let seen = match start {
             Ok(Start::Fresh(seen)) => *seen,
             not_fresh => {
-                if let Some(permit) = known_permit {
-                    self.breakers.release(&provider.provider_id, permit).await;
+                if let Ok(pass) = pass {
+                    self.leave_unused(provider, pass).await;
                 }
                 return match not_fresh? {
                     Start::Used(seen) | Start::Fresh(seen) => self.replay(&call, *seen).await,
                 };
             }
         };
-        let permit = if let Some(permit) = known_permit {
-            permit
-        } else {
-            let now = self.clock.now();
-            self.breakers.permit(&provider.provider_id, state, now, call.create.sync_timeout_ms).await
-        };
-        self.first_attempt(&call, provider, seen, permit).await
+        self.first_attempt(&call, provider, seen, pass).await
     }
 
     /// The attempt inside the request, and its outcome's write.
@@ -133,7 +139,7 @@ where
         call: &CreateCall<'_>,
         provider: &ProviderSettings,
         seen: StoredBooking,
-        permit: Permit,
+        pass: Result<Pass, Shut>,
     ) -> Result<Created, Problem> {
         let name = RequestName { path: call.path, request_id: call.request_id };
         let limit = call.received_at.plus_ms(call.create.sync_timeout_ms);
@@ -141,34 +147,36 @@ where
             return Err(Problem::new(ProblemCode::Internal, "The booking has no operation."));
         };
         let mut seen = seen;
-        if let Permit::Open { until } = permit
+        if let Err(shut) = &pass
             && call.create.patience == Patience::Synchronous
         {
-            match self.withdraw_claim(&seen, &operation, until).await? {
+            match self.withdraw_claim(&seen, &operation, *shut).await? {
                 Ok(refused) => return Err(refused),
                 Err(current) => seen = current,
             }
         }
-        let report = match permit {
-            // The circuit opened within the last moment, after the booking was claimed.
-            Permit::Open { .. } => not_sent(AttemptError::CircuitOpen),
-            Permit::Closed | Permit::Probe { .. } => self.attempt(provider, &seen, &operation, limit).await,
+        let report = match &pass {
+            // The circuit opened, or the limit was reached, within the last moment.
+            Err(shut) => not_sent(shut.error),
+            Ok(_) => self.attempt(provider, &seen, &operation, limit).await,
         };
         if report.outcome == AttemptOutcome::Unknown(AttemptError::AcceptedForLater) {
-            self.await_callback(&seen.booking.id, Status::Pending, limit).await;
+            let is_answered = |booking: &Booking| booking.status() != Status::Pending;
+            self.await_callback(&seen.booking.id, is_answered, limit).await;
         }
-        let now = self.clock.now();
         let command = self.record_command(provider, &operation, report.clone());
-        let (settled, ()) = tokio::join!(
-            self.settle_and_answer(seen, Some(command), Asked::Create, name),
-            self.breakers.record(&provider.provider_id, &report, permit, now),
-        );
+        let (settled, ()) =
+            tokio::join!(self.settle_and_answer(seen, Some(command), Asked::Create, name), async {
+                if let Ok(pass) = pass {
+                    self.leave(provider, &report, pass).await;
+                }
+            });
         let (stored, answer) = settled?;
         log_outcome(&stored, &report, answer.status);
         Ok(Created { booking_id: stored.booking.id, answer, replayed: false })
     }
 
-    /// The circuit turned out to be open after the booking was claimed for a caller who wants the answer at
+    /// The circuit turned out to be open, or the limit reached, after the booking was claimed for a caller who wants the answer at
     /// once. The booking is cancelled, and its key is marked as free in the same write, so that the caller
     /// is refused as if the circuit had been known to be open: the same key books afresh. Returns the
     /// refusal, or the item that somebody else wrote meanwhile.
@@ -176,13 +184,13 @@ where
         &self,
         seen: &StoredBooking,
         operation: &Operation,
-        until: Timestamp,
+        shut: Shut,
     ) -> Result<Result<Problem, StoredBooking>, Problem> {
         let now = self.clock.now();
         let command = Command::RecordAttempt {
             operation: operation.number,
             attempt: operation.attempts,
-            outcome: AttemptOutcome::NotSent(AttemptError::CircuitOpen),
+            outcome: AttemptOutcome::NotSent(shut.error),
             retry_delay_ms: 0,
         };
         let Ok(cancelled) = transition(&seen.booking, command, now) else { return Ok(Err(seen.clone())) };
@@ -190,20 +198,25 @@ where
         if let Some(create) = &mut next.create {
             create.superseded_by = Some(create.generation.saturating_add(1));
         }
-        match self.store.replace(seen.rev, &next).await {
+        match replace(&self.store, seen, &next).await {
             Ok(Replaced::Done) => {
-                let retry_after_s = now.ms_until(until).div_ceil(1000).max(1);
+                let retry_after_s = now.ms_until(shut.until).div_ceil(1000).max(1);
                 Ok(Ok(provider_unavailable().retry_after_s(retry_after_s)))
             }
             Ok(Replaced::Conflict(current)) => Ok(Err(*current)),
-            Ok(Replaced::Gone) => Ok(Ok(provider_unavailable().retry_after_s(1))),
+            Ok(Replaced::Gone | Replaced::SlotTaken) => Ok(Ok(provider_unavailable().retry_after_s(1))),
             Err(error) => Err(store_problem(&error, SideEffects::None)),
         }
     }
 
-    /// The provider will call back: looks until the limit whether it has, and the booking's status is
-    /// another than `before`.
-    pub(super) async fn await_callback(&self, id: &BookingId, before: Status, limit: Timestamp) {
+    /// The provider will call back: looks until the limit whether it has, so that the booking
+    /// `is_answered`.
+    pub(super) async fn await_callback(
+        &self,
+        id: &BookingId,
+        is_answered: impl Fn(&Booking) -> bool + Send,
+        limit: Timestamp,
+    ) {
         loop {
             let remaining_ms = self.clock.now().ms_until(limit);
             if remaining_ms == 0 {
@@ -212,7 +225,7 @@ where
             sleep(Duration::from_millis(remaining_ms.min(POLL_MS))).await;
             let remaining_ms = self.clock.now().ms_until(limit);
             match timeout(Duration::from_millis(remaining_ms), self.store.read(id)).await {
-                Ok(Ok(Some(stored))) if stored.booking.status() != before => return,
+                Ok(Ok(Some(stored))) if is_answered(&stored.booking) => return,
                 Ok(Ok(_)) => {}
                 // The outcome is written in any case; a look that fails only tells nothing.
                 Ok(Err(error)) => tracing::warn!(booking.id = %id, %error, "A look for a callback failed."),
@@ -221,16 +234,21 @@ where
         }
     }
 
-    /// The provider's circuit is open: nothing is sent.
-    async fn create_while_open(&self, call: &CreateCall<'_>, until: Timestamp) -> Result<Created, Problem> {
+    /// The provider may not be called now: nothing is sent.
+    async fn create_while_shut(
+        &self,
+        call: &CreateCall<'_>,
+        provider: &ProviderSettings,
+        shut: Shut,
+    ) -> Result<Created, Problem> {
         let now = self.clock.now();
         if call.create.patience == Patience::Synchronous {
-            let retry_after_s = now.ms_until(until).div_ceil(1000).max(1);
+            let retry_after_s = now.ms_until(shut.until).div_ceil(1000).max(1);
             return self.replay_or(call, provider_unavailable().retry_after_s(retry_after_s)).await;
         }
         let deadline_at = call.received_at.plus_ms(call.create.async_timeout_ms);
-        let next_attempt_at = until.max(now).min(deadline_at);
-        match self.claim(call, Phase::Waiting { next_attempt_at }).await? {
+        let phase = Phase::Waiting { next_attempt_at: shut.until.max(now).min(deadline_at) };
+        match self.claim(call, |generation| self.new_booking(call, provider, generation, phase)).await? {
             Start::Used(seen) => self.replay(call, *seen).await,
             Start::Fresh(stored) => {
                 let name = RequestName { path: call.path, request_id: call.request_id };
@@ -243,13 +261,18 @@ where
     /// Writes the booking, unless its key has been used. A key whose retention is over is used afresh:
     /// the old item is first marked with the next generation, and only then is that one written, so that
     /// a repetition follows the marks whatever its own clock says.
-    async fn claim(&self, call: &CreateCall<'_>, phase: Phase) -> Result<Start, Problem> {
+    pub(super) async fn claim(
+        &self,
+        call: &CreateCall<'_>,
+        new_item: impl Fn(u32) -> Result<StoredBooking, Problem> + Send,
+    ) -> Result<Start, Problem> {
         let mut generation = 0;
         for _ in 0..MAX_GENERATIONS {
-            let new = self.new_booking(call, generation, phase)?;
-            let taken = match self.store.claim(&new).await {
+            let new = new_item(generation)?;
+            let taken = match claim(&self.store, &new).await {
                 Ok(Claim::Claimed) => return Ok(Start::Fresh(Box::new(new))),
                 Ok(Claim::Taken(taken)) => taken,
+                Ok(Claim::SlotTaken) => return Err(slot_taken_problem()),
                 Err(error) => return Err(store_problem(&error, claim_side_effects(&error, call))),
             };
             match self.next_generation(*taken).await? {
@@ -277,11 +300,11 @@ where
             if let Some(create) = &mut marked.create {
                 create.superseded_by = Some(next_generation);
             }
-            match self.store.replace(found.rev, &marked).await {
+            match replace(&self.store, &found, &marked).await {
                 Ok(Replaced::Done) => return Ok(Ok(next_generation)),
                 // An item that is gone meanwhile is claimed anew. Its successor must not be: without the
                 // mark no repetition would find it.
-                Ok(Replaced::Gone) => return Ok(Ok(create.generation)),
+                Ok(Replaced::Gone | Replaced::SlotTaken) => return Ok(Ok(create.generation)),
                 Ok(Replaced::Conflict(current)) => found = *current,
                 Err(error) => return Err(store_problem(&error, SideEffects::None)),
             }
@@ -292,14 +315,11 @@ where
     fn new_booking(
         &self,
         call: &CreateCall<'_>,
+        provider: &ProviderSettings,
         generation: u32,
         phase: Phase,
     ) -> Result<StoredBooking, Problem> {
         let create = &call.create;
-        let id = match &call.key {
-            Some(key) => key.booking_id(&call.tenant, generation),
-            None => self.random_id(call.received_at),
-        };
         let deadline_at = match (create.patience, phase) {
             // The consumer waits for the answer, and no longer than for that.
             (Patience::Synchronous, Phase::InFlight { lease_until }) => lease_until,
@@ -318,23 +338,25 @@ where
             attempts,
             last_error,
             unanswered_send_at: None,
+            resolve_until: None,
+            overtaken: None,
             phase,
         };
         let booking = Booking::claimed(
-            id,
+            self.new_id(call, generation),
             call.tenant.clone(),
             create.request.clone(),
             create.slot.clone(),
             operation,
             call.received_at,
         );
-        let record = call.key.as_ref().map(|_| CreateRecord {
-            fingerprint: call.fingerprint,
-            generation,
-            superseded_by: None,
-            response: None,
-        });
-        let stored = StoredBooking { booking, create: record, operations: Vec::new(), rev: 1 };
+        let stored = StoredBooking {
+            booking: booking.in_mode(provider.confirmation),
+            create: create_record(call, generation),
+            operations: Vec::new(),
+            exclusive_slots: provider.exclusive_slots,
+            rev: 1,
+        };
         if attempts > 0 {
             return Ok(stored);
         }
@@ -342,6 +364,14 @@ where
         let name = RequestName { path: call.path, request_id: call.request_id };
         let answer = answer_from(&stored.booking, Asked::Create, name, self.clock.now())?;
         Ok(stored.freezing(Asked::Create, &answer))
+    }
+
+    /// The identifier of a booking: the key's, or a new one.
+    pub(super) fn new_id(&self, call: &CreateCall<'_>, generation: u32) -> BookingId {
+        match &call.key {
+            Some(key) => key.booking_id(&call.tenant, generation),
+            None => self.random_id(call.received_at),
+        }
     }
 
     /// An identifier for a booking without a key: a `UUIDv7` (RFC 9562, section 5.7).
@@ -352,95 +382,26 @@ where
         let uuid = Builder::from_unix_timestamp_millis(unix_ms, &random).into_uuid();
         BookingId::from_bytes(uuid.into_bytes())
     }
+}
 
-    /// A request that is refused before anything is written: unless its key has been used, in which case
-    /// the first response stands, whatever has changed since.
-    async fn replay_or(&self, call: &CreateCall<'_>, problem: Problem) -> Result<Created, Problem> {
-        match self.find_used(call).await? {
-            Some(used) => self.replay(call, used).await,
-            None => Err(problem),
-        }
-    }
-
-    /// The item of the first request with this request's key, if the key still stands for it.
-    async fn find_used(&self, call: &CreateCall<'_>) -> Result<Option<StoredBooking>, Problem> {
-        let Some(key) = &call.key else { return Ok(None) };
-        let mut generation = 0;
-        for _ in 0..MAX_GENERATIONS {
-            let id = key.booking_id(&call.tenant, generation);
-            let found = match self.store.read(&id).await {
-                Ok(Some(found)) => found,
-                Ok(None) => return Ok(None),
-                Err(error) => return Err(store_problem(&error, SideEffects::None)),
-            };
-            let expires_at = found.booking.created_at().plus_ms(KEY_RETENTION_MS);
-            match found.create.as_ref().and_then(|create| create.superseded_by) {
-                Some(next) => generation = next,
-                None if self.clock.now() < expires_at => return Ok(Some(found)),
-                None => return Ok(None),
-            }
-        }
-        Ok(None)
-    }
-
-    /// Answers a repetition from the item of the first request.
-    async fn replay(&self, call: &CreateCall<'_>, mut found: StoredBooking) -> Result<Created, Problem> {
-        let name = RequestName { path: call.path, request_id: call.request_id };
-        let wait_until = self.clock.now().plus_ms(call.prefer_wait_s.unwrap_or(0) * 1000);
-        loop {
-            // Without a key the item is this request's own: the answer to its claim was lost, and somebody
-            // else has written since.
-            if found.create.as_ref().is_some_and(|create| create.fingerprint != call.fingerprint) {
-                return Err(key_reused_problem());
-            }
-            let now = self.clock.now();
-            let id = found.booking.id.clone();
-            if let Some(response) = found.response(Asked::Create) {
-                let answer = Answer::frozen(response, &found.booking, now);
-                return Ok(Created { booking_id: id, answer, replayed: true });
-            }
-            if found.create.as_ref().is_some_and(|create| create.superseded_by.is_some()) {
-                // The first request gave its claim up; the key is free for the next one.
-                let detail = "The first request with this key has just been refused; repeat it.";
-                return Err(Problem::new(ProblemCode::RequestInFlight, detail).retry_after_s(1));
-            }
-            let Some(operation) = &found.booking.operation else {
-                return self.answer_now(found, None, name).await;
-            };
-            if !operation.phase.is_leased(now) || !found.booking.is_within_its_request() {
-                // Its worker is gone. The deadline of a caller who waits is the end of the lease.
-                let give_up = (operation.patience == Patience::Synchronous).then_some(Command::GiveUp);
-                return self.answer_now(found, give_up, name).await;
-            }
-            if now >= wait_until {
-                return Err(in_flight_problem(&id));
-            }
-            sleep(Duration::from_millis(POLL_MS.min(now.ms_until(wait_until)))).await;
-            found = match self.store.read(&id).await {
-                Ok(Some(current)) => current,
-                Ok(None) => return Err(Problem::new(ProblemCode::Internal, "The booking is gone.")),
-                Err(error) => return Err(store_problem(&error, SideEffects::Unknown).about(&id)),
-            };
-        }
-    }
-
-    /// Freezes the answer that the booking's state calls for, after `command` if there is one.
-    async fn answer_now(
-        &self,
-        found: StoredBooking,
-        command: Option<Command>,
-        name: RequestName<'_>,
-    ) -> Result<Created, Problem> {
-        let (stored, answer) = self.settle_and_answer(found, command, Asked::Create, name).await?;
-        Ok(Created { booking_id: stored.booking.id, answer, replayed: true })
-    }
+/// The record of a create that came with a key.
+pub(super) fn create_record(call: &CreateCall<'_>, generation: u32) -> Option<CreateRecord> {
+    call.key.as_ref().map(|_| CreateRecord {
+        fingerprint: call.fingerprint,
+        generation,
+        superseded_by: None,
+        response: None,
+    })
 }
 
 /// Whether something may come of a claim that failed. The item may be there all the same; what is then
 /// done about it depends on who waits: a booking that is confirmed in the background goes on, one whose
 /// caller wanted the answer at once is cancelled by its guard without having been sent.
 fn claim_side_effects(error: &StoreError, call: &CreateCall<'_>) -> SideEffects {
+    // What is accepted at once is confirmed by that very write.
+    let is_accepted = call.provider.is_some_and(|provider| provider.confirmation == ConfirmationMode::Notify);
     match (error, call.create.patience) {
+        (StoreError::Unavailable(_), _) if is_accepted => SideEffects::Unknown,
         (StoreError::Unavailable(_), Patience::Background) => SideEffects::Unknown,
         (StoreError::Unavailable(_), Patience::Synchronous)
         | (StoreError::Corrupt(_) | StoreError::Refused(_), _) => SideEffects::None,

@@ -4,35 +4,51 @@
 //! the retry function all others, and both go through the same code. Reading and hearing from providers
 //! need the store alone.
 
+mod accept;
 mod acknowledge;
 mod answer;
 mod attempt;
+mod background;
 mod breakers;
-mod cancel;
+mod change_request;
 mod create;
+mod fetch;
+mod limits;
+mod list;
+mod notify;
+mod operate;
+mod pass;
 mod read;
+mod replay;
 mod request;
+mod resolve;
 mod timers;
 
 pub use acknowledge::{
     Acknowledged, DECLINED_BY_PROVIDER, DEFAULT_HOLD_MS, MAX_PROVIDER_CODE_CHARS, MAX_PROVIDER_MESSAGE_CHARS,
-    ProviderAnswer, ProviderCaller, acknowledge, cancel_by_provider, read_provider_answer, tell_attendance,
+    ProviderAnswer, ProviderCaller, ProviderVerdict, acknowledge, cancel_by_provider, read_provider_answer,
+    tell_attendance,
 };
 pub use answer::Answer;
 pub use breakers::{Breakers, FAILURE_THRESHOLD, OPEN_MS, Permit};
-pub use cancel::{CancelCall, Cancelled};
+pub use change_request::{ValidChange, read_attendance, read_change, read_provider_cancel};
 pub use create::{CreateCall, Created};
+pub use fetch::{DEFAULT_FETCHED, FetchCall, Fetched, MAX_FETCHED, fetch_notifications, release_notifications};
+pub use limits::Limits;
+pub use list::{
+    DEFAULT_LIST_LIMIT, ListParameters, Listed, MAX_LIST_LIMIT, MAX_LOOKED_AT, ValidList, list, read_list,
+};
+pub use operate::{Operated, OperationCall};
 pub use read::{MAX_WAIT_S, Read, erase_customer, owned, read, retry_after_s};
 pub use request::{
     DEFAULT_ASYNC_TIMEOUT_MS, DEFAULT_SYNC_TIMEOUT_MS, MAX_ASYNC_TIMEOUT_MS, MAX_ID_CHARS, MAX_SLOT_AHEAD_MS,
-    MAX_SYNC_TIMEOUT_MS, MIN_ASYNC_TIMEOUT_MS, MIN_SYNC_TIMEOUT_MS, ValidCancel, ValidCreate,
-    read_attendance, read_cancel, read_create, read_provider_cancel,
+    MAX_SYNC_TIMEOUT_MS, MIN_ASYNC_TIMEOUT_MS, MIN_SYNC_TIMEOUT_MS, ValidCreate, read_create,
 };
 pub use timers::{SWEEP_LIMIT, TimerOutcome};
 
 use holdfast_domain::BookingId;
 
-use crate::ports::{BookingStore, BreakerStore, Clock, Entropy, ProviderGateway, StoreError};
+use crate::ports::{BookingStore, BreakerStore, Clock, Entropy, LimitStore, ProviderGateway, StoreError};
 use crate::problem::{Problem, ProblemCode, SideEffects};
 
 /// How often a write that lost against others is tried on the item as it is then. Every loser sees a
@@ -48,6 +64,7 @@ pub struct Engine<S, G, B, C, E> {
     store: S,
     gateway: G,
     breakers: Breakers<B>,
+    limits: Limits,
     clock: C,
     entropy: E,
 }
@@ -56,13 +73,13 @@ impl<S, G, B, C, E> Engine<S, G, B, C, E>
 where
     S: BookingStore,
     G: ProviderGateway,
-    B: BreakerStore,
+    B: BreakerStore + LimitStore,
     C: Clock,
     E: Entropy,
 {
     /// An engine over these ports.
     pub fn new(store: S, gateway: G, breakers: Breakers<B>, clock: C, entropy: E) -> Self {
-        Self { store, gateway, breakers, clock, entropy }
+        Self { store, gateway, breakers, limits: Limits::default(), clock, entropy }
     }
 
     /// The store of bookings.
@@ -105,6 +122,11 @@ fn in_flight_problem(id: &BookingId) -> Problem {
         .with_side_effects(SideEffects::Unknown)
         .retry_after_s(1)
         .about(id)
+}
+
+/// Another booking has the slot.
+fn slot_taken_problem() -> Problem {
+    Problem::new(ProblemCode::SlotTaken, "Another booking has this slot.")
 }
 
 /// An item that loses every race is a fault of ours, not of the caller's.

@@ -1,5 +1,5 @@
-//! A consumer withdraws a booking: the first attempt to cancel it at the provider runs inside the request,
-//! all others in the background.
+//! A consumer changes a booking: confirms, extends, cancels or reschedules it. The first attempt at the
+//! provider runs inside the request, all others in the background.
 //!
 //! The idempotency record of an operation is part of the booking's item, so that the change and its record
 //! are one conditional write.
@@ -7,34 +7,38 @@
 use std::time::Duration;
 
 use holdfast_domain::{
-    AttemptError, AttemptOutcome, Booking, BookingId, CancelRequest, Command, Refused, Status, Tenant,
-    Timestamp, transition,
+    AttemptError, AttemptOutcome, Booking, BookingId, Change, ChangeRequest, Command, ConfirmationMode,
+    Operation, Patience, Refused, RetryPolicy, Status, Tenant, Timestamp, transition,
 };
 use tokio::time::sleep;
 
-use super::answer::{Answer, Asked, RequestName};
+use super::answer::{Answer, Asked, AskedOperation, RequestName, provider_unavailable};
 use super::attempt::{answer_from, not_sent};
+use super::change_request::ValidChange;
 use super::create::LEASE_GRACE_MS;
+use super::pass::Shut;
+use super::request::invalid;
 use super::{
-    Engine, MAX_CONFLICTS, POLL_MS, Permit, ValidCancel, contention_problem, in_flight_problem,
-    key_reused_problem, store_problem,
+    Engine, MAX_CONFLICTS, POLL_MS, contention_problem, in_flight_problem, key_reused_problem,
+    slot_taken_problem, store_problem,
 };
 use crate::idempotency::KEY_RETENTION_MS;
 use crate::ports::{
-    BookingStore, BreakerStore, Clock, Entropy, ProviderGateway, Replaced, SettingsReader, StoreError, Wanted,
+    BookingStore, BreakerStore, Clock, Entropy, LimitStore, ProviderGateway, Replaced, SettingsReader,
+    StoreError, Wanted,
 };
 use crate::problem::{Problem, ProblemCode, SideEffects};
 use crate::settings::ProviderSettings;
 use crate::settings_cache::SettingsCache;
-use crate::stored::{Fingerprint, OperationKey, OperationRecord, StoredBooking};
+use crate::stored::{Fingerprint, OperationKey, OperationRecord, StoredBooking, replace};
 
 /// How many bytes of responses a booking keeps for the keys of its operations before a new key is refused:
 /// what the item may hold (400 KB) less the largest booking, the create's response and one more.
 const MAX_KEPT_BYTES: usize = 131_072;
 
-/// A cancel, as it came.
+/// A change, as it came.
 #[derive(Clone, Debug)]
-pub struct CancelCall<'a> {
+pub struct OperationCall<'a> {
     /// Who asks, from the verified key.
     pub tenant: Tenant,
     /// Which booking.
@@ -46,7 +50,7 @@ pub struct CancelCall<'a> {
     /// For how long a repetition waits for the first request, in seconds.
     pub prefer_wait_s: Option<u64>,
     /// What is asked for.
-    pub cancel: ValidCancel,
+    pub wish: ValidChange,
     /// When the request reached the service. The time limit runs from here.
     pub received_at: Timestamp,
     /// The request's path, for problems.
@@ -55,9 +59,9 @@ pub struct CancelCall<'a> {
     pub request_id: &'a str,
 }
 
-/// What a cancel led to.
+/// What a change led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cancelled {
+pub struct Operated {
     /// The response.
     pub answer: Answer,
     /// Whether the response is that of an earlier request.
@@ -69,106 +73,164 @@ enum Begun {
     /// The provider is to be asked.
     Asking(Box<StoredBooking>),
     /// There is an answer.
-    Answered(Cancelled),
+    Answered(Operated),
 }
 
 impl<S, G, B, C, E> Engine<S, G, B, C, E>
 where
     S: BookingStore,
     G: ProviderGateway,
-    B: BreakerStore,
+    B: BreakerStore + LimitStore,
     C: Clock,
     E: Entropy,
 {
-    /// Cancels a booking, or returns what an earlier request with the same key led to.
-    pub async fn cancel<R: SettingsReader>(
+    /// Changes a booking, or returns what an earlier request with the same key led to.
+    pub async fn operate<R: SettingsReader>(
         &self,
-        call: CancelCall<'_>,
+        call: OperationCall<'_>,
         settings: &SettingsCache<R>,
-    ) -> Result<Cancelled, Problem> {
-        let seen = match self.begin_cancel(&call).await? {
-            Begun::Answered(cancelled) => return Ok(cancelled),
+    ) -> Result<Operated, Problem> {
+        let first = self.owned_item(&call).await?;
+        let known_shut = self.known_shut(&call, &first, settings).await;
+        let seen = match self.begin(&call, first, known_shut).await? {
+            Begun::Answered(operated) => return Ok(operated),
             Begun::Asking(seen) => *seen,
         };
         let name = RequestName { path: call.path, request_id: call.request_id };
         let Some(operation) = seen.booking.operation.clone() else {
             return Err(Problem::new(ProblemCode::Internal, "The booking has no operation."));
         };
-        let asked = Asked::Operation { key: call.key, number: operation.number };
-        let provider_id = seen.booking.request.provider_id.clone();
-        let wanted = Wanted { key_id: None, provider_id: Some(provider_id) };
-        let known = match settings.load(&wanted, self.clock.now()).await {
-            Ok(known) => known.provider,
-            Err(error) => {
-                tracing::warn!(booking.id = %seen.booking.id, %error, "A booking's provider cannot be read.");
-                None
-            }
-        };
-        let Some(provider) = known else {
+        let asked = asked(&call, operation.number);
+        let Some(provider) = self.provider_to_ask(&seen.booking, settings).await else {
             // Nobody can be asked now. The timer goes on with it when the lease is over.
-            let (_, answer) = self.settle_and_answer(seen, None, asked, name).await?;
-            return Ok(Cancelled { answer, replayed: false });
+            let command = self.unreachable_command(&operation);
+            let (_, answer) = self.settle_and_answer(seen, command, asked, name).await?;
+            return Ok(Operated { answer, replayed: false });
         };
-        let limit = call.received_at.plus_ms(call.cancel.sync_timeout_ms);
-        let permit = self.fresh_permit(&provider, call.cancel.sync_timeout_ms).await;
-        let report = match permit {
-            Permit::Open { .. } => not_sent(AttemptError::CircuitOpen),
-            Permit::Closed | Permit::Probe { .. } => self.attempt(&provider, &seen, &operation, limit).await,
+        let limit = call.received_at.plus_ms(call.wish.sync_timeout_ms).min(operation.deadline_at);
+        let (report, pass) = match self.enter(&provider, call.wish.sync_timeout_ms).await {
+            Err(Shut { error, .. }) => (not_sent(error), None),
+            Ok(pass) => (self.attempt(&provider, &seen, &operation, limit).await, Some(pass)),
         };
         if report.outcome == AttemptOutcome::Unknown(AttemptError::AcceptedForLater) {
-            self.await_callback(&seen.booking.id, seen.booking.status(), limit).await;
+            let number = operation.number;
+            let is_answered = |booking: &Booking| {
+                booking.operation.as_ref().is_none_or(|operation| operation.number != number)
+            };
+            self.await_callback(&seen.booking.id, is_answered, limit).await;
         }
         let command = self.record_command(&provider, &operation, report.clone());
-        let (settled, ()) = tokio::join!(
-            self.settle_and_answer(seen, Some(command), asked, name),
-            self.breakers.record(&provider.provider_id, &report, permit, self.clock.now()),
-        );
+        let (settled, ()) = tokio::join!(self.settle_and_answer(seen, Some(command), asked, name), async {
+            if let Some(pass) = pass {
+                self.leave(&provider, &report, pass).await;
+            }
+        });
         let (stored, answer) = settled?;
-        log_outcome(&stored.booking, &provider, answer.status);
-        Ok(Cancelled { answer, replayed: false })
+        log_outcome(&stored.booking, &call, &provider, answer.status);
+        Ok(Operated { answer, replayed: false })
     }
 
-    /// Writes that the booking is being cancelled, with the key's record, unless the key was used.
-    async fn begin_cancel(&self, call: &CancelCall<'_>) -> Result<Begun, Problem> {
+    /// Whether the provider's circuit is known to be open to a caller who does not want to wait. A cancel
+    /// always goes on, and what a provider is only told of needs no circuit.
+    async fn known_shut<R: SettingsReader>(
+        &self,
+        call: &OperationCall<'_>,
+        first: &StoredBooking,
+        settings: &SettingsCache<R>,
+    ) -> Option<Shut> {
+        let booking = &first.booking;
+        let is_at_once = booking.confirmation == ConfirmationMode::Notify;
+        if call.wish.patience == Patience::Background || is_at_once {
+            return None;
+        }
+        self.breakers.known_open(&booking.request.provider_id)?;
+        let provider = self.provider_to_ask(booking, settings).await?;
+        match self.enter(&provider, call.wish.sync_timeout_ms).await {
+            Err(shut) => Some(shut),
+            Ok(pass) => {
+                self.leave_unused(&provider, pass).await;
+                None
+            }
+        }
+    }
+
+    async fn provider_to_ask<R: SettingsReader>(
+        &self,
+        booking: &Booking,
+        settings: &SettingsCache<R>,
+    ) -> Option<ProviderSettings> {
+        let wanted = Wanted { key_id: None, provider_id: Some(booking.request.provider_id.clone()) };
+        match settings.load(&wanted, self.clock.now()).await {
+            Ok(known) => known.provider,
+            Err(error) => {
+                tracing::warn!(booking.id = %booking.id, %error, "A booking's provider cannot be read.");
+                None
+            }
+        }
+    }
+
+    /// What is written when the provider is not known. A caller who waits is told that nothing was sent.
+    fn unreachable_command(&self, operation: &Operation) -> Option<Command> {
+        (operation.patience == Patience::Synchronous).then(|| Command::RecordAttempt {
+            operation: operation.number,
+            attempt: operation.attempts,
+            outcome: AttemptOutcome::NotSent(AttemptError::TargetRefused),
+            retry_delay_ms: RetryPolicy::DEFAULT.delay_ms(operation.attempts, self.entropy.u64(), None),
+        })
+    }
+
+    /// Writes that the booking is being changed, with the key's record, unless the key was used.
+    async fn begin(
+        &self,
+        call: &OperationCall<'_>,
+        first: StoredBooking,
+        known_shut: Option<Shut>,
+    ) -> Result<Begun, Problem> {
         let name = RequestName { path: call.path, request_id: call.request_id };
-        let mut seen = self.owned_item(call).await?;
+        let mut seen = first;
         for _ in 0..MAX_CONFLICTS {
             let now = self.clock.now();
             if let Some(record) = record_of(&seen, call.key, now) {
                 let number = record.number;
-                return self.replay_cancel(call, seen, number).await.map(Begun::Answered);
+                return self.replay_operation(call, seen, number).await.map(Begun::Answered);
             }
-            let command = Command::Cancel(CancelRequest {
-                withdrawal: call.cancel.withdrawal.clone(),
-                lease_until: call.received_at.plus_ms(call.cancel.sync_timeout_ms + LEASE_GRACE_MS),
-                deadline_at: call.received_at.plus_ms(call.cancel.async_timeout_ms),
-            });
-            let booking = match transition(&seen.booking, command, now) {
+            if let Some(problem) = call.wish.refused_at(now) {
+                return Err(problem.about(&call.booking_id));
+            }
+            let booking = match transition(&seen.booking, begin_command(call), now) {
                 Ok(transition) => transition.booking,
                 // It is as the caller wants it. With a key even that is written, for the key to stand for it.
-                Err(Refused::Settled { status: Status::Cancelled }) => seen.booking.clone(),
-                Err(refused) => return Err(refusal(&seen.booking, refused)),
+                Err(refused) if is_so_already(&call.wish.change, refused) => seen.booking.clone(),
+                Err(refused) => return Err(refusal(&seen.booking, &call.wish.change, refused)),
             };
-            let number = booking.operation.as_ref().map_or(0, |operation| operation.number);
-            let asked = Asked::Operation { key: call.key, number };
+            let begun = booking.operation.as_ref().filter(|operation| {
+                // An operation that was in flight before is another one.
+                operation.number > seen.booking.operations_begun
+            });
+            let number = begun.map_or(0, |operation| operation.number);
+            if let (Some(shut), true) = (known_shut, number > 0) {
+                let retry_after_s = now.ms_until(shut.until).div_ceil(1000).max(1);
+                return Err(provider_unavailable().retry_after_s(retry_after_s).about(&call.booking_id));
+            }
+            let asked = asked(call, number);
             let answer = answer_from(&booking, asked, name, now)?;
-            let is_asked = booking.operation.is_some();
             if call.key.is_none() && booking == seen.booking {
-                return Ok(Begun::Answered(Cancelled { answer, replayed: false }));
+                return Ok(Begun::Answered(Operated { answer, replayed: false }));
             }
             if call.key.is_some() && kept_bytes(&seen, now) >= MAX_KEPT_BYTES {
                 let detail = "The booking has as many idempotency records as it may have.";
                 return Err(Problem::new(ProblemCode::TooManyChanges, detail).about(&call.booking_id));
             }
             let mut next = with_record(seen.with_booking(booking), call, number, now);
-            if !is_asked {
+            if number == 0 {
                 next = next.freezing(asked, &answer);
             }
-            match self.store.replace(seen.rev, &next).await {
-                Ok(Replaced::Done) if is_asked => return Ok(Begun::Asking(Box::new(next))),
-                Ok(Replaced::Done) => return Ok(Begun::Answered(Cancelled { answer, replayed: false })),
+            match replace(&self.store, &seen, &next).await {
+                Ok(Replaced::Done) if number > 0 => return Ok(Begun::Asking(Box::new(next))),
+                Ok(Replaced::Done) => return Ok(Begun::Answered(Operated { answer, replayed: false })),
                 Ok(Replaced::Conflict(current)) => seen = *current,
                 Ok(Replaced::Gone) => return Err(not_found()),
+                Ok(Replaced::SlotTaken) => return Err(slot_taken_problem().about(&call.booking_id)),
                 Err(error) => {
                     let side_effects = begin_side_effects(&error);
                     return Err(store_problem(&error, side_effects).about(&call.booking_id));
@@ -179,14 +241,14 @@ where
     }
 
     /// Answers a repetition from the item of the first request.
-    async fn replay_cancel(
+    async fn replay_operation(
         &self,
-        call: &CancelCall<'_>,
+        call: &OperationCall<'_>,
         mut found: StoredBooking,
         number: u32,
-    ) -> Result<Cancelled, Problem> {
+    ) -> Result<Operated, Problem> {
         let name = RequestName { path: call.path, request_id: call.request_id };
-        let asked = Asked::Operation { key: call.key, number };
+        let asked = asked(call, number);
         let wait_until = self.clock.now().plus_ms(call.prefer_wait_s.unwrap_or(0) * 1000);
         loop {
             let now = self.clock.now();
@@ -198,14 +260,19 @@ where
             }
             if let Some(response) = &record.response {
                 let answer = Answer::frozen(response, &found.booking, now);
-                return Ok(Cancelled { answer, replayed: true });
+                return Ok(Operated { answer, replayed: true });
             }
-            let is_at_work = found.booking.operation.as_ref().is_some_and(|operation| {
-                operation.number == number && operation.attempts == 1 && operation.phase.is_leased(now)
-            });
+            let in_flight = found.booking.operation.as_ref().filter(|operation| operation.number == number);
+            let is_at_work =
+                in_flight.is_some_and(|operation| operation.attempts == 1 && operation.phase.is_leased(now));
             if !is_at_work {
-                let (_, answer) = self.settle_and_answer(found, None, asked, name).await?;
-                return Ok(Cancelled { answer, replayed: true });
+                // Its worker is gone. The deadline of a caller who waits is the end of the lease.
+                let is_over = in_flight.is_some_and(|operation| {
+                    operation.patience == Patience::Synchronous && !operation.is_resolving()
+                });
+                let give_up = is_over.then_some(Command::GiveUp);
+                let (_, answer) = self.settle_and_answer(found, give_up, asked, name).await?;
+                return Ok(Operated { answer, replayed: true });
             }
             if now >= wait_until {
                 return Err(in_flight_problem(&call.booking_id));
@@ -216,7 +283,7 @@ where
         }
     }
 
-    async fn owned_item(&self, call: &CancelCall<'_>) -> Result<StoredBooking, Problem> {
+    async fn owned_item(&self, call: &OperationCall<'_>) -> Result<StoredBooking, Problem> {
         match self.store.read(&call.booking_id).await {
             Ok(Some(stored)) if stored.booking.tenant == call.tenant => Ok(stored),
             Ok(_) => Err(not_found()),
@@ -237,7 +304,7 @@ fn is_kept(record: &OperationRecord, now: Timestamp) -> bool {
 /// The item with the record of this request's key, without those whose time is over.
 fn with_record(
     mut stored: StoredBooking,
-    call: &CancelCall<'_>,
+    call: &OperationCall<'_>,
     number: u32,
     now: Timestamp,
 ) -> StoredBooking {
@@ -264,20 +331,62 @@ fn begin_side_effects(error: &StoreError) -> SideEffects {
     }
 }
 
-/// Why a booking cannot be cancelled.
-fn refusal(booking: &Booking, refused: Refused) -> Problem {
-    let problem = match refused {
-        Refused::OperationInFlight => {
+fn asked(call: &OperationCall<'_>, number: u32) -> Asked {
+    Asked::Operation(AskedOperation { key: call.key, kind: call.wish.change.kind(), number })
+}
+
+fn begin_command(call: &OperationCall<'_>) -> Command {
+    let ValidChange { change, patience, sync_timeout_ms, async_timeout_ms } = call.wish.clone();
+    let lease_until = call.received_at.plus_ms(sync_timeout_ms + LEASE_GRACE_MS);
+    let deadline_at = match patience {
+        // The consumer waits for the answer, and no longer than for that.
+        Patience::Synchronous => lease_until,
+        Patience::Background => call.received_at.plus_ms(async_timeout_ms),
+    };
+    Command::Begin(ChangeRequest { change, patience, lease_until, deadline_at })
+}
+
+/// Whether a booking that refuses a change is as the change would make it.
+fn is_so_already(change: &Change, refused: Refused) -> bool {
+    match (change, refused) {
+        (Change::Cancel(_), Refused::Settled { status }) => status == Status::Cancelled,
+        (_, Refused::NothingToChange) => true,
+        _ => false,
+    }
+}
+
+/// Why a booking cannot be changed.
+fn refusal(booking: &Booking, change: &Change, refused: Refused) -> Problem {
+    let problem = match (refused, change) {
+        (Refused::OperationInFlight, Change::Cancel(_)) => {
             Problem::new(ProblemCode::OperationInFlight, "The booking is being cancelled already.")
                 .retry_after_s(1)
         }
-        Refused::TooManyVersions => {
+        (Refused::OperationInFlight, _) => {
+            Problem::new(ProblemCode::OperationInFlight, "Another change of the booking is in flight.")
+                .retry_after_s(1)
+        }
+        (Refused::TooManyVersions, _) => {
             Problem::new(ProblemCode::TooManyChanges, "The booking has as many versions as it may have.")
         }
-        _ => Problem::new(
-            ProblemCode::StatusConflict,
-            format!("The booking is {}; it cannot be cancelled.", booking.status().as_str()),
-        ),
+        (Refused::NotLonger { until }, _) => {
+            invalid("/expires_at", format!("must be later than {until}, when the hold ends already"))
+        }
+        (refused, change) => {
+            let status = match refused {
+                Refused::Settled { status } => status,
+                _ => booking.status(),
+            };
+            let verb = match change {
+                Change::Book => "booked",
+                Change::Confirm => "confirmed",
+                Change::Extend { .. } => "extended",
+                Change::Cancel(_) => "cancelled",
+                Change::Reschedule(_) => "rescheduled",
+            };
+            let detail = format!("The booking is {}; it cannot be {verb}.", status.as_str());
+            Problem::new(ProblemCode::StatusConflict, detail)
+        }
     };
     problem.about(&booking.id)
 }
@@ -286,12 +395,18 @@ fn not_found() -> Problem {
     Problem::new(ProblemCode::NotFound, "There is no such booking.")
 }
 
-fn log_outcome(booking: &Booking, provider: &ProviderSettings, answered_status: u16) {
+fn log_outcome(
+    booking: &Booking,
+    call: &OperationCall<'_>,
+    provider: &ProviderSettings,
+    answered_status: u16,
+) {
     tracing::info!(
+        operation.kind = call.wish.change.kind().as_str(),
         booking.id = %booking.id,
         booking.status = booking.status().as_str(),
         provider.id = %provider.provider_id,
         http.status = answered_status,
-        "The first attempt to cancel a booking is over."
+        "The first attempt to change a booking is over."
     );
 }

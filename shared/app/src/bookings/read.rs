@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::{MAX_CONFLICTS, POLL_MS, contention_problem, store_problem};
 use crate::ports::{BookingStore, Clock, Replaced};
 use crate::problem::{Problem, ProblemCode, SideEffects};
+use crate::stored::replace;
 
 /// The longest wait for a change, in seconds. API Gateway itself ends a call after 30 s.
 pub const MAX_WAIT_S: u64 = 25;
@@ -86,10 +87,10 @@ pub async fn erase_customer(
                 return Err(Problem::new(ProblemCode::TooManyChanges, detail).about(id));
             }
         };
-        match store.replace(seen.rev, &seen.with_booking(erased)).await {
+        match replace(store, &seen, &seen.with_booking(erased)).await {
             Ok(Replaced::Done) => return Ok(()),
             Ok(Replaced::Conflict(_)) => {}
-            Ok(Replaced::Gone) => return Err(not_found()),
+            Ok(Replaced::Gone | Replaced::SlotTaken) => return Err(not_found()),
             Err(error) => return Err(store_problem(&error, SideEffects::None)),
         }
     }

@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 
 use holdfast_domain::{
-    BookingRequest, Customer, Patience, Personal, ProviderId, Slot, Timestamp, UnitQuantity, Withdrawal,
+    BookingRequest, Customer, Patience, Personal, ProviderId, Slot, Timestamp, UnitQuantity,
 };
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::parse::{self, FieldErrors};
 use crate::problem::{FieldError, Problem, ProblemCode};
+use crate::settings::ProviderSettings;
 
 /// The synchronous limit unless asked otherwise, in milliseconds.
 pub const DEFAULT_SYNC_TIMEOUT_MS: u64 = 2_500;
@@ -39,8 +40,6 @@ const MAX_PHONE_CHARS: usize = 40;
 const MAX_LANGUAGE_CHARS: usize = 35;
 /// The longest notes, in characters.
 const MAX_NOTES_CHARS: usize = 1_000;
-/// The longest note to a cancellation, in characters.
-const MAX_WITHDRAWAL_NOTE_CHARS: usize = 500;
 /// The most metadata pairs.
 const MAX_METADATA_PAIRS: usize = 20;
 /// The longest metadata key, in characters.
@@ -78,7 +77,7 @@ struct CreateBody {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SlotBody {
+pub(super) struct SlotBody {
     location_id: String,
     start: String,
     end: String,
@@ -153,18 +152,29 @@ impl ValidCreate {
     /// What cannot be booked at this time although it is well formed: slots in the past or too far
     /// ahead.
     pub fn refused_at(&self, now: Timestamp) -> Option<Problem> {
-        if self.slot.start <= now {
-            let detail = format!("is in the past: it is {now} now");
-            return Some(invalid("/slot/start", detail));
-        }
-        if now.ms_until(self.slot.start) > MAX_SLOT_AHEAD_MS {
-            return Some(invalid("/slot/start", "is more than two years ahead".to_owned()));
-        }
-        None
+        slot_refused_at(&self.slot, now)
+    }
+
+    /// What cannot be booked at this provider: holds, where it is only told.
+    pub fn refused_by(&self, provider: &ProviderSettings) -> Option<Problem> {
+        let is_refused = self.request.hold && provider.confirmation.tells();
+        is_refused.then(|| invalid("/hold", "must be false: this provider takes no holds".to_owned()))
     }
 }
 
-fn invalid(pointer: &str, detail: String) -> Problem {
+/// What is wrong with the time of a slot that is to be booked at `now`.
+pub(super) fn slot_refused_at(slot: &Slot, now: Timestamp) -> Option<Problem> {
+    if slot.start <= now {
+        let detail = format!("is in the past: it is {now} now");
+        return Some(invalid("/slot/start", detail));
+    }
+    if now.ms_until(slot.start) > MAX_SLOT_AHEAD_MS {
+        return Some(invalid("/slot/start", "is more than two years ahead".to_owned()));
+    }
+    None
+}
+
+pub(super) fn invalid(pointer: &str, detail: String) -> Problem {
     let error = FieldError::new(pointer, detail);
     Problem::new(ProblemCode::InvalidRequest, format!("{} {}.", error.pointer, error.detail))
         .with_errors(vec![error])
@@ -188,85 +198,17 @@ impl From<UnitBody> for UnitQuantity {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CancelBody {
-    reason: Option<String>,
-    note: Option<String>,
-    /// Accepted as in every operation; a cancel goes on in the background in any case.
-    #[serde(default, rename = "async_confirmation")]
-    _async_confirmation: bool,
-    sync_confirmation_timeout_millisecond: Option<u64>,
-    async_confirmation_timeout_millisecond: Option<u64>,
-}
-
-/// A cancel that is well formed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ValidCancel {
-    /// Why.
-    pub withdrawal: Withdrawal,
-    /// The synchronous limit, in milliseconds.
-    pub sync_timeout_ms: u64,
-    /// The background deadline, in milliseconds.
-    pub async_timeout_ms: u64,
-}
-
-/// Reads a cancel's body. Every field at fault is named.
-pub fn read_cancel(body: &Value) -> Result<ValidCancel, Problem> {
-    let (body, errors) = parse::parse_checked::<CancelBody>(body)?.into_parts();
-    let mut check = Check { errors };
-    check.optional("/reason", body.reason.as_deref(), MAX_ID_CHARS);
-    check.optional("/note", body.note.as_deref(), MAX_WITHDRAWAL_NOTE_CHARS);
-    let sync_timeout_ms = check.sync_timeout(body.sync_confirmation_timeout_millisecond);
-    let async_timeout_ms = check.async_timeout(body.async_confirmation_timeout_millisecond);
-    check.errors.finish()?;
-    let withdrawal = Withdrawal { reason: body.reason, note: body.note };
-    Ok(ValidCancel { withdrawal, sync_timeout_ms, async_timeout_ms })
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ProviderCancelBody {
-    reason: Option<String>,
-}
-
-/// Reads the body with which a provider withdraws a booking.
-pub fn read_provider_cancel(body: &Value) -> Result<Withdrawal, Problem> {
-    let (body, errors) = parse::parse_checked::<ProviderCancelBody>(body)?.into_parts();
-    let mut check = Check { errors };
-    check.optional("/reason", body.reason.as_deref(), MAX_ID_CHARS);
-    check.errors.finish()?;
-    Ok(Withdrawal { reason: body.reason, note: None })
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AttendanceBody {
-    status: String,
-}
-
-/// Reads the body with which a provider tells whether the customer came.
-pub fn read_attendance(body: &Value) -> Result<bool, Problem> {
-    let (body, errors) = parse::parse_checked::<AttendanceBody>(body)?.into_parts();
-    let mut check = Check { errors };
-    if !matches!(body.status.as_str(), "attended" | "no_show") {
-        check.error("/status", "must be attended or no_show");
-    }
-    check.errors.finish()?;
-    Ok(body.status == "attended")
-}
-
 /// Collects what is wrong.
-struct Check {
-    errors: FieldErrors,
+pub(super) struct Check {
+    pub(super) errors: FieldErrors,
 }
 
 impl Check {
-    fn error(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+    pub(super) fn error(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
         self.errors.push(pointer, detail);
     }
 
-    fn text(&mut self, pointer: &str, text: &str, max_chars: usize) {
+    pub(super) fn text(&mut self, pointer: &str, text: &str, max_chars: usize) {
         if text.trim().is_empty() {
             self.error(pointer, "must not be empty");
         }
@@ -279,7 +221,7 @@ impl Check {
         }
     }
 
-    fn optional(&mut self, pointer: &str, text: Option<&str>, max_chars: usize) {
+    pub(super) fn optional(&mut self, pointer: &str, text: Option<&str>, max_chars: usize) {
         if let Some(text) = text {
             self.text(pointer, text, max_chars);
         }
@@ -289,11 +231,11 @@ impl Check {
         ProviderId::parse(text).map_err(|error| self.error("/provider_id", error.to_string())).ok()
     }
 
-    fn time(&mut self, pointer: &str, text: &str) -> Option<Timestamp> {
+    pub(super) fn time(&mut self, pointer: &str, text: &str) -> Option<Timestamp> {
         Timestamp::parse_rfc3339(text).map_err(|error| self.error(pointer, format!("is {error}"))).ok()
     }
 
-    fn slot(&mut self, body: &SlotBody) -> Option<Slot> {
+    pub(super) fn slot(&mut self, body: &SlotBody) -> Option<Slot> {
         self.text("/slot/location_id", &body.location_id, MAX_ID_CHARS);
         self.optional("/slot/resource_id", body.resource_id.as_deref(), MAX_ID_CHARS);
         self.optional("/slot/service_id", body.service_id.as_deref(), MAX_ID_CHARS);
@@ -387,12 +329,12 @@ impl Check {
         }
     }
 
-    fn sync_timeout(&mut self, asked: Option<u64>) -> u64 {
+    pub(super) fn sync_timeout(&mut self, asked: Option<u64>) -> u64 {
         let pointer = "/sync_confirmation_timeout_millisecond";
         self.range(pointer, asked, DEFAULT_SYNC_TIMEOUT_MS, MIN_SYNC_TIMEOUT_MS, MAX_SYNC_TIMEOUT_MS)
     }
 
-    fn async_timeout(&mut self, asked: Option<u64>) -> u64 {
+    pub(super) fn async_timeout(&mut self, asked: Option<u64>) -> u64 {
         let pointer = "/async_confirmation_timeout_millisecond";
         self.range(pointer, asked, DEFAULT_ASYNC_TIMEOUT_MS, MIN_ASYNC_TIMEOUT_MS, MAX_ASYNC_TIMEOUT_MS)
     }

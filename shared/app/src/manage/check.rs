@@ -60,14 +60,35 @@ pub(super) enum UrlKind {
 }
 
 pub(super) fn display_name(errors: &mut FieldErrors, pointer: &str, name: &str) {
-    let chars = name.chars().count();
-    if name.trim().is_empty() {
-        errors.push(pointer, "must not be empty");
-    } else if chars > MAX_DISPLAY_NAME_CHARS {
-        errors.push(pointer, format!("has {chars} characters; at most {MAX_DISPLAY_NAME_CHARS} are allowed"));
-    } else if name.chars().any(char::is_control) {
-        errors.push(pointer, "must not have control characters");
+    text(errors, pointer, name, MAX_DISPLAY_NAME_CHARS);
+}
+
+/// A line of text that says something.
+pub(super) fn text(errors: &mut FieldErrors, pointer: &str, text: &str, most_chars: usize) {
+    if let Err(detail) = judge_text(text, most_chars) {
+        errors.push(pointer, detail);
     }
+}
+
+/// As [`text`], for the name of a field: the error says that it is about the name.
+pub(super) fn field_name(errors: &mut FieldErrors, pointer: &str, name: &str, most_chars: usize) {
+    if let Err(detail) = judge_text(name, most_chars) {
+        errors.push(pointer, format!("has a name that cannot be taken: it {detail}"));
+    }
+}
+
+fn judge_text(text: &str, most_chars: usize) -> Result<(), String> {
+    let chars = text.chars().count();
+    if text.trim().is_empty() {
+        return Err("must not be empty".to_owned());
+    }
+    if chars > most_chars {
+        return Err(format!("has {chars} characters; at most {most_chars} are allowed"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("must not have control characters".to_owned());
+    }
+    Ok(())
 }
 
 pub(super) fn target_url(

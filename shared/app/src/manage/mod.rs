@@ -8,6 +8,7 @@ mod check;
 mod consumers;
 mod endpoints;
 mod keys;
+mod provider_body;
 mod providers;
 
 pub use check::TargetRules;

@@ -1,84 +1,28 @@
 //! Providers: the clinics, laboratories and tour suppliers that are booked.
 
-use holdfast_domain::{Mode, ProviderId, RetryPolicy, RetryPolicyError, Timestamp};
-use secrecy::SecretString;
-use serde::Deserialize;
+use holdfast_domain::{ConfirmationMode, ProviderId, Timestamp};
 use serde_json::{Value, json};
 
-use super::check::{self, TargetRules, UrlKind};
+use super::check::TargetRules;
+use super::provider_body::{ProviderBody, auth_name, read};
 use super::{keys, list, not_found, unusable_name};
-use crate::parse::{FieldErrors, parse_checked};
+use crate::parse::parse_checked;
 use crate::ports::ConfigurationStore;
 use crate::problem::Problem;
-use crate::settings::{
-    ConfirmationMode, DEFAULT_ATTEMPT_TIMEOUT_MS, KeyOwner, MAX_ATTEMPT_TIMEOUT_MS, MIN_ATTEMPT_TIMEOUT_MS,
-    Protocol, ProviderAuth, ProviderSettings,
-};
+use crate::settings::{KeyOwner, ProviderSettings};
 use crate::settings_cache::configuration_problem;
 
 const WHAT: &str = "provider";
 
-// The bodies have no Debug: they hold secrets in the clear.
+const MS_PER_SECOND: u64 = 1_000;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ProviderBody {
-    name: String,
-    mode: String,
-    base_url: String,
-    protocol: Option<String>,
-    confirmation: Option<String>,
-    #[serde(default)]
-    auth: AuthBody,
-    signing_secret: Option<String>,
-    #[serde(default)]
-    retry: RetryBody,
-    attempt_timeout_millisecond: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AuthBody {
-    #[serde(rename = "type")]
-    kind: String,
-    token: Option<String>,
-    header: Option<String>,
-    value: Option<String>,
-    username: Option<String>,
-    password: Option<String>,
-}
-
-impl Default for AuthBody {
-    fn default() -> Self {
-        let kind = AUTH_NONE.to_owned();
-        Self { kind, token: None, header: None, value: None, username: None, password: None }
-    }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RetryBody {
-    first_delay_millisecond: Option<u64>,
-    factor: Option<u32>,
-    max_delay_millisecond: Option<u64>,
-}
-
-const AUTH_NONE: &str = "none";
-const AUTH_BEARER: &str = "bearer";
-const AUTH_API_KEY: &str = "api_key";
-const AUTH_BASIC: &str = "basic";
-
-fn auth_name(auth: &ProviderAuth) -> &'static str {
-    match auth {
-        ProviderAuth::None => AUTH_NONE,
-        ProviderAuth::Bearer { .. } => AUTH_BEARER,
-        ProviderAuth::ApiKey { .. } => AUTH_API_KEY,
-        ProviderAuth::Basic { .. } => AUTH_BASIC,
-    }
-}
-
-/// Secrets are never shown, only whether there are any.
+/// Secrets are never shown, only whether there are any. What does not belong to the provider's protocol and
+/// mode is null.
 fn view(provider: &ProviderSettings) -> Value {
+    let asks = provider.confirmation == ConfirmationMode::RealTime;
+    let is_told = provider.confirmation.tells() && !provider.pulls();
+    let schedule_seconds: Vec<u64> =
+        provider.notification_schedule_ms.iter().map(|delay_ms| delay_ms / MS_PER_SECOND).collect();
     json!({
         "id": provider.provider_id.as_str(),
         "name": provider.display_name,
@@ -94,6 +38,13 @@ fn view(provider: &ProviderSettings) -> Value {
             "max_delay_millisecond": provider.retry.max_delay_ms(),
         },
         "attempt_timeout_millisecond": provider.attempt_timeout_ms,
+        "real_time_timeout_millisecond": asks.then_some(provider.real_time_timeout_ms),
+        "notification_schedule_seconds": is_told.then_some(schedule_seconds),
+        "exclusive_slots": provider.exclusive_slots,
+        "default_unit_id": provider.default_unit_id,
+        "decline_messages": provider.decline_messages,
+        "requests_per_second": provider.requests_per_second,
+        "max_attempts_in_flight": provider.max_attempts_in_flight,
     })
 }
 
@@ -142,122 +93,4 @@ pub async fn delete_provider(
     let existed = store.delete_provider(&id).await.map_err(|error| configuration_problem(&error))?;
     let revoked = keys::revoke_all(store, &KeyOwner::Provider(id), now).await?;
     if existed || revoked > 0 { Ok(()) } else { Err(not_found(WHAT)) }
-}
-
-/// Reads a body. What is wrong is added to the errors and stands as something harmless in the result.
-fn read(
-    body: ProviderBody,
-    provider_id: ProviderId,
-    rules: TargetRules,
-    errors: &mut FieldErrors,
-) -> ProviderSettings {
-    check::display_name(errors, "/name", &body.name);
-    check::target_url(errors, "/base_url", &body.base_url, UrlKind::Base, rules);
-    let mode = Mode::parse(&body.mode).unwrap_or_else(|| {
-        errors.push("/mode", "must be live or test");
-        Mode::Test
-    });
-    if body.protocol.is_some_and(|protocol| Protocol::parse(&protocol).is_none()) {
-        errors.push("/protocol", "must be holdfast, the only protocol that is supported");
-    }
-    if body.confirmation.is_some_and(|confirmation| ConfirmationMode::parse(&confirmation).is_none()) {
-        errors.push("/confirmation", "must be confirm, the only mode that is supported");
-    }
-    let signing_secret = body.signing_secret.map(SecretString::from);
-    if let Some(secret) = &signing_secret {
-        check::secret(errors, "/signing_secret", secret);
-    }
-    let attempt_timeout_ms = body.attempt_timeout_millisecond.unwrap_or(DEFAULT_ATTEMPT_TIMEOUT_MS);
-    let (least, most) = (MIN_ATTEMPT_TIMEOUT_MS, MAX_ATTEMPT_TIMEOUT_MS);
-    check::range(errors, "/attempt_timeout_millisecond", attempt_timeout_ms, least, most);
-    ProviderSettings {
-        provider_id,
-        display_name: body.name,
-        mode,
-        base_url: body.base_url.trim_end_matches('/').to_owned(),
-        protocol: Protocol::Holdfast,
-        confirmation: ConfirmationMode::Confirm,
-        auth: read_auth(body.auth, errors),
-        signing_secret,
-        retry: read_retry(&body.retry, errors),
-        attempt_timeout_ms,
-    }
-}
-
-/// Reads the credentials: what the type needs, and nothing else.
-fn read_auth(body: AuthBody, errors: &mut FieldErrors) -> ProviderAuth {
-    let needed: &[&str] = match body.kind.as_str() {
-        AUTH_NONE => &[],
-        AUTH_BEARER => &["token"],
-        AUTH_API_KEY => &["header", "value"],
-        AUTH_BASIC => &["username", "password"],
-        _ => {
-            errors.push("/auth/type", "must be one of none, bearer, api_key, basic");
-            return ProviderAuth::None;
-        }
-    };
-    let given = [
-        ("token", &body.token),
-        ("header", &body.header),
-        ("value", &body.value),
-        ("username", &body.username),
-        ("password", &body.password),
-    ];
-    for (name, value) in given {
-        let pointer = format!("/auth/{name}");
-        match (needed.contains(&name), value) {
-            (true, None) => errors.push(pointer, format!("is required with type {}", body.kind)),
-            (false, Some(_)) => errors.push(pointer, format!("does not belong to type {}", body.kind)),
-            (true, Some(value)) if name == "header" => check::header_name(errors, &pointer, value),
-            (true, Some(value)) => check::header_value(errors, &pointer, value),
-            (false, None) => {}
-        }
-    }
-    let secret = |value: Option<String>| SecretString::from(value.unwrap_or_default());
-    match body.kind.as_str() {
-        AUTH_BEARER => ProviderAuth::Bearer { token: secret(body.token) },
-        AUTH_API_KEY => ProviderAuth::ApiKey {
-            header: body.header.unwrap_or_default().to_ascii_lowercase(),
-            value: secret(body.value),
-        },
-        AUTH_BASIC => {
-            let username = body.username.unwrap_or_default();
-            if username.contains(':') {
-                errors.push("/auth/username", "must not have a colon");
-            }
-            ProviderAuth::Basic { username, password: secret(body.password) }
-        }
-        _ => ProviderAuth::None,
-    }
-}
-
-/// Reads the policy; what is left out is as by default. Each number at fault is named.
-fn read_retry(body: &RetryBody, errors: &mut FieldErrors) -> RetryPolicy {
-    let default = RetryPolicy::DEFAULT;
-    let mut first_delay_ms = body.first_delay_millisecond.unwrap_or(default.first_delay_ms());
-    let mut factor = body.factor.unwrap_or(default.factor());
-    let mut max_delay_ms = body.max_delay_millisecond.unwrap_or(default.max_delay_ms());
-    loop {
-        let error = match RetryPolicy::new(first_delay_ms, factor, max_delay_ms) {
-            Ok(policy) => return policy,
-            Err(error) => error,
-        };
-        // The policy names one number at a time; with that one put right it names the next.
-        let field = match error {
-            RetryPolicyError::FirstDelay => {
-                first_delay_ms = 1;
-                "first_delay_millisecond"
-            }
-            RetryPolicyError::Factor => {
-                factor = default.factor();
-                "factor"
-            }
-            RetryPolicyError::MaxDelay => {
-                max_delay_ms = default.max_delay_ms();
-                "max_delay_millisecond"
-            }
-        };
-        let message = error.to_string();
-        errors.push(format!("/retry/{field}"), message.trim_start_matches(field).trim_start());
-    }
 }

@@ -5,18 +5,27 @@
 
 mod admin;
 mod delivery;
+mod mailbox;
 mod outside;
 mod signals;
 mod store;
 
 pub use admin::{ConfigurationStore, EndpointStore, PutEndpoint};
 pub use delivery::{DeliveryClaim, DeliveryHint, DeliveryQueue, DeliveryStore, DeliveryUpdate};
+pub use mailbox::{
+    FETCHED_KEPT_MS, KeptNotification, NotificationMailbox, RELEASE_PAUSE_MS, Release, ReleaseWindow,
+    Waiting, fetched_at,
+};
 pub use outside::{
-    AttemptReport, CompensationCall, CompensationReport, PostOutcome, ProviderCall, ProviderGateway,
-    WebhookPost, WebhookSender,
+    AttemptReport, CompensationCall, CompensationReport, NotificationCall, NotificationReport, PostOutcome,
+    ProviderCall, ProviderGateway, WebhookPost, WebhookSender,
 };
 pub use signals::{EventBus, OutgoingEvent, ParkedRecord, RecordParking, TimerMessage, TimerQueue};
-pub use store::{BookingStore, BreakerStore, Claim, Loaded, Replaced, SettingsReader, StoreError, Wanted};
+pub use store::{
+    BookingPage, BookingQuery, BookingStore, BreakerStore, Claim, LimitStore, ListPlace, Loaded,
+    MAX_WINDOW_LEAD_S, PlaceLease, Replaced, SettingsReader, SlotExchange, StoreError, TakenCalls, Wanted,
+    WantedCalls,
+};
 
 use holdfast_domain::Timestamp;
 

@@ -2,7 +2,9 @@
 
 use std::future::Future;
 
-use holdfast_domain::{AttemptOutcome, Booking, CompensationOutcome, LookUpOutcome};
+use holdfast_domain::{
+    AttemptError, AttemptOutcome, Booking, CompensationOutcome, LookUpOutcome, Notification,
+};
 use secrecy::SecretString;
 
 use crate::settings::ProviderSettings;
@@ -55,12 +57,35 @@ pub struct CompensationReport {
     pub retry_after_ms: Option<u64>,
 }
 
+/// One attempt to tell a provider of a booking.
+#[derive(Clone, Copy, Debug)]
+pub struct NotificationCall<'a> {
+    /// Whom to tell.
+    pub provider: &'a ProviderSettings,
+    /// The booking, with whom it is for. Its slot may be a later one than the notification's.
+    pub booking: &'a Booking,
+    /// What to say.
+    pub notification: &'a Notification,
+    /// How long it may take altogether, in milliseconds.
+    pub limit_ms: u64,
+}
+
+/// What came of telling a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotificationReport {
+    /// Why it failed; `None` if the provider was told, which only a 2xx says.
+    pub error: Option<AttemptError>,
+    /// How long the provider asks to be left alone, in milliseconds.
+    pub retry_after_ms: Option<u64>,
+}
+
 /// Speaks a provider's protocol.
 ///
 /// An implementation MUST NOT repeat a request by itself once a byte of it was written, MUST end every
-/// call within its limit, and MUST report [`AttemptOutcome::NotSent`] only if no byte was written; when in
-/// doubt the outcome is [`AttemptOutcome::Unknown`]. It follows no redirect and reaches no address that
-/// the deployment does not allow.
+/// call within its limit, and MUST report [`AttemptOutcome::NotSent`] only if no byte was written, or if what
+/// was written cannot have had an effect (a gate); when in doubt the outcome is
+/// [`AttemptOutcome::Unknown`]. It follows no redirect and reaches no address that the deployment does not
+/// allow.
 pub trait ProviderGateway: Send + Sync {
     /// Makes one attempt.
     fn attempt(&self, call: ProviderCall<'_>) -> impl Future<Output = AttemptReport> + Send;
@@ -75,6 +100,9 @@ pub trait ProviderGateway: Send + Sync {
 
     /// Asks the provider to cancel a booking that has ended here.
     fn compensate(&self, call: CompensationCall<'_>) -> impl Future<Output = CompensationReport> + Send;
+
+    /// Tells the provider of a booking that is confirmed without it.
+    fn notify(&self, call: NotificationCall<'_>) -> impl Future<Output = NotificationReport> + Send;
 }
 
 /// One delivery to be posted.

@@ -2,10 +2,10 @@
 
 use std::future::Future;
 
-use holdfast_domain::{BookingId, KeyId, ProviderId, Timestamp};
+use holdfast_domain::{Booking, BookingId, KeyId, ProviderId, Tenant, Timestamp};
 
 use crate::settings::{BreakerState, KeyRecord, ProviderSettings};
-use crate::stored::StoredBooking;
+use crate::stored::{SlotKey, StoredBooking};
 
 /// Why a store could not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +29,8 @@ pub enum Claim {
     Claimed,
     /// The item was there already, as it is.
     Taken(Box<StoredBooking>),
+    /// Another booking has the slot.
+    SlotTaken,
 }
 
 /// What a conditional write found.
@@ -40,6 +42,49 @@ pub enum Replaced {
     Conflict(Box<StoredBooking>),
     /// The item is gone.
     Gone,
+    /// Another booking has one of the slots that were to be taken; nothing is written.
+    SlotTaken,
+}
+
+/// Which exclusive slots change hands with a booking's write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SlotExchange {
+    /// Taken, if no other booking has them.
+    pub take: Vec<SlotKey>,
+    /// Given up, if they are this booking's.
+    pub free: Vec<SlotKey>,
+}
+
+/// Which bookings of a tenant are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BookingQuery {
+    /// With this reference of the consumer's alone.
+    pub reference: Option<String>,
+    /// Made after this time alone.
+    pub created_after: Option<Timestamp>,
+    /// Those alone that follow on this place.
+    pub after: Option<ListPlace>,
+    /// How many to look at, at the most.
+    pub limit: usize,
+}
+
+/// A booking's place in the list of its tenant: the newest first, and those of one moment in an order that
+/// stays the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListPlace {
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Which it is.
+    pub booking_id: BookingId,
+}
+
+/// A part of a tenant's list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BookingPage {
+    /// The bookings, the newest first.
+    pub bookings: Vec<Booking>,
+    /// The place of the last one looked at, if there may be more behind it.
+    pub next: Option<ListPlace>,
 }
 
 /// Where bookings are kept.
@@ -62,6 +107,31 @@ pub trait BookingStore: Send + Sync {
         seen_rev: u64,
         next: &StoredBooking,
     ) -> impl Future<Output = Result<Replaced, StoreError>> + Send;
+
+    /// As [`claim`](Self::claim), and takes these slots in the same transaction. If the item was there
+    /// already, that is what MUST be told, whoever has the slots.
+    fn claim_with_slots(
+        &self,
+        new: &StoredBooking,
+        take: &[SlotKey],
+    ) -> impl Future<Output = Result<Claim, StoreError>> + Send;
+
+    /// As [`replace`](Self::replace), and exchanges these slots in the same transaction. A conflict MUST be
+    /// told before a slot that is taken.
+    fn replace_with_slots(
+        &self,
+        seen_rev: u64,
+        next: &StoredBooking,
+        exchange: &SlotExchange,
+    ) -> impl Future<Output = Result<Replaced, StoreError>> + Send;
+
+    /// Bookings of a tenant, the newest first. What was written within the last seconds MAY be missing
+    /// or be listed as it was.
+    fn list(
+        &self,
+        tenant: &Tenant,
+        query: &BookingQuery,
+    ) -> impl Future<Output = Result<BookingPage, StoreError>> + Send;
 
     /// Identifiers of bookings that have been due since before `before`, not more than `limit`. It MAY
     /// be stale in both directions; every booking that stays overdue MUST appear eventually if it has
@@ -139,4 +209,71 @@ pub trait BreakerStore: Send + Sync {
         provider_id: &ProviderId,
         probe_until: Timestamp,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// How far the clocks of instances may be apart, in windows of a second. What lies further ahead was written
+/// by a clock gone wrong.
+pub const MAX_WINDOW_LEAD_S: i64 = 5;
+
+/// Which calls of a provider's are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WantedCalls {
+    /// The window, one second long, in seconds since the Unix epoch.
+    pub window_s: i64,
+    /// Whether somebody is known to have begun it: a hint that may spare a round trip.
+    pub is_begun: bool,
+    /// How many, at the most.
+    pub calls: u32,
+    /// How many the window has altogether.
+    pub capacity: u32,
+}
+
+/// What was taken of a window's calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenCalls {
+    /// The window they are of, in seconds since the Unix epoch. It is the one that was asked for, or a later one
+    /// that somebody else, by a clock that is ahead, has begun.
+    pub window_s: i64,
+    /// How many; 0 if the window has no more.
+    pub taken: u32,
+}
+
+/// Where the limits on calls to providers are kept, for all instances.
+pub trait LimitStore: Send + Sync {
+    /// Takes calls of a window. All who ask together MUST NOT get more than its capacity, and MUST get all of it
+    /// if they ask often enough. If a later window was begun, up to [`MAX_WINDOW_LEAD_S`] ahead, the calls MUST be of that one;
+    /// a window further ahead MUST be given up for the one that is asked for. Calls whose taking is reported
+    /// as an error MAY be lost to the window.
+    fn take_calls(
+        &self,
+        provider_id: &ProviderId,
+        wanted: &WantedCalls,
+    ) -> impl Future<Output = Result<TakenCalls, StoreError>> + Send;
+
+    /// Takes one of `places` for attempts in flight, under a lease until `lease_until`. Whoever asks with a
+    /// lease that has a place already keeps it. Leases that are over at `now` MUST NOT be in the way. Returns
+    /// whether there was a place.
+    fn take_place(
+        &self,
+        provider_id: &ProviderId,
+        lease: &PlaceLease,
+        places: u32,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Gives a place back. One that is not held is nothing to give back.
+    fn give_place_back(
+        &self,
+        provider_id: &ProviderId,
+        lease_id: &str,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// What a place for an attempt in flight is held by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlaceLease {
+    /// Which lease it is, among all of the provider.
+    pub id: String,
+    /// Until when it holds: a worker that dies frees its place then.
+    pub until: Timestamp,
 }

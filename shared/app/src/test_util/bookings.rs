@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use holdfast_domain::{BookingId, Timestamp};
+use holdfast_domain::{BookingId, Tenant, Timestamp};
 
 use super::{Faults, locked};
-use crate::ports::{BookingStore, Claim, Replaced, StoreError};
-use crate::stored::StoredBooking;
+use crate::ports::{
+    BookingPage, BookingQuery, BookingStore, Claim, ListPlace, Replaced, SlotExchange, StoreError,
+};
+use crate::stored::{SlotKey, StoredBooking};
 
 /// One change of an item, as the stream shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,7 @@ pub struct Change {
 #[derive(Debug, Default)]
 struct State {
     items: BTreeMap<BookingId, StoredBooking>,
+    slots: BTreeMap<SlotKey, BookingId>,
     changes: Vec<Change>,
 }
 
@@ -28,6 +31,22 @@ impl State {
     fn write(&mut self, new: &StoredBooking) {
         let old = self.items.insert(new.booking.id.clone(), new.clone());
         self.changes.push(Change { old, new: new.clone() });
+    }
+
+    /// Whether another booking has one of these slots.
+    fn is_taken(&self, slots: &[SlotKey], by: &BookingId) -> bool {
+        slots.iter().any(|slot| self.slots.get(slot).is_some_and(|owner| owner != by))
+    }
+
+    fn exchange(&mut self, exchange: &SlotExchange, id: &BookingId) {
+        for slot in &exchange.free {
+            if self.slots.get(slot) == Some(id) {
+                self.slots.remove(slot);
+            }
+        }
+        for slot in &exchange.take {
+            self.slots.insert(slot.clone(), id.clone());
+        }
     }
 }
 
@@ -110,6 +129,81 @@ impl BookingStore for MemoryBookingStore {
             }
         };
         self.faults.run("bookings.replace", effect).await
+    }
+
+    async fn claim_with_slots(&self, new: &StoredBooking, take: &[SlotKey]) -> Result<Claim, StoreError> {
+        let effect = || {
+            let mut state = locked(&self.state);
+            let id = &new.booking.id;
+            if let Some(found) = state.items.get(id) {
+                return Claim::Taken(Box::new(found.clone()));
+            }
+            if state.is_taken(take, id) {
+                return Claim::SlotTaken;
+            }
+            state.exchange(&SlotExchange { take: take.to_vec(), free: Vec::new() }, id);
+            state.write(new);
+            Claim::Claimed
+        };
+        self.faults.run("bookings.claim", effect).await
+    }
+
+    async fn replace_with_slots(
+        &self,
+        seen_rev: u64,
+        next: &StoredBooking,
+        exchange: &SlotExchange,
+    ) -> Result<Replaced, StoreError> {
+        let effect = || {
+            let mut state = locked(&self.state);
+            let id = &next.booking.id;
+            match state.items.get(id) {
+                None => Replaced::Gone,
+                Some(found) if found.rev != seen_rev => Replaced::Conflict(Box::new(found.clone())),
+                Some(_) if state.is_taken(&exchange.take, id) => Replaced::SlotTaken,
+                Some(_) => {
+                    state.exchange(exchange, id);
+                    state.write(next);
+                    Replaced::Done
+                }
+            }
+        };
+        self.faults.run("bookings.replace", effect).await
+    }
+
+    async fn list(&self, tenant: &Tenant, query: &BookingQuery) -> Result<BookingPage, StoreError> {
+        let effect = || {
+            let state = locked(&self.state);
+            let place = |item: &&StoredBooking| (item.booking.created_at(), item.booking.id.clone());
+            let mut found: Vec<&StoredBooking> = state
+                .items
+                .values()
+                .filter(|item| item.booking.tenant == *tenant)
+                .filter(|item| {
+                    let reference = query.reference.as_ref();
+                    reference.is_none_or(|wanted| item.booking.request.reference.as_ref() == Some(wanted))
+                })
+                .filter(|item| query.created_after.is_none_or(|after| item.booking.created_at() > after))
+                .filter(|item| {
+                    query
+                        .after
+                        .as_ref()
+                        .is_none_or(|after| place(item) < (after.created_at, after.booking_id.clone()))
+                })
+                .collect();
+            found.sort_by_key(|item| std::cmp::Reverse(place(item)));
+            let is_more = found.len() > query.limit;
+            found.truncate(query.limit);
+            let last = found.last().map(|item| ListPlace {
+                created_at: item.booking.created_at(),
+                booking_id: item.booking.id.clone(),
+            });
+            BookingPage {
+                bookings: found.into_iter().map(|item| item.booking.clone()).collect(),
+                next: last.filter(|_| is_more),
+            }
+        };
+        self.faults.run("bookings.list", effect).await
     }
 
     async fn overdue(&self, before: Timestamp, limit: usize) -> Result<Vec<BookingId>, StoreError> {

@@ -39,9 +39,11 @@ struct Plan {
 ///
 /// Operations are named after port and method: `bookings.claim`, `bookings.read`, `bookings.replace`,
 /// `bookings.overdue`, `settings.load`, `breaker.read`, `breaker.record_failure`,
-/// `breaker.close`, `breaker.forget_failures`, `breaker.try_probe`, `breaker.release_probe`, `configuration.<method>`, `endpoints.<method>`,
+/// `breaker.close`, `breaker.forget_failures`, `breaker.try_probe`, `breaker.release_probe`,
+/// `limits.take_calls`, `limits.take_place`, `limits.give_place_back`, `configuration.<method>`, `endpoints.<method>`,
 /// `deliveries.create`, `deliveries.read`, `deliveries.replace`, `delivery_queue.send`, `timers.arm`,
-/// `bus.publish`, `parking.park`, `parking.dead_letter`.
+/// `bus.publish`, `parking.park`, `parking.dead_letter`, `mailbox.keep`, `mailbox.waiting`,
+/// `mailbox.mark_fetched`, `mailbox.release`.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Arc<Mutex<Plan>>);
 

@@ -9,22 +9,24 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use holdfast_domain::{
-    Acknowledgement, AttemptError, AttemptOutcome, Booking, BookingId, CompensationOutcome, LookUpOutcome,
-    OperationKind, Rejection, Timestamp,
+    Acknowledgement, AttemptError, AttemptOutcome, Booking, BookingId, Change, CompensationOutcome,
+    ConfirmationMode, LookUpOutcome, NotificationKind, ProviderId, Slot, Timestamp,
 };
 use tokio::time::sleep;
 
+use super::provider_ledger::{Ledger, rejection};
 use super::{TestClock, locked};
-use crate::bookings::ProviderAnswer;
+use crate::bookings::{ProviderAnswer, ProviderVerdict};
 use crate::ports::{
-    AttemptReport, Clock, CompensationCall, CompensationReport, ProviderCall, ProviderGateway,
+    AttemptReport, Clock, CompensationCall, CompensationReport, NotificationCall, NotificationReport,
+    ProviderCall, ProviderGateway,
 };
 use crate::settings::ProviderSettings;
 
-/// What the provider decides about a request to book, once it is done with it.
+/// What the provider decides about a request, once it is done with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deed {
-    /// It books.
+    /// It books, or makes the change that it is asked for.
     Book,
     /// It holds the slot for this many milliseconds; then the hold lapses by itself.
     Reserve {
@@ -110,12 +112,29 @@ impl Script {
 /// A kind of request to the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Request {
-    /// Book.
+    /// Book, or let through where the provider is a gate.
     Attempt,
+    /// Confirm, extend or reschedule.
+    Change,
     /// Say what is known of a booking.
     LookUp,
     /// Cancel.
     Cancel,
+    /// Hear of a booking.
+    Notify,
+}
+
+/// What the provider was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Of which booking.
+    pub booking_id: BookingId,
+    /// What.
+    pub kind: NotificationKind,
+    /// The version that it tells of.
+    pub version: u32,
+    /// The slot that it names.
+    pub slot: Slot,
 }
 
 /// A request that arrived, or was meant to.
@@ -131,28 +150,19 @@ pub struct Seen {
     pub at: Timestamp,
 }
 
-/// Where a booking stands at the provider.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Entry {
-    Live(Acknowledgement),
-    Declined,
-    Cancelled,
-}
-
 #[derive(Debug, Default)]
 struct State {
-    ledger: BTreeMap<BookingId, Entry>,
-    /// How often a slot was taken for a booking; more than once is a double booking.
-    taken: BTreeMap<BookingId, u32>,
+    ledger: Ledger,
+    told: Vec<Told>,
     seen: Vec<Seen>,
     scripts: BTreeMap<Request, VecDeque<Script>>,
     defaults: BTreeMap<Request, Script>,
     callbacks: VecDeque<(BookingId, ProviderAnswer)>,
-    /// Requests to book that the provider is still at work on.
-    at_work: BTreeMap<BookingId, u32>,
-    forgets_cancels: bool,
+    /// Requests that the provider is still at work on.
+    at_work: u32,
     has_no_look_up: bool,
-    refuses_cancels: bool,
+    /// The one provider that the scripts are for; `None`: all of them.
+    scripted: Option<ProviderId>,
 }
 
 /// A provider in memory.
@@ -178,6 +188,11 @@ impl MemoryProvider {
         locked(&self.state).defaults.insert(request, script);
     }
 
+    /// Plans and scripts concern the provider of this name alone: at all others all goes well.
+    pub fn script_only(&self, provider_id: ProviderId) {
+        locked(&self.state).scripted = Some(provider_id);
+    }
+
     /// From now on all goes well.
     pub fn heal(&self) {
         let mut state = locked(&self.state);
@@ -187,7 +202,7 @@ impl MemoryProvider {
 
     /// It does not remember a cancel for a booking that it does not know, as some do not.
     pub fn forget_cancels(&self) {
-        locked(&self.state).forgets_cancels = true;
+        locked(&self.state).ledger.forgets_cancels = true;
     }
 
     /// Its protocol has no look-up.
@@ -197,17 +212,17 @@ impl MemoryProvider {
 
     /// It refuses to cancel anything.
     pub fn refuse_cancels(&self) {
-        locked(&self.state).refuses_cancels = true;
+        locked(&self.state).ledger.refuses_cancels = true;
     }
 
     /// It refuses no more.
     pub fn accept_cancels(&self) {
-        locked(&self.state).refuses_cancels = false;
+        locked(&self.state).ledger.refuses_cancels = false;
     }
 
     /// It withdraws a booking on its own account. That it tells of it is the test's part.
     pub fn withdraw(&self, id: &BookingId) {
-        locked(&self.state).ledger.insert(id.clone(), Entry::Cancelled);
+        locked(&self.state).ledger.withdraw(id);
     }
 
     /// The requests so far, in order.
@@ -222,22 +237,29 @@ impl MemoryProvider {
 
     /// The bookings that are booked or held there now.
     pub fn live(&self) -> Vec<BookingId> {
-        let now = self.clock.now();
-        let state = locked(&self.state);
-        let live = state.ledger.iter().filter(|(_, entry)| is_live(entry, now));
-        live.map(|(id, _)| id.clone()).collect()
+        locked(&self.state).ledger.live(self.clock.now())
+    }
+
+    /// The slot that is booked or held there for a booking now, and the end of the hold if it is one.
+    pub fn holds(&self, id: &BookingId) -> Option<(Slot, Option<Timestamp>)> {
+        locked(&self.state).ledger.holds(id, self.clock.now())
+    }
+
+    /// What it was told so far, in order.
+    pub fn told(&self) -> Vec<Told> {
+        locked(&self.state).told.clone()
     }
 
     /// How often it ever took a slot for a booking.
     pub fn times_taken(&self, id: &BookingId) -> u32 {
-        locked(&self.state).taken.get(id).copied().unwrap_or(0)
+        locked(&self.state).ledger.times_taken(id)
     }
 
-    /// Whether it is still at work on a request to book, perhaps one whose caller has hung up, or wants
+    /// Whether it is still at work on a request, perhaps one whose caller has hung up, or wants
     /// to call back.
     pub fn is_at_work(&self) -> bool {
         let state = locked(&self.state);
-        !state.at_work.is_empty() || !state.callbacks.is_empty()
+        state.at_work > 0 || !state.callbacks.is_empty()
     }
 
     /// A callback was not taken: the provider will repeat it.
@@ -254,112 +276,55 @@ impl MemoryProvider {
         let mut state = locked(&self.state);
         let at = self.clock.now();
         state.seen.push(Seen { request, booking_id: booking.id.clone(), operation, at });
+        if state.scripted.as_ref().is_some_and(|scripted| *scripted != booking.request.provider_id) {
+            return Script::WELL;
+        }
         let planned = state.scripts.get_mut(&request).and_then(VecDeque::pop_front);
         planned.or_else(|| state.defaults.get(&request).copied()).unwrap_or(Script::WELL)
     }
 
-    /// Works on a request to book, whether or not anybody waits for it.
-    fn work(&self, id: BookingId, script: Script) {
+    /// Works on a request, whether or not anybody waits for it.
+    fn work(&self, booking: &Booking, number: u32, change: Change, script: Script) {
         let provider = self.clone();
-        *locked(&self.state).at_work.entry(id.clone()).or_default() += 1;
+        let (id, slot) = (booking.id.clone(), booking.slot.clone());
+        locked(&self.state).at_work += 1;
         // A task of its own: what is dropped with the caller is the wait for the answer.
         tokio::spawn(async move {
             sleep(Duration::from_millis(script.deed_after_ms)).await;
-            provider.decide(&id, script);
+            provider.decide(&id, slot, number, &change, script);
         });
     }
 
-    fn decide(&self, id: &BookingId, script: Script) {
+    fn decide(&self, id: &BookingId, slot: Slot, number: u32, change: &Change, script: Script) {
         let now = self.clock.now();
         let mut state = locked(&self.state);
-        if let Some(at_work) = state.at_work.get_mut(id) {
-            *at_work -= 1;
-            if *at_work == 0 {
-                state.at_work.remove(id);
+        state.at_work -= 1;
+        match change {
+            Change::Book => state.ledger.book(id, slot, script.deed, now),
+            Change::Confirm | Change::Extend { .. } | Change::Reschedule(_) | Change::Cancel(_) => {
+                state.ledger.change(id, number, change, script.deed, now);
             }
-        }
-        if !state.ledger.contains_key(id) {
-            let entry = match script.deed {
-                Deed::Nothing => return,
-                Deed::Decline => Entry::Declined,
-                Deed::Book => Entry::Live(acknowledgement(id, None)),
-                Deed::Reserve { hold_ms } => Entry::Live(acknowledgement(id, Some(now.plus_ms(hold_ms)))),
-            };
-            if matches!(entry, Entry::Live(_)) {
-                *state.taken.entry(id.clone()).or_default() += 1;
-            }
-            state.ledger.insert(id.clone(), entry);
         }
         if script.calls_back {
-            let answer = match state.ledger.get(id) {
-                Some(Entry::Live(yes)) => ProviderAnswer::Yes(yes.clone()),
-                Some(Entry::Declined | Entry::Cancelled) | None => ProviderAnswer::No(rejection()),
+            let is_book = *change == Change::Book;
+            let answer = if is_book { state.ledger.answer(id) } else { state.ledger.answer_to(id, number) };
+            let verdict = match answer {
+                AttemptOutcome::Acknowledged(yes) => ProviderVerdict::Yes(yes),
+                AttemptOutcome::Declined(no) => ProviderVerdict::No(no),
+                // It has decided nothing that it could tell.
+                AttemptOutcome::NotSent(_) | AttemptOutcome::Unknown(_) => return,
             };
-            state.callbacks.push_back((id.clone(), answer));
-        }
-    }
-
-    fn outcome(&self, id: &BookingId) -> AttemptOutcome {
-        match locked(&self.state).ledger.get(id) {
-            Some(Entry::Live(yes)) => AttemptOutcome::Acknowledged(yes.clone()),
-            Some(Entry::Declined | Entry::Cancelled) => AttemptOutcome::Declined(rejection()),
-            None => AttemptOutcome::Unknown(AttemptError::HttpStatus(500)),
-        }
-    }
-
-    fn cancel(&self, id: &BookingId) -> CompensationOutcome {
-        let mut state = locked(&self.state);
-        if state.refuses_cancels {
-            return CompensationOutcome::Declined;
-        }
-        let forgets = state.forgets_cancels;
-        match state.ledger.get_mut(id) {
-            Some(entry @ (Entry::Live(_) | Entry::Cancelled)) => {
-                *entry = Entry::Cancelled;
-                CompensationOutcome::Acknowledged
-            }
-            Some(Entry::Declined) => CompensationOutcome::NoSuchBooking,
-            None => {
-                if !forgets {
-                    state.ledger.insert(id.clone(), Entry::Cancelled);
-                }
-                CompensationOutcome::NoSuchBooking
-            }
+            let operation = (!is_book).then_some(number);
+            state.callbacks.push_back((id.clone(), ProviderAnswer { verdict, operation }));
         }
     }
 
     fn known(&self, id: &BookingId) -> LookUpOutcome {
-        let now = self.clock.now();
         let state = locked(&self.state);
         if state.has_no_look_up {
             return LookUpOutcome::Unsupported;
         }
-        match state.ledger.get(id) {
-            Some(Entry::Live(yes)) if is_live(&Entry::Live(yes.clone()), now) => {
-                LookUpOutcome::Found(yes.clone())
-            }
-            Some(Entry::Live(_) | Entry::Cancelled) => LookUpOutcome::Ended,
-            Some(Entry::Declined) | None => LookUpOutcome::NotFound,
-        }
-    }
-}
-
-fn acknowledgement(id: &BookingId, reserved_until: Option<Timestamp>) -> Acknowledgement {
-    Acknowledgement { provider_reference: Some(format!("at-provider-{id}")), reserved_until }
-}
-
-fn rejection() -> Rejection {
-    Rejection {
-        code: "declined_by_provider".to_owned(),
-        message: Some("The slot is taken.".to_owned()),
-        provider_code: Some("slot_taken".to_owned()),
-    }
-}
-
-fn is_live(entry: &Entry, now: Timestamp) -> bool {
-    match entry {
-        Entry::Live(yes) => yes.reserved_until.is_none_or(|reserved_until| reserved_until > now),
-        Entry::Declined | Entry::Cancelled => false,
+        state.ledger.look_up(id, self.clock.now())
     }
 }
 
@@ -388,7 +353,7 @@ impl MemoryProvider {
         let script = self.begin(Request::Cancel, booking, operation);
         let arrives = script.reply != Reply::NoConnection && script.deed != Deed::Nothing;
         let truth = if arrives {
-            self.cancel(&booking.id)
+            locked(&self.state).ledger.cancel(&booking.id)
         } else {
             CompensationOutcome::Failed(AttemptError::HttpStatus(500))
         };
@@ -398,10 +363,11 @@ impl MemoryProvider {
 
 impl ProviderGateway for MemoryProvider {
     async fn attempt(&self, call: ProviderCall<'_>) -> AttemptReport {
-        let asked_for = call.booking.operation.as_ref().map(|operation| operation.change.kind());
-        if asked_for == Some(OperationKind::Cancel) {
-            let cancelled = self.asked_to_cancel(call.booking, (call.operation_number, call.attempt)).await;
-            let outcome = match cancelled {
+        let change =
+            call.booking.operation.as_ref().map_or(Change::Book, |operation| operation.change.clone());
+        let operation = (call.operation_number, call.attempt);
+        if matches!(change, Change::Cancel(_)) {
+            let outcome = match self.asked_to_cancel(call.booking, operation).await {
                 CompensationOutcome::Acknowledged | CompensationOutcome::NoSuchBooking => {
                     AttemptOutcome::Acknowledged(Acknowledgement {
                         provider_reference: None,
@@ -417,12 +383,16 @@ impl ProviderGateway for MemoryProvider {
             return AttemptReport { outcome, retry_after_ms: None };
         }
         let id = &call.booking.id;
-        let script = self.begin(Request::Attempt, call.booking, (call.operation_number, call.attempt));
-        if script.reply != Reply::NoConnection {
-            self.work(id.clone(), script);
+        let request = if change == Change::Book { Request::Attempt } else { Request::Change };
+        let script = self.begin(request, call.booking, operation);
+        let is_gate = call.booking.confirmation == ConfirmationMode::RealTime;
+        if script.reply != Reply::NoConnection && !is_gate {
+            self.work(call.booking, call.operation_number, change.clone(), script);
         }
         let outcome = match wait(script).await {
-            None => self.outcome(id),
+            None if is_gate => let_through(script.deed),
+            None if change == Change::Book => locked(&self.state).ledger.answer(id),
+            None => locked(&self.state).ledger.answer_to(id, call.operation_number),
             Some(error @ AttemptError::ConnectionFailed) => AttemptOutcome::NotSent(error),
             Some(error) => AttemptOutcome::Unknown(error),
         };
@@ -442,5 +412,33 @@ impl ProviderGateway for MemoryProvider {
         let operation = (call.operation_number, call.attempt);
         let outcome = self.asked_to_cancel(call.booking, operation).await;
         CompensationReport { outcome, retry_after_ms: None }
+    }
+
+    async fn notify(&self, call: NotificationCall<'_>) -> NotificationReport {
+        let NotificationCall { booking, notification, .. } = call;
+        let script = self.begin(Request::Notify, booking, (notification.number, notification.attempts));
+        if script.reply != Reply::NoConnection && script.deed != Deed::Nothing {
+            let mut state = locked(&self.state);
+            state.told.push(Told {
+                booking_id: booking.id.clone(),
+                kind: notification.kind.clone(),
+                version: notification.version,
+                slot: notification.slot.clone(),
+            });
+            state.ledger.hear(&booking.id, &notification.kind, &notification.slot);
+        }
+        let failed = (script.deed == Deed::Nothing).then_some(AttemptError::HttpStatus(500));
+        NotificationReport { error: wait(script).await.or(failed), retry_after_ms: None }
+    }
+}
+
+/// What a gate says.
+fn let_through(deed: Deed) -> AttemptOutcome {
+    match deed {
+        Deed::Book | Deed::Reserve { .. } => {
+            AttemptOutcome::Acknowledged(Acknowledgement { provider_reference: None, reserved_until: None })
+        }
+        Deed::Decline => AttemptOutcome::Declined(rejection()),
+        Deed::Nothing => AttemptOutcome::Unknown(AttemptError::HttpStatus(500)),
     }
 }

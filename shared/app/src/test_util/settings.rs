@@ -1,4 +1,4 @@
-//! The configuration and the breakers in memory.
+//! The configuration, the breakers and the limits in memory.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,8 @@ use holdfast_domain::{ConsumerId, KeyId, ProviderId, Tenant, Timestamp, WebhookE
 
 use super::{Faults, locked};
 use crate::ports::{
-    BreakerStore, ConfigurationStore, EndpointStore, Loaded, PutEndpoint, SettingsReader, StoreError, Wanted,
+    BreakerStore, ConfigurationStore, EndpointStore, LimitStore, Loaded, MAX_WINDOW_LEAD_S, PlaceLease,
+    PutEndpoint, SettingsReader, StoreError, TakenCalls, Wanted, WantedCalls,
 };
 use crate::settings::{BreakerState, ConsumerSettings, KeyOwner, KeyRecord, ProviderSettings};
 use crate::webhook::WebhookEndpoint;
@@ -18,6 +19,10 @@ struct State {
     providers: BTreeMap<ProviderId, ProviderSettings>,
     keys: BTreeMap<KeyId, KeyRecord>,
     breakers: BTreeMap<ProviderId, BreakerState>,
+    /// By provider: the window begun last, and how many of its calls are taken.
+    windows: BTreeMap<ProviderId, (i64, u32)>,
+    /// By provider: the ends of the leases.
+    places: BTreeMap<ProviderId, BTreeMap<String, Timestamp>>,
     endpoints: BTreeMap<(Tenant, WebhookEndpointId), WebhookEndpoint>,
 }
 
@@ -71,6 +76,11 @@ impl MemorySettings {
     pub fn add_endpoint(&self, endpoint: WebhookEndpoint) {
         let key = (endpoint.tenant.clone(), endpoint.id.clone());
         locked(&self.state).endpoints.insert(key, endpoint);
+    }
+
+    /// How many attempts at a provider hold a place now, without a call.
+    pub fn places_taken(&self, id: &ProviderId) -> usize {
+        locked(&self.state).places.get(id).map_or(0, BTreeMap::len)
     }
 
     /// A breaker as it is now, without a call.
@@ -171,6 +181,56 @@ impl BreakerStore for MemorySettings {
             over && free
         };
         self.faults.run("breaker.try_probe", effect).await
+    }
+}
+
+impl LimitStore for MemorySettings {
+    async fn take_calls(
+        &self,
+        provider_id: &ProviderId,
+        wanted: &WantedCalls,
+    ) -> Result<TakenCalls, StoreError> {
+        let WantedCalls { window_s, calls, capacity, .. } = *wanted;
+        let effect = || {
+            let mut state = locked(&self.state);
+            let (begun_s, taken_so_far) = state.windows.entry(provider_id.clone()).or_insert((window_s, 0));
+            if !(window_s..=window_s.saturating_add(MAX_WINDOW_LEAD_S)).contains(begun_s) {
+                (*begun_s, *taken_so_far) = (window_s, 0);
+            }
+            let taken = calls.min(capacity.saturating_sub(*taken_so_far));
+            *taken_so_far += taken;
+            TakenCalls { window_s: *begun_s, taken }
+        };
+        self.faults.run("limits.take_calls", effect).await
+    }
+
+    async fn take_place(
+        &self,
+        provider_id: &ProviderId,
+        lease: &PlaceLease,
+        places: u32,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let effect = || {
+            let mut state = locked(&self.state);
+            let leases = state.places.entry(provider_id.clone()).or_default();
+            leases.retain(|_, until| *until > now);
+            let has_room = leases.contains_key(&lease.id) || leases.len() < places as usize;
+            if has_room {
+                leases.insert(lease.id.clone(), lease.until);
+            }
+            has_room
+        };
+        self.faults.run("limits.take_place", effect).await
+    }
+
+    async fn give_place_back(&self, provider_id: &ProviderId, lease_id: &str) -> Result<(), StoreError> {
+        let effect = || {
+            if let Some(leases) = locked(&self.state).places.get_mut(provider_id) {
+                leases.remove(lease_id);
+            }
+        };
+        self.faults.run("limits.give_place_back", effect).await
     }
 }
 

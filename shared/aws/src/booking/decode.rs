@@ -5,16 +5,20 @@ use holdfast_app::stored::{
 };
 use holdfast_domain::{
     AttemptError, Booking, BookingId, BookingRequest, Cancellation, CancellationReason, Change, Compensation,
-    CompensationRun, Customer, HistoryEntry, Operation, OperationKind, Patience, Personal, Phase, ProviderId,
-    Refusal, Rejection, Slot, State, Status, Tenant, Timestamp, UnitQuantity, Withdrawal,
+    CompensationRun, ConfirmationMode, Customer, HistoryEntry, Notification, NotificationKind,
+    NotificationRoute, Operation, OperationKind, Overtaken, Patience, Personal, Phase, ProviderId, Refusal,
+    RefusalReason, Rejection, Slot, State, Status, Tenant, Timestamp, UnitQuantity, Withdrawal,
 };
 use serde_dynamo::{AttributeValue, Item};
 
-use super::encode::{BY_CONSUMER, BY_PROVIDER, PK_PREFIX, kind_name};
+use super::encode::{
+    BY_CONSUMER, BY_PROVIDER, PK_PREFIX, TELLS_BOOKED, TELLS_CANCELLED, TELLS_MOVED, kind_name, mode_name,
+};
 use super::history::{entry_of, status_of};
 use super::item::{
-    BookingItem, CompensationItem, ITEM_FORMAT, OperationItem, OperationRecordItem, PhaseItem, RefusalItem,
-    RejectionItem, RunItem, WithdrawalItem,
+    BookingItem, CompensationItem, ITEM_FORMAT, MoveItem, NotificationItem, OperationItem,
+    OperationRecordItem, OvertakenItem, PhaseItem, RefusalItem, RejectionItem, RunItem, SlotItem,
+    WithdrawalItem,
 };
 use super::response::unpack;
 use crate::item::{Bytes, PK, from_item};
@@ -30,7 +34,7 @@ pub enum CodecError {
     Attribute(String),
 }
 
-fn malformed(attribute: &str) -> CodecError {
+pub(super) fn malformed(attribute: &str) -> CodecError {
     CodecError::Attribute(attribute.to_owned())
 }
 
@@ -75,8 +79,8 @@ fn read(image: Item) -> Result<StoredBooking, CodecError> {
     let item: BookingItem = from_item(image).map_err(CodecError::Attribute)?;
     let create = create_record(&item)?;
     let operations = item.operation_records.iter().map(operation_record).collect::<Result<_, _>>()?;
-    let rev = item.rev;
-    Ok(StoredBooking { booking: booking(item)?, create, operations, rev })
+    let (exclusive_slots, rev) = (item.exclusive_slots, item.rev);
+    Ok(StoredBooking { booking: booking(item)?, create, operations, exclusive_slots, rev })
 }
 
 fn create_record(item: &BookingItem) -> Result<Option<CreateRecord>, CodecError> {
@@ -128,14 +132,63 @@ fn rejection(item: RejectionItem) -> Rejection {
     Rejection { code, message, provider_code }
 }
 
-fn refusal(item: RefusalItem) -> Refusal {
-    Refusal { operation: item.operation, rejection: rejection(item.rejection) }
+fn refusal(item: RefusalItem) -> Result<Refusal, CodecError> {
+    let reason = match (item.rejection, attempt_error("rf", item.error)?) {
+        (Some(item), None) => RefusalReason::Declined(rejection(item)),
+        (None, Some(error)) => RefusalReason::Failed(error),
+        (None, None) | (Some(_), Some(_)) => return Err(malformed("rf")),
+    };
+    Ok(Refusal { operation: item.operation, reason })
+}
+
+pub(super) fn slot(attribute: &str, item: SlotItem) -> Result<Slot, CodecError> {
+    Ok(Slot {
+        location_id: item.location_id,
+        start: time(attribute, item.start)?,
+        end: time(attribute, item.end)?,
+        resource_id: item.resource_id,
+        service_id: item.service_id,
+    })
+}
+
+fn history(texts: &[String], moves: Vec<MoveItem>) -> Result<Vec<HistoryEntry>, CodecError> {
+    let history: Option<Vec<HistoryEntry>> = texts.iter().map(|text| entry_of(text)).collect();
+    let mut history = history.filter(|entries| !entries.is_empty()).ok_or_else(|| malformed("y"))?;
+    for item in moves {
+        let place = usize::try_from(item.version).ok().and_then(|version| version.checked_sub(1));
+        let entry = place.and_then(|place| history.get_mut(place)).ok_or_else(|| malformed("mv"))?;
+        entry.moved_from = Some(slot("mv", item.from)?);
+    }
+    Ok(history)
+}
+
+fn confirmation(name: Option<&str>) -> Result<ConfirmationMode, CodecError> {
+    ConfirmationMode::ALL.into_iter().find(|mode| mode_name(*mode) == name).ok_or_else(|| malformed("cm"))
+}
+
+/// `own_slot` is the booking's.
+pub(super) fn notification(item: NotificationItem, own_slot: &Slot) -> Result<Notification, CodecError> {
+    let kind = match (item.kind.as_str(), item.from) {
+        (TELLS_BOOKED, None) => NotificationKind::Booked,
+        (TELLS_MOVED, Some(from)) => NotificationKind::Moved { from: slot("nt", from)? },
+        (TELLS_CANCELLED, None) => NotificationKind::Cancelled,
+        _ => return Err(malformed("nt")),
+    };
+    Ok(Notification {
+        kind,
+        slot: item.slot.map_or_else(|| Ok(own_slot.clone()), |item| slot("nt", item))?,
+        version: item.version,
+        number: item.number,
+        begun_at: time("nt", item.begun_at)?,
+        attempts: item.attempts,
+        last_error: attempt_error("nt", item.last_error)?,
+        phase: phase("nt", &item.phase)?,
+    })
 }
 
 fn booking(item: BookingItem) -> Result<Booking, CodecError> {
     let id = item.pk.strip_prefix(PK_PREFIX).and_then(|id| BookingId::parse(id).ok());
-    let history: Option<Vec<HistoryEntry>> = item.history.iter().map(|text| entry_of(text)).collect();
-    let history = history.filter(|entries| !entries.is_empty()).ok_or_else(|| malformed("y"))?;
+    let history = history(&item.history, item.moves)?;
     let (email, phone) = (item.customer_email, item.customer_phone);
     let (birth_date, language) = (item.customer_birth_date, item.customer_language);
     let customer = item.customer_name.map(|name| Customer { name, email, phone, birth_date, language });
@@ -156,17 +209,22 @@ fn booking(item: BookingItem) -> Result<Booking, CodecError> {
         resource_id: item.resource_id,
         service_id: item.service_id,
     };
+    let told = item.notifications.into_iter();
+    let notifications = told.map(|item| notification(item, &slot)).collect::<Result<_, _>>()?;
     let cancellation = cancellation(item.cancelled_by_system.as_deref(), item.withdrawal);
     Ok(Booking {
         id: id.ok_or_else(|| malformed(PK))?,
         tenant: Tenant::parse(&item.tenant).ok_or_else(|| malformed("t"))?,
         request,
+        confirmation: confirmation(item.confirmation.as_deref())?,
+        route: if item.is_pulled { NotificationRoute::Pull } else { NotificationRoute::Push },
         slot,
         state: state(&item.status, item.expires_at, item.rejection, cancellation)?,
         provider_reference: item.provider_reference,
         operation: item.operation.map(operation).transpose()?,
-        refusal: item.refusal.map(refusal),
+        refusal: item.refusal.map(refusal).transpose()?,
         compensation: compensation(item.compensation)?,
+        notifications,
         operations_begun: item.operations_begun,
         history,
     })
@@ -209,21 +267,43 @@ fn cancellation(by_system: Option<&str>, words: Option<WithdrawalItem>) -> Optio
     }
 }
 
+fn change(
+    kind: &str,
+    words: Option<WithdrawalItem>,
+    expires_at: Option<i64>,
+    wanted: Option<SlotItem>,
+) -> Result<Change, CodecError> {
+    let kind = OperationKind::ALL.into_iter().find(|known| kind_name(*known) == kind);
+    Ok(match kind.ok_or_else(|| malformed("op"))? {
+        OperationKind::Book => Change::Book,
+        OperationKind::Confirm => Change::Confirm,
+        OperationKind::Extend => {
+            Change::Extend { expires_at: time("op", expires_at.ok_or_else(|| malformed("op"))?)? }
+        }
+        OperationKind::Cancel => Change::Cancel(words.map(withdrawal).unwrap_or_default()),
+        OperationKind::Reschedule => Change::Reschedule(slot("op", wanted.ok_or_else(|| malformed("op"))?)?),
+    })
+}
+
+fn overtaken(item: OvertakenItem) -> Result<Overtaken, CodecError> {
+    Ok(Overtaken {
+        change: change(&item.kind, item.withdrawal, item.expires_at, item.slot)?,
+        number: item.number,
+        unanswered_send_at: time("op", item.unanswered_send_at)?,
+    })
+}
+
 fn operation(item: OperationItem) -> Result<Operation, CodecError> {
-    let kinds = [OperationKind::Book, OperationKind::Cancel];
-    let kind = kinds.into_iter().find(|kind| kind_name(*kind) == item.kind);
-    let change = match (kind.ok_or_else(|| malformed("op"))?, item.withdrawal) {
-        (OperationKind::Book, _) => Change::Book,
-        (OperationKind::Cancel, words) => Change::Cancel(words.map(withdrawal).unwrap_or_default()),
-    };
     Ok(Operation {
-        change,
+        change: change(&item.kind, item.withdrawal, item.expires_at, item.slot)?,
         number: item.number,
         patience: if item.background { Patience::Background } else { Patience::Synchronous },
         deadline_at: time("op", item.deadline_at)?,
         attempts: item.attempts,
         last_error: attempt_error("op", item.last_error)?,
         unanswered_send_at: item.unanswered_send_at.map(|at| time("op", at)).transpose()?,
+        resolve_until: item.resolve_until.map(|at| time("op", at)).transpose()?,
+        overtaken: item.overtaken.map(overtaken).transpose()?,
         phase: phase("op", &item.phase)?,
     })
 }

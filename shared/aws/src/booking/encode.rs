@@ -2,15 +2,18 @@
 
 use holdfast_app::stored::{OperationRecord, StoredBooking};
 use holdfast_domain::{
-    Booking, BookingId, Cancellation, Change, Compensation, CompensationRun, Operation, OperationKind,
-    Patience, Personal, Phase, Rejection, State, Timestamp, Withdrawal,
+    AttemptError, Booking, BookingId, Cancellation, Change, Compensation, CompensationRun, ConfirmationMode,
+    Notification, NotificationKind, NotificationRoute, Operation, OperationKind, Overtaken, Patience,
+    Personal, Phase, Refusal, RefusalReason, Rejection, Slot, State, Timestamp, Withdrawal,
 };
 
 use super::history::{entry_text, status_letter};
 use super::item::{
-    BookingItem, CompensationItem, ITEM_FORMAT, OperationItem, OperationRecordItem, PhaseItem, RefusalItem,
-    RejectionItem, RunItem, UnitItem, WithdrawalItem,
+    BookingItem, CompensationItem, FIRST_FORMAT, ITEM_FORMAT, MoveItem, NotificationItem, OperationItem,
+    OperationRecordItem, OvertakenItem, PhaseItem, RefusalItem, RejectionItem, RunItem, SlotItem, UnitItem,
+    WithdrawalItem,
 };
+use super::list::reference_digest;
 use super::overdue::shard_of;
 use super::response::pack;
 use crate::item::Bytes;
@@ -34,7 +37,7 @@ pub(super) fn partition_key(id: &BookingId) -> String {
 
 /// The item of a booking that is kept for `retention_ms` after its slot.
 pub(super) fn item_of(stored: &StoredBooking, retention_ms: u64, nonce: Bytes) -> BookingItem {
-    let StoredBooking { booking, create, operations, rev } = stored;
+    let StoredBooking { booking, create, operations, exclusive_slots, rev } = stored;
     let Booking { id, tenant, request, slot, state, provider_reference, .. } = booking;
     let customer = request.customer.as_ref().map(Personal::expose);
     let due = index_due_at(booking).map(|due_at| (shard_of(id, due_at), due_at.as_unix_ms()));
@@ -42,7 +45,7 @@ pub(super) fn item_of(stored: &StoredBooking, retention_ms: u64, nonce: Bytes) -
     let response = create.as_ref().and_then(|create| create.response.as_ref());
     BookingItem {
         pk: partition_key(id),
-        format: ITEM_FORMAT,
+        format: format_of(stored),
         rev: *rev,
         nonce,
         tenant: tenant.to_string(),
@@ -73,10 +76,14 @@ pub(super) fn item_of(stored: &StoredBooking, retention_ms: u64, nonce: Bytes) -
         rejection: rejection(state),
         cancelled_by_system: cancelled_by_system(state),
         withdrawal: withdrawal(state),
-        refusal: booking.refusal.as_ref().map(|refusal| RefusalItem {
-            operation: refusal.operation,
-            rejection: rejection_item(&refusal.rejection),
-        }),
+        confirmation: mode_name(booking.confirmation).map(str::to_owned),
+        is_pulled: booking.route == NotificationRoute::Pull,
+        notifications: booking.notifications.iter().map(|told| notification(told, slot)).collect(),
+        moves: moves(booking),
+        exclusive_slots: *exclusive_slots,
+        created_at: Some(booking.created_at().as_unix_ms()),
+        reference_digest: request.reference.as_ref().map(|reference| reference_digest(tenant, reference)),
+        refusal: booking.refusal.as_ref().map(refusal),
         operation_records: operations.iter().map(operation_record).collect(),
         provider_reference: provider_reference.clone(),
         operation: booking.operation.as_ref().map(operation),
@@ -90,6 +97,89 @@ pub(super) fn item_of(stored: &StoredBooking, retention_ms: u64, nonce: Bytes) -
         due_at,
         ttl: ttl(stored, retention_ms),
     }
+}
+
+/// The lowest format that says everything in an item.
+///
+/// Older code refuses what has a letter or name that it does not know, but would pass over what is merely
+/// beside it, and work on the booking as if its provider had to be asked for it.
+fn format_of(stored: &StoredBooking) -> u32 {
+    let booking = &stored.booking;
+    let is_new_operation = booking.operation.as_ref().is_some_and(|operation| {
+        let is_new_change = match operation.change {
+            Change::Book | Change::Cancel(_) => false,
+            Change::Confirm | Change::Extend { .. } | Change::Reschedule(_) => true,
+        };
+        is_new_change || operation.resolve_until.is_some() || operation.overtaken.is_some()
+    });
+    let is_new = booking.confirmation != ConfirmationMode::Confirm
+        || booking.route != NotificationRoute::Push
+        || !booking.notifications.is_empty()
+        || stored.exclusive_slots
+        || is_new_operation;
+    if is_new { ITEM_FORMAT } else { FIRST_FORMAT }
+}
+
+/// The stored name of a mode; that of bookings which the provider confirms is left out.
+pub(super) fn mode_name(mode: ConfirmationMode) -> Option<&'static str> {
+    match mode {
+        ConfirmationMode::Confirm => None,
+        ConfirmationMode::Notify => Some("n"),
+        ConfirmationMode::RealTime => Some("r"),
+    }
+}
+
+pub(super) fn slot_item(slot: &Slot) -> SlotItem {
+    SlotItem {
+        location_id: slot.location_id.clone(),
+        start: slot.start.as_unix_ms(),
+        end: slot.end.as_unix_ms(),
+        resource_id: slot.resource_id.clone(),
+        service_id: slot.service_id.clone(),
+    }
+}
+
+fn moves(booking: &Booking) -> Vec<MoveItem> {
+    let versions = (1_u32..).zip(&booking.history);
+    let moves = versions.filter_map(|(version, entry)| Some((version, entry.moved_from.as_ref()?)));
+    moves.map(|(version, from)| MoveItem { version, from: slot_item(from) }).collect()
+}
+
+/// The stored name of a notification that there is a booking.
+pub(super) const TELLS_BOOKED: &str = "b";
+
+/// The stored name of a notification that the booking has moved.
+pub(super) const TELLS_MOVED: &str = "m";
+
+/// The stored name of a notification that the booking is withdrawn.
+pub(super) const TELLS_CANCELLED: &str = "c";
+
+/// `slot` is the booking's, which is left out.
+pub(super) fn notification(notification: &Notification, slot: &Slot) -> NotificationItem {
+    let (kind, from) = match &notification.kind {
+        NotificationKind::Booked => (TELLS_BOOKED, None),
+        NotificationKind::Moved { from } => (TELLS_MOVED, Some(slot_item(from))),
+        NotificationKind::Cancelled => (TELLS_CANCELLED, None),
+    };
+    NotificationItem {
+        kind: kind.to_owned(),
+        from,
+        slot: (notification.slot != *slot).then(|| slot_item(&notification.slot)),
+        version: notification.version,
+        number: notification.number,
+        begun_at: notification.begun_at.as_unix_ms(),
+        attempts: notification.attempts,
+        last_error: notification.last_error.map(AttemptError::code),
+        phase: phase(notification.phase),
+    }
+}
+
+fn refusal(refusal: &Refusal) -> RefusalItem {
+    let (rejection, error) = match &refusal.reason {
+        RefusalReason::Declined(rejection) => (Some(rejection_item(rejection)), None),
+        RefusalReason::Failed(error) => (None, Some(error.code())),
+    };
+    RefusalItem { operation: refusal.operation, rejection, error }
 }
 
 /// When the booking is due, as the sparse index shows it. While the request that made it is still at work
@@ -200,22 +290,49 @@ pub(super) fn kind_name(kind: OperationKind) -> &'static str {
     match kind {
         OperationKind::Book => "b",
         OperationKind::Cancel => "c",
+        OperationKind::Confirm => "f",
+        OperationKind::Extend => "x",
+        OperationKind::Reschedule => "r",
+    }
+}
+
+/// What only one kind of change has: the words to a cancel, the end of a hold, the slot of a reschedule.
+fn change_parts(change: &Change) -> (Option<WithdrawalItem>, Option<i64>, Option<SlotItem>) {
+    match change {
+        Change::Book | Change::Confirm => (None, None, None),
+        Change::Cancel(words) => (Some(withdrawal_item(BY_CONSUMER, words)), None, None),
+        Change::Extend { expires_at } => (None, Some(expires_at.as_unix_ms()), None),
+        Change::Reschedule(slot) => (None, None, Some(slot_item(slot))),
+    }
+}
+
+fn overtaken(overtaken: &Overtaken) -> OvertakenItem {
+    let (withdrawal, expires_at, slot) = change_parts(&overtaken.change);
+    OvertakenItem {
+        kind: kind_name(overtaken.change.kind()).to_owned(),
+        withdrawal,
+        expires_at,
+        slot,
+        number: overtaken.number,
+        unanswered_send_at: overtaken.unanswered_send_at.as_unix_ms(),
     }
 }
 
 fn operation(operation: &Operation) -> OperationItem {
+    let (withdrawal, expires_at, slot) = change_parts(&operation.change);
     OperationItem {
         kind: kind_name(operation.change.kind()).to_owned(),
-        withdrawal: match &operation.change {
-            Change::Cancel(words) => Some(withdrawal_item(BY_CONSUMER, words)),
-            Change::Book => None,
-        },
+        withdrawal,
+        expires_at,
+        slot,
         number: operation.number,
         background: operation.patience == Patience::Background,
         deadline_at: operation.deadline_at.as_unix_ms(),
         attempts: operation.attempts,
-        last_error: operation.last_error.map(holdfast_domain::AttemptError::code),
+        last_error: operation.last_error.map(AttemptError::code),
         unanswered_send_at: operation.unanswered_send_at.map(Timestamp::as_unix_ms),
+        resolve_until: operation.resolve_until.map(Timestamp::as_unix_ms),
+        overtaken: operation.overtaken.as_ref().map(overtaken),
         phase: phase(operation.phase),
     }
 }
@@ -242,7 +359,7 @@ fn run_item(run: &CompensationRun) -> RunItem {
         give_up_at: run.give_up_at.as_unix_ms(),
         attempts: run.attempts,
         unanswered_send_at: run.unanswered_send_at.as_unix_ms(),
-        last_error: run.last_error.map(holdfast_domain::AttemptError::code),
+        last_error: run.last_error.map(AttemptError::code),
         phase: phase(run.phase),
     }
 }

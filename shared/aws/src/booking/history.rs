@@ -41,6 +41,11 @@ fn cause_letter(cause: Cause) -> char {
         Cause::WithdrawnByProvider => 'p',
         Cause::AttendanceTold => 't',
         Cause::CustomerErased => 'x',
+        Cause::Accepted => 'y',
+        Cause::Rescheduled => 'm',
+        Cause::OperationGivenUp => 'o',
+        Cause::OperationUnresolved => 'u',
+        Cause::NotificationFailed => 'q',
     }
 }
 
@@ -48,7 +53,7 @@ fn cause_of(letter: char) -> Option<Cause> {
     Cause::ALL.into_iter().find(|cause| cause_letter(*cause) == letter)
 }
 
-/// Writes a version.
+/// Writes a version, without the slot that it moved the booking from.
 pub(super) fn entry_text(entry: &HistoryEntry) -> String {
     let (status, cause) = (status_letter(entry.status), cause_letter(entry.cause));
     let at = entry.at.as_unix_ms();
@@ -69,7 +74,7 @@ pub(super) fn entry_of(text: &str) -> Option<HistoryEntry> {
         None => (rest, 0),
     };
     let at = Timestamp::from_unix_ms(at.parse().ok()?).ok()?;
-    Some(HistoryEntry { status, at, cause, attempts })
+    Some(HistoryEntry::new(status, at, cause, attempts))
 }
 
 #[cfg(test)]
@@ -82,7 +87,7 @@ mod tests {
         for status in Status::ALL {
             for cause in Cause::ALL {
                 for attempts in [0, 1, 200] {
-                    let entry = HistoryEntry { status, at, cause, attempts };
+                    let entry = HistoryEntry::new(status, at, cause, attempts);
                     assert_eq!(entry_of(&entry_text(&entry)), Some(entry));
                 }
             }

@@ -11,8 +11,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::item::{Bytes, TTL, is_false, is_zero};
 
-/// The format of items that this version writes. It reads this and all lower ones.
-pub const ITEM_FORMAT: u32 = 1;
+/// The latest format of items that this version reads and writes. It reads all lower ones too, and writes
+/// each item in the lowest that says everything in it: [`FIRST_FORMAT`], unless older code would read the
+/// item and misunderstand it.
+pub const ITEM_FORMAT: u32 = 2;
+
+/// The format of bookings that are confirmed by their provider's word and have no slot to themselves.
+pub(super) const FIRST_FORMAT: u32 = 1;
+
+/// The attribute that says whose a booking is, the partition key of the index of tenants.
+pub(super) const TENANT: &str = "t";
+
+/// The attribute that says when a booking was made, the sort key of the indexes that lists read.
+pub(super) const CREATED_AT: &str = "ca";
+
+/// The digest of tenant and reference, the partition key of the index of references.
+pub(super) const REFERENCE_DIGEST: &str = "fd";
 
 /// The partition key of the sparse index of overdue bookings.
 pub(super) const DUE_SHARD: &str = "due_shard";
@@ -25,10 +39,11 @@ pub(super) const REV: &str = "rev";
 
 /// Every attribute of [`BookingItem`] but the key: what a replacement sets or removes. Attributes beyond
 /// these belong to other versions of the code and stay as they are.
-pub(super) const ATTRIBUTES: [&str; 40] = [
-    "cw", "rf", "or", "v", "rev", "n", "t", "p", "s", "l", "a", "e", "y", "ob", "li", "ls", "cn", "ce", "ct",
-    "cb", "cl", "f", "o", "m", "u", "h", "x", "rj", "cr", "pr", "op", "cp", "fp", "g", "sb", "rs", "rb",
-    DUE_SHARD, DUE_AT, TTL,
+#[rustfmt::skip]
+pub(super) const ATTRIBUTES: [&str; 47] = [
+    "cw", "rf", "or", "v", "rev", "n", TENANT, "p", "s", "l", "a", "e", "y", "ob", "li", "ls", "cn", "ce",
+    "ct", "cb", "cl", "f", "o", "m", "u", "h", "x", "rj", "cr", "pr", "op", "cp", "fp", "g", "sb", "rs", "rb",
+    "cm", "pl", "nt", "mv", "xs", CREATED_AT, REFERENCE_DIGEST, DUE_SHARD, DUE_AT, TTL,
 ];
 
 /// A booking's item.
@@ -116,7 +131,28 @@ pub(super) struct BookingItem {
     /// Who else cancelled, and why; with status cancelled alone.
     #[serde(rename = "cw", default, skip_serializing_if = "Option::is_none")]
     pub(super) withdrawal: Option<WithdrawalItem>,
-    /// The provider's last no to a change.
+    /// How it is confirmed, a letter; absent if by the provider's word.
+    #[serde(rename = "cm", default, skip_serializing_if = "Option::is_none")]
+    pub(super) confirmation: Option<String>,
+    /// The provider fetches what it is told.
+    #[serde(rename = "pl", default, skip_serializing_if = "is_false")]
+    pub(super) is_pulled: bool,
+    /// What the provider has still to be told.
+    #[serde(rename = "nt", default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) notifications: Vec<NotificationItem>,
+    /// The slots that the booking has had, beside the versions that moved it.
+    #[serde(rename = "mv", default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) moves: Vec<MoveItem>,
+    /// It has its slots to itself.
+    #[serde(rename = "xs", default, skip_serializing_if = "is_false")]
+    pub(super) exclusive_slots: bool,
+    /// See [`CREATED_AT`]; the history says the same. Items that older code wrote last have none.
+    #[serde(rename = "ca", default, skip_serializing_if = "Option::is_none")]
+    pub(super) created_at: Option<i64>,
+    /// See [`REFERENCE_DIGEST`].
+    #[serde(rename = "fd", default, skip_serializing_if = "Option::is_none")]
+    pub(super) reference_digest: Option<Bytes>,
+    /// Why the last change that came to nothing did so.
     #[serde(rename = "rf", default, skip_serializing_if = "Option::is_none")]
     pub(super) refusal: Option<RefusalItem>,
     /// The idempotency records of operations.
@@ -189,13 +225,65 @@ pub(super) struct WithdrawalItem {
     pub(super) note: Option<String>,
 }
 
-/// A provider's no to a change.
+/// Why a change came to nothing: the provider's no, or else an error.
 #[derive(Serialize, Deserialize)]
 pub(super) struct RefusalItem {
     #[serde(rename = "n")]
     pub(super) operation: u32,
-    #[serde(rename = "j")]
-    pub(super) rejection: RejectionItem,
+    #[serde(rename = "j", default, skip_serializing_if = "Option::is_none")]
+    pub(super) rejection: Option<RejectionItem>,
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<String>,
+}
+
+/// A slot other than the booking's own.
+#[derive(Serialize, Deserialize)]
+pub(super) struct SlotItem {
+    #[serde(rename = "l")]
+    pub(super) location_id: String,
+    #[serde(rename = "a")]
+    pub(super) start: i64,
+    #[serde(rename = "e")]
+    pub(super) end: i64,
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+    pub(super) resource_id: Option<String>,
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub(super) service_id: Option<String>,
+}
+
+/// The slot that a booking had until a version.
+#[derive(Serialize, Deserialize)]
+pub(super) struct MoveItem {
+    #[serde(rename = "v")]
+    pub(super) version: u32,
+    #[serde(rename = "f")]
+    pub(super) from: SlotItem,
+}
+
+/// What a provider has still to be told.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct NotificationItem {
+    /// A letter.
+    #[serde(rename = "k")]
+    pub(super) kind: String,
+    /// The slot before, of a move.
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    pub(super) from: Option<SlotItem>,
+    /// The slot that it tells of; absent if it is the booking's.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub(super) slot: Option<SlotItem>,
+    #[serde(rename = "v")]
+    pub(super) version: u32,
+    #[serde(rename = "n")]
+    pub(super) number: u32,
+    #[serde(rename = "b")]
+    pub(super) begun_at: i64,
+    #[serde(rename = "a", default, skip_serializing_if = "is_zero")]
+    pub(super) attempts: u32,
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    pub(super) last_error: Option<String>,
+    #[serde(rename = "ph")]
+    pub(super) phase: PhaseItem,
 }
 
 /// The idempotency record of an operation.
@@ -225,6 +313,12 @@ pub(super) struct OperationItem {
     /// The consumer's words to a cancel.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub(super) withdrawal: Option<WithdrawalItem>,
+    /// The end of the hold that an extension asks for.
+    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
+    pub(super) expires_at: Option<i64>,
+    /// The slot that a reschedule asks for.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub(super) slot: Option<SlotItem>,
     /// It goes on after the request.
     #[serde(rename = "b", default, skip_serializing_if = "is_false")]
     pub(super) background: bool,
@@ -236,8 +330,31 @@ pub(super) struct OperationItem {
     pub(super) last_error: Option<String>,
     #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
     pub(super) unanswered_send_at: Option<i64>,
+    /// Until when the provider is asked which it was.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub(super) resolve_until: Option<i64>,
+    /// The change that this cancel overtook.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    pub(super) overtaken: Option<OvertakenItem>,
     #[serde(rename = "ph")]
     pub(super) phase: PhaseItem,
+}
+
+/// A change that a cancel overtook.
+#[derive(Serialize, Deserialize)]
+pub(super) struct OvertakenItem {
+    #[serde(rename = "k")]
+    pub(super) kind: String,
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub(super) withdrawal: Option<WithdrawalItem>,
+    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
+    pub(super) expires_at: Option<i64>,
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub(super) slot: Option<SlotItem>,
+    #[serde(rename = "n")]
+    pub(super) number: u32,
+    #[serde(rename = "u")]
+    pub(super) unanswered_send_at: i64,
 }
 
 /// A phase and its time.

@@ -7,24 +7,31 @@ use std::sync::Arc;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
-use holdfast_app::ports::{BookingStore, Claim, Entropy, Replaced, StoreError};
-use holdfast_app::stored::StoredBooking;
-use holdfast_domain::{BookingId, Timestamp};
+use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update};
+use holdfast_app::ports::{
+    BookingPage, BookingQuery, BookingStore, Claim, Entropy, Replaced, SlotExchange, StoreError,
+};
+use holdfast_app::stored::{SlotKey, StoredBooking};
+use holdfast_domain::{BookingId, Tenant, Timestamp};
 
 use super::decode::stored_from_image;
 use super::encode::{item_of, partition_key};
 use super::item::{ATTRIBUTES, REV};
+use super::list::Lists;
 use super::overdue::overdue;
-use crate::error::store_error;
+use super::transaction::{SlotWrite, Tries, Written};
+use crate::error::{incomplete_request, store_error};
 use crate::item::{Bytes, PK, SdkItem, nonce, number, text, to_sdk_item, written_by};
+use crate::transact::CALL;
 
 const MS_PER_DAY: u64 = 24 * 60 * 60 * 1_000;
 
 /// The least number of days that an item is kept: an idempotency key stands for its request for 14 days,
 /// whatever else the deployment wants.
 const MIN_RETENTION_DAYS: u32 = 15;
+
+/// The condition of a claim.
+const NOBODY_YET: &str = "attribute_not_exists(#pk)";
 
 /// Bookings in a DynamoDB table.
 #[derive(Clone)]
@@ -60,65 +67,110 @@ impl DynamoBookingStore {
         Ok((item, nonce))
     }
 
-    /// The update that sets every attribute that `item` has, removes the other known ones, and leaves
-    /// those alone that only other versions of the code know; all if the revision is still `seen_rev`.
-    fn replacement(&self, seen_rev: u64, mut item: SdkItem) -> UpdateItemFluentBuilder {
-        let mut update = self.client.update_item().table_name(&self.table);
-        let mut sets = Vec::new();
-        let mut removals = Vec::new();
+    /// A write of the booking's item together with its slots.
+    fn slot_write<'a>(
+        &'a self,
+        booking: TransactWriteItem,
+        id: &'a BookingId,
+        nonce: &'a Bytes,
+    ) -> SlotWrite<'a> {
+        SlotWrite {
+            client: &self.client,
+            table: &self.table,
+            entropy: self.entropy.as_ref(),
+            retention_ms: self.retention_ms,
+            booking,
+            id,
+            nonce,
+        }
+    }
+}
+
+/// An update that sets every attribute that an item has, removes the other known ones, and leaves those
+/// alone that only other versions of the code know; all if the revision is still the one that was seen.
+struct Replacement {
+    key: SdkItem,
+    update: String,
+    condition: String,
+    names: HashMap<String, String>,
+    values: SdkItem,
+}
+
+impl Replacement {
+    fn new(seen_rev: u64, mut item: SdkItem) -> Self {
+        let mut names = HashMap::new();
+        let mut values = SdkItem::from([(":seen".to_owned(), number(seen_rev))]);
+        let (mut sets, mut removals, mut condition) = (Vec::new(), Vec::new(), String::new());
         for (position, attribute) in ATTRIBUTES.into_iter().enumerate() {
             let (name, value_name) = (format!("#a{position}"), format!(":a{position}"));
-            update = update.expression_attribute_names(&name, attribute);
+            names.insert(name.clone(), attribute.to_owned());
             if attribute == REV {
-                update = update
-                    .condition_expression(format!("{name} = :seen"))
-                    .expression_attribute_values(":seen", number(seen_rev));
+                condition = format!("{name} = :seen");
             }
             if let Some(value) = item.remove(attribute) {
                 sets.push(format!("{name} = {value_name}"));
-                update = update.expression_attribute_values(value_name, value);
+                values.insert(value_name, value);
             } else {
                 removals.push(name);
             }
         }
         let removal =
             if removals.is_empty() { String::new() } else { format!(" REMOVE {}", removals.join(", ")) };
-        update.set_key(Some(item)).update_expression(format!("SET {}{removal}", sets.join(", ")))
+        let update = format!("SET {}{removal}", sets.join(", "));
+        Self { key: item, update, condition, names, values }
     }
 }
 
-fn decoded(item: SdkItem) -> Result<StoredBooking, StoreError> {
+pub(super) fn decoded(item: SdkItem) -> Result<StoredBooking, StoreError> {
     stored_from_image(item.into()).map_err(|unreadable| {
         let id = unreadable.booking_id.map_or_else(|| "booking".to_owned(), |id| id.to_string());
         StoreError::Corrupt(format!("{id}: {}", unreadable.error))
     })
 }
 
+impl DynamoBookingStore {
+    fn claimed(found: SdkItem, nonce: &Bytes) -> Result<Claim, StoreError> {
+        if written_by(&found, nonce) {
+            return Ok(Claim::Claimed);
+        }
+        Ok(Claim::Taken(Box::new(decoded(found)?)))
+    }
+
+    fn replaced(found: SdkItem, nonce: &Bytes) -> Result<Replaced, StoreError> {
+        if found.is_empty() {
+            return Ok(Replaced::Gone);
+        }
+        if written_by(&found, nonce) {
+            return Ok(Replaced::Done);
+        }
+        Ok(Replaced::Conflict(Box::new(decoded(found)?)))
+    }
+}
+
 impl BookingStore for DynamoBookingStore {
     async fn claim(&self, new: &StoredBooking) -> Result<Claim, StoreError> {
         let (item, nonce) = self.encode(new)?;
-        let result = self
+        let put = self
             .client
             .put_item()
             .table_name(&self.table)
             .set_item(Some(item))
-            .condition_expression("attribute_not_exists(#pk)")
+            .condition_expression(NOBODY_YET)
             .expression_attribute_names("#pk", PK)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send()
-            .await;
-        let Err(error) = result else {
-            return Ok(Claim::Claimed);
-        };
-        match error.as_service_error() {
-            Some(PutItemError::ConditionalCheckFailedException(failure)) => {
-                let found = failure.item().cloned().unwrap_or_default();
-                if written_by(&found, &nonce) {
-                    return Ok(Claim::Claimed);
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let mut tries = Tries::begin();
+        loop {
+            let Err(error) = put.clone().send().await else {
+                return Ok(Claim::Claimed);
+            };
+            match error.as_service_error() {
+                Some(PutItemError::ConditionalCheckFailedException(failure)) => {
+                    return Self::claimed(failure.item().cloned().unwrap_or_default(), &nonce);
                 }
-                Ok(Claim::Taken(Box::new(decoded(found)?)))
+                Some(PutItemError::TransactionConflictException(_))
+                    if tries.again(self.entropy.as_ref()).await => {}
+                _ => return Err(store_error("PutItem", &error)),
             }
-            _ => Err(store_error("PutItem", &error)),
         }
     }
 
@@ -137,23 +189,82 @@ impl BookingStore for DynamoBookingStore {
 
     async fn replace(&self, seen_rev: u64, next: &StoredBooking) -> Result<Replaced, StoreError> {
         let (item, nonce) = self.encode(next)?;
-        let result = self
-            .replacement(seen_rev, item)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send()
-            .await;
-        let Err(error) = result else {
-            return Ok(Replaced::Done);
-        };
-        match error.as_service_error() {
-            Some(UpdateItemError::ConditionalCheckFailedException(failure)) => match failure.item() {
-                None => Ok(Replaced::Gone),
-                Some(found) if found.is_empty() => Ok(Replaced::Gone),
-                Some(found) if written_by(found, &nonce) => Ok(Replaced::Done),
-                Some(found) => Ok(Replaced::Conflict(Box::new(decoded(HashMap::clone(found))?))),
-            },
-            _ => Err(store_error("UpdateItem", &error)),
+        let Replacement { key, update, condition, names, values } = Replacement::new(seen_rev, item);
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key))
+            .update_expression(update)
+            .condition_expression(condition)
+            .set_expression_attribute_names(Some(names))
+            .set_expression_attribute_values(Some(values))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let mut tries = Tries::begin();
+        loop {
+            let Err(error) = update.clone().send().await else {
+                return Ok(Replaced::Done);
+            };
+            match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(failure)) => {
+                    return Self::replaced(failure.item().cloned().unwrap_or_default(), &nonce);
+                }
+                Some(UpdateItemError::TransactionConflictException(_))
+                    if tries.again(self.entropy.as_ref()).await => {}
+                _ => return Err(store_error("UpdateItem", &error)),
+            }
         }
+    }
+
+    async fn claim_with_slots(&self, new: &StoredBooking, take: &[SlotKey]) -> Result<Claim, StoreError> {
+        let (item, nonce) = self.encode(new)?;
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .condition_expression(NOBODY_YET)
+            .expression_attribute_names("#pk", PK)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+            .map_err(|_| incomplete_request(CALL))?;
+        let booking = TransactWriteItem::builder().put(put).build();
+        let exchange = SlotExchange { take: take.to_vec(), free: Vec::new() };
+        match self.slot_write(booking, &new.booking.id, &nonce).write(exchange).await? {
+            Written::Done => Ok(Claim::Claimed),
+            Written::Unmet(found) => Self::claimed(found, &nonce),
+            Written::SlotTaken => Ok(Claim::SlotTaken),
+        }
+    }
+
+    async fn replace_with_slots(
+        &self,
+        seen_rev: u64,
+        next: &StoredBooking,
+        exchange: &SlotExchange,
+    ) -> Result<Replaced, StoreError> {
+        let (item, nonce) = self.encode(next)?;
+        let Replacement { key, update, condition, names, values } = Replacement::new(seen_rev, item);
+        let update = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(key))
+            .update_expression(update)
+            .condition_expression(condition)
+            .set_expression_attribute_names(Some(names))
+            .set_expression_attribute_values(Some(values))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+            .map_err(|_| incomplete_request(CALL))?;
+        let booking = TransactWriteItem::builder().update(update).build();
+        match self.slot_write(booking, &next.booking.id, &nonce).write(exchange.clone()).await? {
+            Written::Done => Ok(Replaced::Done),
+            Written::Unmet(found) => Self::replaced(found, &nonce),
+            Written::SlotTaken => Ok(Replaced::SlotTaken),
+        }
+    }
+
+    async fn list(&self, tenant: &Tenant, query: &BookingQuery) -> Result<BookingPage, StoreError> {
+        Lists { client: &self.client, table: &self.table, entropy: self.entropy.as_ref() }
+            .page(tenant, query)
+            .await
     }
 
     async fn overdue(&self, before: Timestamp, limit: usize) -> Result<Vec<BookingId>, StoreError> {

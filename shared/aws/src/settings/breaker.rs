@@ -1,45 +1,17 @@
 //! Breakers: every change is one conditional write, so that all instances see one breaker.
 
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use holdfast_app::ports::{BreakerStore, StoreError};
 use holdfast_app::settings::BreakerState;
 use holdfast_domain::{ProviderId, Timestamp};
 
-use super::DynamoSettings;
 use super::records::{BREAKER_SK, FAILURES, OPEN_UNTIL, PROBE_UNTIL, breaker_of, breaker_pk};
-use crate::error::store_error;
-use crate::item::{NONCE, PK, SdkItem, binary, key, nonce, number, written_by};
+use super::{DynamoSettings, Updated, update};
+use crate::item::{NONCE, PK, binary, key, nonce, number, written_by};
 
 /// How often counting a failure is tried, where another instance moves the count over the threshold and
 /// back in between.
 const MAX_COUNT_ATTEMPTS: usize = 4;
-
-/// What a conditional update of a breaker found.
-enum Updated {
-    /// It is done, and this is the item now.
-    Done(SdkItem),
-    /// The condition failed on this item; empty if there is none.
-    Refused(SdkItem),
-}
-
-async fn update(builder: UpdateItemFluentBuilder) -> Result<Updated, StoreError> {
-    let result = builder
-        .return_values(ReturnValue::AllNew)
-        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-        .send()
-        .await;
-    match result {
-        Ok(answer) => Ok(Updated::Done(answer.attributes.unwrap_or_default())),
-        Err(error) => match error.as_service_error() {
-            Some(UpdateItemError::ConditionalCheckFailedException(failure)) => {
-                Ok(Updated::Refused(failure.item().cloned().unwrap_or_default()))
-            }
-            _ => Err(store_error("UpdateItem", &error)),
-        },
-    }
-}
 
 impl DynamoSettings {
     fn update_breaker(&self, provider_id: &ProviderId) -> UpdateItemFluentBuilder {

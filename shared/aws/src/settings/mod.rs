@@ -1,5 +1,5 @@
-//! The configuration in DynamoDB: consumers, providers, keys, breakers and webhook endpoints, in one
-//! table.
+//! The configuration in DynamoDB: consumers, providers, keys, breakers, limits and webhook endpoints, in
+//! one table.
 //!
 //! | partition key | sort key | item |
 //! |---|---|---|
@@ -8,6 +8,8 @@
 //! | `KEY#<key id>` | `KEY` | a key |
 //! | `KEYS#<role>#<owner>` | key id | that the owner has this key |
 //! | `BREAKER#<provider>` | `BREAKER` | a provider's breaker |
+//! | `LIMIT#<provider>` | `CALLS` | the second that calls are counted in, and how many are taken |
+//! | `LIMIT#<provider>` | `PLACES` | the leases of the attempts in flight |
 //! | `ENDPOINTS#<tenant>` | endpoint id | a webhook endpoint |
 //! | `ENDPOINTS#<tenant>` | `#COUNT` | how many endpoints the tenant has |
 //!
@@ -17,6 +19,7 @@
 mod breaker;
 mod configuration;
 mod endpoints;
+mod limits;
 mod reader;
 mod records;
 
@@ -24,11 +27,38 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::ReturnValue;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use holdfast_app::ports::{Entropy, StoreError};
 
 use crate::error::store_error;
 use crate::item::{PK, SK, SdkItem, key, text};
+
+/// What a conditional update found.
+enum Updated {
+    /// It is done, and this is the item now.
+    Done(SdkItem),
+    /// The condition failed on this item; empty if there is none.
+    Refused(SdkItem),
+}
+
+async fn update(builder: UpdateItemFluentBuilder) -> Result<Updated, StoreError> {
+    let result = builder
+        .return_values(ReturnValue::AllNew)
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+        .send()
+        .await;
+    match result {
+        Ok(answer) => Ok(Updated::Done(answer.attributes.unwrap_or_default())),
+        Err(error) => match error.as_service_error() {
+            Some(UpdateItemError::ConditionalCheckFailedException(failure)) => {
+                Ok(Updated::Refused(failure.item().cloned().unwrap_or_default()))
+            }
+            _ => Err(store_error("UpdateItem", &error)),
+        },
+    }
+}
 
 /// The configuration in a DynamoDB table.
 #[derive(Clone)]

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use holdfast_app::ports::StoreError;
 use holdfast_app::settings::{
-    BreakerState, ConfirmationMode, ConsumerSettings, KeyHash, KeyOwner, KeyRecord, Protocol, ProviderAuth,
-    ProviderSettings,
+    BreakerState, ConsumerSettings, DEFAULT_NOTIFICATION_SCHEDULE_S, KeyHash, KeyOwner, KeyRecord,
+    MAX_REAL_TIME_TIMEOUT_MS, Protocol, ProviderAuth, ProviderSettings,
 };
 use holdfast_app::webhook::WebhookEndpoint;
 use holdfast_domain::{
-    ConsumerId, KeyId, Mode, ProviderId, RetryPolicy, Tenant, Timestamp, WebhookEndpointId,
+    ConfirmationMode, ConsumerId, KeyId, Mode, ProviderId, RetryPolicy, Tenant, Timestamp, WebhookEndpointId,
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use crate::item::{Bytes, SdkItem, from_sdk_item, to_sdk_item};
+use crate::item::{Bytes, SdkItem, from_sdk_item, is_false, to_sdk_item};
 
 /// The partition of all consumers.
 pub(super) const CONSUMERS: &str = "CONSUMERS";
@@ -34,6 +34,10 @@ pub(super) fn key_pk(id: &KeyId) -> String {
 
 pub(super) fn breaker_pk(id: &ProviderId) -> String {
     format!("BREAKER#{id}")
+}
+
+pub(super) fn limit_pk(id: &ProviderId) -> String {
+    format!("LIMIT#{id}")
 }
 
 pub(super) fn endpoints_pk(tenant: &Tenant) -> String {
@@ -111,7 +115,8 @@ struct ProviderItem {
     sk: String,
     display_name: String,
     mode: String,
-    base_url: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base_url: Option<String>,
     protocol: String,
     confirmation: String,
     auth: AuthItem,
@@ -121,6 +126,29 @@ struct ProviderItem {
     factor: u32,
     max_delay_ms: u64,
     attempt_timeout_ms: u64,
+    // What follows, items of the first version do not have.
+    #[serde(default = "default_real_time_timeout_ms")]
+    real_time_timeout_ms: u64,
+    #[serde(default = "default_notification_schedule_ms")]
+    notification_schedule_ms: Vec<u64>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    exclusive_slots: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    default_unit_id: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    decline_messages: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    requests_per_second: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_attempts_in_flight: Option<u32>,
+}
+
+fn default_real_time_timeout_ms() -> u64 {
+    MAX_REAL_TIME_TIMEOUT_MS
+}
+
+fn default_notification_schedule_ms() -> Vec<u64> {
+    DEFAULT_NOTIFICATION_SCHEDULE_S.map(|seconds| u64::from(seconds) * 1_000).to_vec()
 }
 
 fn auth_item(auth: &ProviderAuth) -> AuthItem {
@@ -160,6 +188,13 @@ pub(super) fn provider_item(provider: &ProviderSettings) -> Result<SdkItem, Stor
         factor: provider.retry.factor(),
         max_delay_ms: provider.retry.max_delay_ms(),
         attempt_timeout_ms: provider.attempt_timeout_ms,
+        real_time_timeout_ms: provider.real_time_timeout_ms,
+        notification_schedule_ms: provider.notification_schedule_ms.clone(),
+        exclusive_slots: provider.exclusive_slots,
+        default_unit_id: provider.default_unit_id.clone(),
+        decline_messages: provider.decline_messages.clone(),
+        requests_per_second: provider.requests_per_second,
+        max_attempts_in_flight: provider.max_attempts_in_flight,
     };
     to_sdk_item("provider", &item)
 }
@@ -179,6 +214,13 @@ pub(super) fn provider_of(item: SdkItem) -> Result<ProviderSettings, StoreError>
         retry: RetryPolicy::new(item.first_delay_ms, item.factor, item.max_delay_ms)
             .map_err(|_| malformed("first_delay_ms"))?,
         attempt_timeout_ms: item.attempt_timeout_ms,
+        real_time_timeout_ms: item.real_time_timeout_ms,
+        notification_schedule_ms: item.notification_schedule_ms,
+        exclusive_slots: item.exclusive_slots,
+        default_unit_id: item.default_unit_id,
+        decline_messages: item.decline_messages,
+        requests_per_second: item.requests_per_second,
+        max_attempts_in_flight: item.max_attempts_in_flight,
     })
 }
 

@@ -1,37 +1,46 @@
 //! Withdrawing a booking: by the consumer, who has the provider asked, or by the provider itself.
 
-use super::{CancelRequest, Refused, advance, begin_compensation, end_pending};
+use super::book::end_pending;
+use super::change::{Asked, begin_operation, end_unchanged, overtake, take_up_overtaken};
+use super::compensation::begin_compensation;
+use super::{ChangeRequest, Refused, advance};
 use crate::{
-    Booking, Cancellation, Cause, Change, Operation, Patience, Phase, Refusal, Rejection, State, Status,
-    Timestamp, Withdrawal,
+    Booking, Cancellation, Cause, Change, NotificationKind, OperationKind, Patience, RefusalReason,
+    Rejection, State, Status, Timestamp, Withdrawal,
 };
 
 /// The consumer withdraws. What the provider has not confirmed yet ends at once, and an attempt in flight
-/// is overtaken and compensated; otherwise the provider is asked, in the background if need be.
-pub(super) fn cancel(booking: &mut Booking, request: CancelRequest, now: Timestamp) -> Result<(), Refused> {
-    let CancelRequest { withdrawal, lease_until, deadline_at } = request;
+/// is overtaken and compensated; what the provider was only told of ends at once, and it is told of that;
+/// otherwise the provider is asked, in the background if need be. Any other change in flight is overtaken.
+pub(super) fn begin_cancel(
+    booking: &mut Booking,
+    withdrawal: Withdrawal,
+    request: &ChangeRequest,
+    now: Timestamp,
+) -> Result<(), Refused> {
+    let state = State::Cancelled(Cancellation::ByConsumer(withdrawal.clone()));
     match booking.status() {
-        Status::Pending => {
-            let state = State::Cancelled(Cancellation::ByConsumer(withdrawal));
-            end_pending(booking, state, Cause::WithdrawnByConsumer, None, now)
+        Status::Pending => end_pending(booking, state, Cause::WithdrawnByConsumer, None, now),
+        Status::Reserved | Status::Confirmed if booking.confirmation.tells() => {
+            booking.operation = None;
+            advance(booking, Some(state), Cause::WithdrawnByConsumer, 0, now);
+            tell_cancelled(booking, now);
+            Ok(())
         }
         Status::Reserved | Status::Confirmed => {
-            if booking.operation.is_some() {
+            let in_flight = booking.operation.as_ref().map(|operation| operation.change.kind());
+            if in_flight == Some(OperationKind::Cancel) {
                 return Err(Refused::OperationInFlight);
             }
-            advance(booking, None, Cause::OperationBegun, 0, now);
-            booking.operations_begun = booking.operations_begun.saturating_add(1);
-            booking.operation = Some(Operation {
+            let overtaken = overtake(booking);
+            let asked = Asked {
                 change: Change::Cancel(withdrawal),
-                number: booking.operations_begun,
                 // A cancel always goes on after its synchronous limit.
                 patience: Patience::Background,
-                deadline_at,
-                attempts: 1,
-                last_error: None,
-                unanswered_send_at: None,
-                phase: Phase::InFlight { lease_until },
-            });
+                deadline_at: request.deadline_at,
+                overtaken,
+            };
+            begin_operation(booking, asked, request.lease_until, now);
             Ok(())
         }
         status @ (Status::Rejected
@@ -42,27 +51,42 @@ pub(super) fn cancel(booking: &mut Booking, request: CancelRequest, now: Timesta
     }
 }
 
+/// The provider has to hear that the booking is withdrawn, unless it never heard of it.
+fn tell_cancelled(booking: &mut Booking, now: Timestamp) {
+    let is_unheard = booking
+        .notifications
+        .first()
+        .is_some_and(|first| first.kind == NotificationKind::Booked && first.attempts == 0);
+    if is_unheard {
+        booking.notifications.clear();
+    } else {
+        booking.tell(NotificationKind::Cancelled, now);
+    }
+}
+
 /// The provider has cancelled as it was asked.
 pub(super) fn cancelled_at_provider(booking: &mut Booking, now: Timestamp) -> Result<(), Refused> {
     end_by_consumer(booking, Cause::WithdrawnByConsumer, now)
 }
 
-/// The provider refuses: nothing changes.
+/// The provider refuses: nothing changes. `attempt` is the one that reports it; a provider that calls us
+/// reports none.
 pub(super) fn cancel_declined(
     booking: &mut Booking,
-    attempt: u32,
+    attempt: Option<u32>,
     rejection: Rejection,
     now: Timestamp,
 ) -> Result<(), Refused> {
     let status = booking.status();
-    let operation = booking.operation.as_ref().ok_or(Refused::Settled { status })?;
-    if operation.attempts != attempt {
+    let operation = booking.operation.as_mut().ok_or(Refused::Settled { status })?;
+    if attempt.is_some_and(|attempt| attempt != operation.attempts) {
         return Err(Refused::Superseded);
     }
-    let (number, attempts) = (operation.number, operation.attempts);
-    advance(booking, None, Cause::OperationDeclined, attempts, now);
-    booking.operation = None;
-    booking.refusal = Some(Refusal { operation: number, rejection });
+    let overtaken = operation.overtaken.take();
+    end_unchanged(booking, Cause::OperationDeclined, RefusalReason::Declined(rejection), now);
+    if let Some(overtaken) = overtaken {
+        take_up_overtaken(booking, overtaken, now);
+    }
     Ok(())
 }
 
@@ -79,7 +103,9 @@ fn end_by_consumer(booking: &mut Booking, cause: Cause, now: Timestamp) -> Resul
     let operation = booking.operation.take().ok_or(Refused::Settled { status })?;
     let withdrawal = match operation.change {
         Change::Cancel(withdrawal) => withdrawal,
-        Change::Book => Withdrawal::default(),
+        Change::Book | Change::Confirm | Change::Extend { .. } | Change::Reschedule(_) => {
+            Withdrawal::default()
+        }
     };
     let state = State::Cancelled(Cancellation::ByConsumer(withdrawal));
     advance(booking, Some(state), cause, operation.attempts, now);
@@ -96,10 +122,14 @@ pub(super) fn cancel_by_provider(
     match booking.status() {
         Status::Pending => end_pending(booking, state, Cause::WithdrawnByProvider, None, now),
         Status::Reserved | Status::Confirmed => {
+            // It has heard of what it tells us.
+            booking.notifications.clear();
+            let operation = booking.operation.as_ref();
             // A cancel in flight is what the provider answers.
-            if booking.operation.is_some() {
+            if operation.is_some_and(|operation| operation.change.kind() == OperationKind::Cancel) {
                 return end_by_consumer(booking, Cause::WithdrawnByConsumer, now);
             }
+            booking.operation = None;
             advance(booking, Some(state), Cause::WithdrawnByProvider, 0, now);
             Ok(())
         }

@@ -2,7 +2,7 @@
 
 use holdfast_domain::{
     AttemptError, AttemptOutcome, Command, Compensation, CompensationOutcome, CompensationRecord,
-    MIN_SETTLE_WINDOW_MS, Patience, Status,
+    MIN_SETTLE_WINDOW_MS, NotificationKind, Patience, Status, Timestamp,
 };
 use proptest::prelude::*;
 
@@ -95,7 +95,13 @@ proptest! {
     fn a_late_yes_is_always_taken(beginning in any_beginning(), moves in any_moves()) {
         let mut world = World::after(&beginning, &moves);
         if matches!(world.booking.status(), Status::Rejected | Status::Cancelled | Status::Expired) {
-            let applied = world.apply(Command::Acknowledge(crate::moves::yes(world.now, None)));
+            let applied = world.apply(late_yes(world.now));
+            if world.booking.confirmation.tells() {
+                // It is told that nothing is left of the booking, which it may have to be told already.
+                let told = world.booking.notifications.last().map(|last| &last.kind);
+                prop_assert_eq!(told, Some(&NotificationKind::Cancelled));
+                return Ok(());
+            }
             prop_assert!(applied.result.is_ok());
             prop_assert!(matches!(world.booking.compensation, Compensation::Underway(_)));
             prop_assert!(world.late_yes);
@@ -103,16 +109,15 @@ proptest! {
     }
 }
 
+fn late_yes(now: Timestamp) -> Command {
+    Command::Acknowledge { acknowledgement: crate::moves::yes(now, None), operation: None }
+}
+
 /// A worker that was frozen reports only after it was overtaken, and the attempt that overtook it ends the
 /// booking: the compensation has to outwait the later of the two.
 #[test]
 fn the_late_report_of_an_overtaken_attempt_is_outwaited() {
-    let mut world = World::new(&Beginning {
-        patience: Patience::Background,
-        lease_ms: 3_500,
-        async_ms: 900_000,
-        circuit_open: false,
-    });
+    let mut world = World::new(&Beginning::confirmed_by_provider(Patience::Background, 900_000));
     let claim = world.due_command(45_000).unwrap();
     assert!(world.apply(claim).result.is_ok());
     world.now = world.now.plus_ms(10_000);
@@ -134,12 +139,7 @@ fn the_late_report_of_an_overtaken_attempt_is_outwaited() {
 /// has booked since.
 #[test]
 fn the_report_of_an_earlier_compensation_does_not_end_a_later_one() {
-    let mut world = World::new(&Beginning {
-        patience: Patience::Synchronous,
-        lease_ms: 3_500,
-        async_ms: 900_000,
-        circuit_open: false,
-    });
+    let mut world = World::new(&Beginning::confirmed_by_provider(Patience::Synchronous, 900_000));
     let give_up = world.due_command(0).unwrap();
     assert!(world.apply(give_up).result.is_ok());
     let report = |attempt: u32, number: u32, now| {
@@ -158,7 +158,7 @@ fn the_report_of_an_earlier_compensation_does_not_end_a_later_one() {
     }
     assert!(world.apply(report(2, 2, world.now)).result.is_ok());
     assert_eq!(world.booking.compensation, Compensation::Done);
-    assert!(world.apply(Command::Acknowledge(crate::moves::yes(world.now, None))).result.is_ok());
+    assert!(world.apply(late_yes(world.now)).result.is_ok());
     let claim = world.due_command(1_000).unwrap();
     assert!(world.apply(claim).result.is_ok());
     assert!(world.apply(report(1, 2, world.now)).result.is_err());

@@ -1,13 +1,18 @@
 //! Nothing panics, whatever the numbers; and a booking's number of versions is bounded.
 
 use holdfast_domain::{
-    AttemptOutcome, CancelRequest, Command, Compensation, CompensationOutcome, CompensationRecord,
-    MAX_VERSIONS, Patience, Refused, Status, Step, Timestamp, Withdrawal, effects, next_step, transition,
+    Acknowledgement, AttemptError, AttemptOutcome, Booking, Change, ChangeRequest, Command, Compensation,
+    CompensationOutcome, CompensationRecord, MAX_VERSIONS, NotificationRecord, Patience, Refused, Status,
+    Step, Timestamp, UnchangedRecord, Withdrawal, effects, next_step, transition,
 };
 use proptest::prelude::*;
 
-use crate::moves::{Beginning, any_beginning, any_compensation_outcome, any_error, any_moves, no, yes};
-use crate::world::{World, cancel};
+use crate::beginning::slot;
+use crate::moves::{
+    Beginning, SLOTS, Wish, any_beginning, any_compensation_outcome, any_error, any_moves, any_patience, no,
+    yes,
+};
+use crate::world::World;
 
 /// The last representable instant, in milliseconds since the Unix epoch.
 const LAST_UNIX_MS: u64 = 253_402_300_799_999;
@@ -30,6 +35,16 @@ fn any_number() -> impl Strategy<Value = u32> {
     prop_oneof![0_u32..6, Just(u32::MAX), any::<u32>()]
 }
 
+fn any_change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        Just(Change::Book),
+        Just(Change::Confirm),
+        any_time().prop_map(|expires_at| Change::Extend { expires_at }),
+        Just(Change::Cancel(Withdrawal::default())),
+        (0..SLOTS).prop_map(|number| Change::Reschedule(slot(number))),
+    ]
+}
+
 /// Any command at all, whether or not it makes sense.
 fn any_command() -> impl Strategy<Value = Command> {
     let outcome = (any_time(), any_error(), 0_u8..5).prop_map(|(time, error, kind)| match kind {
@@ -41,15 +56,35 @@ fn any_command() -> impl Strategy<Value = Command> {
     });
     prop_oneof![
         any_time().prop_map(|lease_until| Command::ClaimAttempt { lease_until }),
-        any_time().prop_map(|until| Command::Postpone { until }),
+        any_time().prop_map(|until| Command::Postpone { until, error: AttemptError::CircuitOpen }),
         (any_number(), any_number(), outcome, any_delay_ms()).prop_map(
             |(operation, attempt, outcome, retry_delay_ms)| {
                 Command::RecordAttempt { operation, attempt, outcome, retry_delay_ms }
             }
         ),
-        (any_time(), any::<bool>())
-            .prop_map(|(time, hold)| Command::Acknowledge(yes(time, hold.then_some(0)))),
-        Just(Command::Decline(no())),
+        (any_time(), any::<bool>(), prop::option::of(any_number())).prop_map(|(time, hold, operation)| {
+            Command::Acknowledge { acknowledgement: yes(time, hold.then_some(0)), operation }
+        }),
+        prop::option::of(any_number()).prop_map(|operation| Command::Decline { rejection: no(), operation }),
+        (any_number(), any_number(), any_time(), any::<bool>(), any_delay_ms()).prop_map(
+            |(operation, attempt, asked_at, decided, settle_window_ms)| {
+                Command::AdoptUnchanged(UnchangedRecord {
+                    operation,
+                    attempt,
+                    asked_at,
+                    decided,
+                    settle_window_ms,
+                })
+            }
+        ),
+        any_time().prop_map(|lease_until| Command::ClaimNotification { lease_until }),
+        (any_number(), any_number(), prop::option::of(any_error()), prop::option::of(any_time())).prop_map(
+            |(number, attempt, error, retry_at)| {
+                Command::RecordNotification(NotificationRecord { number, attempt, error, retry_at })
+            }
+        ),
+        Just(Command::GiveUpNotification),
+        any_number().prop_map(|number| Command::AcknowledgeNotification { number }),
         any_number().prop_map(|attempt| Command::AdoptEnded { attempt }),
         Just(Command::GiveUp),
         any_time().prop_map(|lease_until| Command::ClaimCompensation { lease_until }),
@@ -66,9 +101,11 @@ fn any_command() -> impl Strategy<Value = Command> {
             }),
         Just(Command::GiveUpCompensation),
         Just(Command::ExpireHold),
-        (any_time(), any_time()).prop_map(|(lease_until, deadline_at)| {
-            Command::Cancel(CancelRequest { withdrawal: Withdrawal::default(), lease_until, deadline_at })
-        }),
+        (any_change(), any_patience(), any_time(), any_time()).prop_map(
+            |(change, patience, lease_until, deadline_at)| {
+                Command::Begin(ChangeRequest { change, patience, lease_until, deadline_at })
+            }
+        ),
         Just(Command::CancelByProvider(Withdrawal::default())),
         any::<bool>().prop_map(|attended| Command::TellAttendance { attended }),
         Just(Command::EraseCustomer),
@@ -87,7 +124,7 @@ proptest! {
             let _step = next_step(&booking, now);
             if let Ok(transition) = transition(&booking, command, now) {
                 let effects = effects(Some(&booking), &transition.booking);
-                prop_assert!(transition.events.len() <= 1 && effects.len() <= 3);
+                prop_assert!(transition.events.len() <= 1 && effects.len() <= 4);
                 let (from, to) = (booking.status(), transition.booking.status());
                 prop_assert!(from == to || from.may_become(to));
                 booking = transition.booking;
@@ -96,10 +133,43 @@ proptest! {
     }
 }
 
+/// Whether a command begins something, or tells what nobody asked for: that may come once too often.
+fn may_be_too_much(before: &Booking, command: &Command) -> bool {
+    match command {
+        Command::Begin(request) => {
+            before.status() != Status::Pending || !matches!(request.change, Change::Cancel(_))
+        }
+        Command::Acknowledge { .. }
+        | Command::RecordAttempt { operation: 1, outcome: AttemptOutcome::Acknowledged(_), .. } => {
+            before.status().is_final()
+        }
+        _ => false,
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_end_is_refused_for_want_of_versions(
+        beginning in any_beginning(),
+        room in 5_usize..30,
+        moves in any_moves(),
+    ) {
+        let mut world = World::new(&beginning);
+        let filler = world.booking.history[0].clone();
+        let missing = MAX_VERSIONS - room - world.booking.history.len();
+        world.booking.history.splice(0..0, std::iter::repeat_n(filler, missing));
+        for applied in moves.iter().filter_map(|next| world.play(next)) {
+            if let Err(Refused::TooManyVersions) = applied.result {
+                prop_assert!(may_be_too_much(&applied.before, &applied.command), "{:?}", applied.command);
+            }
+        }
+        prop_assert!(world.booking.history.len() <= MAX_VERSIONS);
+    }
+}
+
 #[test]
 fn a_provider_that_says_yes_for_ever_is_stopped_and_leaves_nothing_open() {
-    let beginning =
-        Beginning { patience: Patience::Synchronous, lease_ms: 3_500, async_ms: 60_000, circuit_open: false };
+    let beginning = Beginning::confirmed_by_provider(Patience::Synchronous, 60_000);
     let mut world = World::new(&beginning);
     let mut refused = None;
     for _ in 0..MAX_VERSIONS {
@@ -109,7 +179,7 @@ fn a_provider_that_says_yes_for_ever_is_stopped_and_leaves_nothing_open() {
                 acknowledge_cancel(&mut world);
             }
         }
-        refused = world.apply(Command::Acknowledge(yes(world.now, None))).result.err();
+        refused = world.apply(called(yes(world.now, None))).result.err();
         if refused.is_some() {
             break;
         }
@@ -118,6 +188,14 @@ fn a_provider_that_says_yes_for_ever_is_stopped_and_leaves_nothing_open() {
     assert_eq!(world.booking.compensation, Compensation::Done);
     assert_eq!(next_step(&world.booking, world.now), Step::Nothing);
     assert!(world.booking.history.len() <= MAX_VERSIONS);
+}
+
+fn called(acknowledgement: Acknowledgement) -> Command {
+    Command::Acknowledge { acknowledgement, operation: None }
+}
+
+fn cancel(world: &World) -> Command {
+    world.begin(Wish::Cancel, Patience::Background, 1_000, 60_000)
 }
 
 fn acknowledge_cancel(world: &mut World) {
@@ -135,12 +213,11 @@ fn acknowledge_cancel(world: &mut World) {
 
 /// A booking of which a hold or a confirmation stands, and whose consumer wants to cancel it for ever.
 fn refused_for_ever(hold_ms: Option<u64>) -> World {
-    let beginning =
-        Beginning { patience: Patience::Background, lease_ms: 3_500, async_ms: 60_000, circuit_open: false };
+    let beginning = Beginning::confirmed_by_provider(Patience::Background, 60_000);
     let mut world = World::new(&beginning);
-    assert!(world.apply(Command::Acknowledge(yes(world.now, hold_ms))).result.is_ok());
+    assert!(world.apply(called(yes(world.now, hold_ms))).result.is_ok());
     for number in 2..=u32::try_from(MAX_VERSIONS).unwrap() {
-        if let Err(refused) = world.apply(cancel(world.now, 1_000, 60_000)).result {
+        if let Err(refused) = world.apply(cancel(&world)).result {
             assert_eq!(refused, Refused::TooManyVersions);
             return world;
         }
@@ -177,7 +254,7 @@ fn refused_changes_never_use_up_the_room_of_an_end() {
 fn the_last_cancel_ends_whatever_comes_of_it() {
     let mut world = refused_for_ever(None);
     world.booking.history.truncate(MAX_VERSIONS - 4);
-    assert!(world.apply(cancel(world.now, 1_000, 60_000)).result.is_ok());
+    assert!(world.apply(cancel(&world)).result.is_ok());
     while let Some(command) = world.due_command(1_000) {
         assert!(world.apply(command.clone()).result.is_ok(), "{command:?}");
         if let Command::ClaimCompensation { .. } = command {

@@ -4,6 +4,8 @@
 //! modules say what has to hold whatever the moves were. Nothing here knows storage or providers.
 
 #[cfg(test)]
+mod beginning;
+#[cfg(test)]
 mod compensation;
 #[cfg(test)]
 mod effects;
@@ -14,8 +16,16 @@ mod limits;
 #[cfg(test)]
 mod moves;
 #[cfg(test)]
+mod notifications;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
+mod provider;
+#[cfg(test)]
+mod settled;
+#[cfg(test)]
 mod steps;
+#[cfg(test)]
+mod truth;
 #[cfg(test)]
 mod world;

@@ -2,7 +2,8 @@
 //! moves mean something and shrinking keeps them meaningful.
 
 use holdfast_domain::{
-    Acknowledgement, AttemptError, AttemptOutcome, CompensationOutcome, Patience, Rejection, Timestamp,
+    Acknowledgement, AttemptError, AttemptOutcome, CompensationOutcome, ConfirmationMode, NotificationRoute,
+    Patience, Rejection, Timestamp,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -11,6 +12,9 @@ use proptest::sample::Index;
 pub(crate) const BEGINNING_UNIX_MS: i64 = 1_800_000_000_000;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+
+/// How many slots the worlds know.
+pub(crate) const SLOTS: u8 = 3;
 
 /// How a booking is claimed.
 #[derive(Clone, Debug)]
@@ -22,13 +26,50 @@ pub(crate) struct Beginning {
     pub(crate) async_ms: u64,
     /// Whether the provider's circuit was open, so that nothing is attempted within the request.
     pub(crate) circuit_open: bool,
+    pub(crate) mode: ConfirmationMode,
+    pub(crate) route: NotificationRoute,
 }
 
 impl Beginning {
+    /// A booking that its provider confirms, begun with an attempt.
+    pub(crate) fn confirmed_by_provider(patience: Patience, async_ms: u64) -> Self {
+        Self {
+            patience,
+            lease_ms: 3_500,
+            async_ms,
+            circuit_open: false,
+            mode: ConfirmationMode::Confirm,
+            route: NotificationRoute::Push,
+        }
+    }
+
     /// The patience that the engine gives such a booking: one that waits cannot be synchronous.
     pub(crate) fn patience(&self) -> Patience {
         if self.circuit_open { Patience::Background } else { self.patience }
     }
+}
+
+/// What a consumer wishes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wish {
+    Confirm,
+    /// From the end of the hold so far, or from now.
+    Extend {
+        by_ms: u64,
+    },
+    Reschedule {
+        to: u8,
+    },
+    Cancel,
+}
+
+/// Which operation a provider's call names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Names {
+    None,
+    InFlight,
+    /// The one before.
+    Earlier,
 }
 
 /// Something that happens in a world.
@@ -47,10 +88,12 @@ pub(crate) enum Move {
     Report { which: Index, outcome: AttemptOutcome, retry_delay_ms: u64 },
     /// A worker's look-up finds that the provider has ended the booking.
     FindEnded { which: Index },
+    /// A worker's look-up finds that the provider has not made the change.
+    FindUnchanged { which: Index, asked_ago_ms: u64, decided: bool, settle_window_ms: u64 },
     /// The provider calls back with a yes.
-    CallYes { hold_ms: Option<u64> },
+    CallYes { hold_ms: Option<u64>, names: Names },
     /// The provider calls back with a no.
-    CallNo,
+    CallNo { names: Names },
     /// Somebody finds the deadline passed.
     GiveUp,
     /// A worker claims the next attempt of the compensation, due or not.
@@ -67,14 +110,22 @@ pub(crate) enum Move {
     GiveUpCompensation,
     /// Somebody finds the hold run out.
     ExpireHold,
-    /// The consumer withdraws; the request's lease and the deadline, later than it.
-    Cancel { lease_ms: u64, async_ms: u64 },
+    /// The consumer asks for a change; the request's lease and the deadline, later than it.
+    Begin { wish: Wish, patience: Patience, lease_ms: u64, async_ms: u64 },
     /// The provider withdraws.
     Withdraw,
     /// The provider tells whether the customer came.
     TellAttendance { attended: bool },
     /// The consumer has the customer's data erased.
     Erase,
+    /// A worker claims the next attempt to tell the provider, due or not.
+    ClaimNotification { lease_ms: u64 },
+    /// A worker that tells the provider reports; it failed if there is an error.
+    ReportNotification { which: Index, error: Option<AttemptError>, retry_ms: Option<u64> },
+    /// Somebody finds that the provider has not fetched in time.
+    GiveUpNotification,
+    /// The provider fetches what it is to be told, or acknowledges what it fetched before.
+    Fetch { earlier: bool },
 }
 
 fn any_span_ms() -> impl Strategy<Value = u64> {
@@ -87,23 +138,51 @@ fn any_span_ms() -> impl Strategy<Value = u64> {
     ]
 }
 
+fn any_window_ms() -> impl Strategy<Value = u64> {
+    prop_oneof![9 => 0_u64..=120_000, 1 => Just(u64::MAX)]
+}
+
 fn any_lease_ms() -> impl Strategy<Value = u64> {
     1_u64..=75_000
 }
 
+pub(crate) fn any_patience() -> impl Strategy<Value = Patience> {
+    prop_oneof![Just(Patience::Synchronous), Just(Patience::Background)]
+}
+
+fn any_mode() -> impl Strategy<Value = ConfirmationMode> {
+    prop_oneof![
+        4 => Just(ConfirmationMode::Confirm),
+        1 => Just(ConfirmationMode::Notify),
+        1 => Just(ConfirmationMode::RealTime),
+    ]
+}
+
 pub(crate) fn any_beginning() -> impl Strategy<Value = Beginning> {
     (
-        prop_oneof![Just(Patience::Synchronous), Just(Patience::Background)],
+        any_patience(),
         1_000_u64..=11_000,
         60_000_u64..=2 * DAY_MS,
         prop::bool::weighted(0.2),
+        any_mode(),
+        prop_oneof![2 => Just(NotificationRoute::Push), 1 => Just(NotificationRoute::Pull)],
     )
-        .prop_map(|(patience, lease_ms, async_ms, circuit_open)| Beginning {
+        .prop_map(|(patience, lease_ms, async_ms, circuit_open, mode, route)| Beginning {
             patience,
             lease_ms,
             async_ms,
             circuit_open,
+            mode,
+            route,
         })
+}
+
+/// A beginning of a booking whose provider is told.
+pub(crate) fn any_told_beginning() -> impl Strategy<Value = Beginning> {
+    (any_beginning(), any::<bool>()).prop_map(|(beginning, notify)| Beginning {
+        mode: if notify { ConfirmationMode::Notify } else { ConfirmationMode::RealTime },
+        ..beginning
+    })
 }
 
 pub(crate) fn any_error() -> impl Strategy<Value = AttemptError> {
@@ -150,9 +229,39 @@ pub(crate) fn any_compensation_outcome() -> impl Strategy<Value = CompensationOu
     ]
 }
 
-pub(crate) fn any_move() -> impl Strategy<Value = Move> {
+pub(crate) fn any_wish() -> impl Strategy<Value = Wish> {
     prop_oneof![
-        4 => any_span_ms().prop_map(Move::Sleep),
+        2 => Just(Wish::Confirm),
+        2 => (0_u64..DAY_MS).prop_map(|by_ms| Wish::Extend { by_ms }),
+        3 => (0..SLOTS).prop_map(|to| Wish::Reschedule { to }),
+        2 => Just(Wish::Cancel),
+    ]
+}
+
+fn any_names() -> impl Strategy<Value = Names> {
+    prop_oneof![Just(Names::None), Just(Names::InFlight), Just(Names::Earlier)]
+}
+
+/// A move that a provider, a consumer or the time makes.
+fn any_outside_move() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        8 => any_span_ms().prop_map(Move::Sleep),
+        2 => (prop::option::of(any_span_ms()), any_names())
+            .prop_map(|(hold_ms, names)| Move::CallYes { hold_ms, names }),
+        2 => any_names().prop_map(|names| Move::CallNo { names }),
+        10 => (any_wish(), any_patience(), any_lease_ms(), 60_000_u64..=2 * DAY_MS).prop_map(
+            |(wish, patience, lease_ms, async_ms)| Move::Begin { wish, patience, lease_ms, async_ms }
+        ),
+        1 => Just(Move::Withdraw),
+        1 => any::<bool>().prop_map(|attended| Move::TellAttendance { attended }),
+        1 => Just(Move::Erase),
+        2 => any::<bool>().prop_map(|earlier| Move::Fetch { earlier }),
+    ]
+}
+
+/// A move of a worker of Holdfast's.
+fn any_worker_move() -> impl Strategy<Value = Move> {
+    prop_oneof![
         8 => (any_lease_ms(), prop::bool::weighted(0.2))
             .prop_map(|(lease_ms, circuit_open)| Move::DoWhatIsDue { lease_ms, circuit_open }),
         2 => any_lease_ms().prop_map(|lease_ms| Move::Claim { lease_ms }),
@@ -160,24 +269,51 @@ pub(crate) fn any_move() -> impl Strategy<Value = Move> {
         8 => (any::<Index>(), any_outcome(), any_span_ms())
             .prop_map(|(which, outcome, retry_delay_ms)| Move::Report { which, outcome, retry_delay_ms }),
         1 => any::<Index>().prop_map(|which| Move::FindEnded { which }),
-        1 => prop::option::of(any_span_ms()).prop_map(|hold_ms| Move::CallYes { hold_ms }),
-        1 => Just(Move::CallNo),
+        3 => (any::<Index>(), any_span_ms(), prop::bool::weighted(0.3), any_window_ms()).prop_map(
+            |(which, asked_ago_ms, decided, settle_window_ms)| Move::FindUnchanged {
+                which,
+                asked_ago_ms,
+                decided,
+                settle_window_ms
+            }
+        ),
         1 => Just(Move::GiveUp),
         1 => any_lease_ms().prop_map(|lease_ms| Move::ClaimCompensation { lease_ms }),
-        6 => (any::<Index>(), any_span_ms(), any_compensation_outcome(), any_span_ms(), 0_u64..=120_000)
+        6 => (any::<Index>(), any_span_ms(), any_compensation_outcome(), any_span_ms(), any_window_ms())
             .prop_map(|(which, asked_ago_ms, outcome, retry_delay_ms, settle_window_ms)| {
                 Move::ReportCompensation { which, asked_ago_ms, outcome, retry_delay_ms, settle_window_ms }
             }),
         1 => Just(Move::GiveUpCompensation),
         1 => Just(Move::ExpireHold),
-        2 => (any_lease_ms(), 60_000_u64..=2 * DAY_MS)
-            .prop_map(|(lease_ms, async_ms)| Move::Cancel { lease_ms, async_ms }),
-        1 => Just(Move::Withdraw),
-        1 => any::<bool>().prop_map(|attended| Move::TellAttendance { attended }),
-        1 => Just(Move::Erase),
+        1 => any_lease_ms().prop_map(|lease_ms| Move::ClaimNotification { lease_ms }),
+        3 => (any::<Index>(), prop::option::weighted(0.6, any_error()), prop::option::of(any_span_ms()))
+            .prop_map(|(which, error, retry_ms)| Move::ReportNotification { which, error, retry_ms }),
+        1 => Just(Move::GiveUpNotification),
     ]
 }
 
+/// A change that ends unknown and is looked up afterwards; its booking may be a hold.
+fn any_resolution() -> impl Strategy<Value = Vec<Move>> {
+    let unknown = any_error().prop_map(AttemptOutcome::Unknown);
+    (prop::option::of(Just(DAY_MS)), any_wish(), any::<Index>(), unknown, 0_u64..200_000, any::<bool>())
+        .prop_map(|(hold_ms, wish, which, outcome, wait_ms, decided)| {
+            let begin =
+                Move::Begin { wish, patience: Patience::Synchronous, lease_ms: 3_500, async_ms: 60_000 };
+            vec![
+                Move::CallYes { hold_ms, names: Names::None },
+                begin,
+                Move::Report { which, outcome, retry_delay_ms: wait_ms },
+                Move::DoWhatIsDue { lease_ms: 30_000, circuit_open: false },
+                Move::FindUnchanged { which, asked_ago_ms: 0, decided, settle_window_ms: 0 },
+            ]
+        })
+}
+
 pub(crate) fn any_moves() -> impl Strategy<Value = Vec<Move>> {
-    prop::collection::vec(any_move(), 0..60)
+    let scene = prop_oneof![
+        12 => any_outside_move().prop_map(|next| vec![next]),
+        18 => any_worker_move().prop_map(|next| vec![next]),
+        1 => any_resolution(),
+    ];
+    prop::collection::vec(scene, 0..55).prop_map(|scenes| scenes.concat())
 }

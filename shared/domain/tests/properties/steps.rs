@@ -2,8 +2,9 @@
 
 use holdfast_domain::{
     AttemptError, AttemptOutcome, Booking, COMPENSATION_LIMIT_MS, Cause, Command, Compensation,
-    CompensationOutcome, CompensationRecord, MIN_SETTLE_WINDOW_MS, Operation, Patience, State, Status, Step,
-    Timestamp, next_step, transition,
+    CompensationOutcome, CompensationRecord, FETCH_LIMIT_MS, MIN_SETTLE_WINDOW_MS, NotificationRecord,
+    Operation, OperationKind, Patience, RESOLUTION_LIMIT_MS, State, Status, Step, Timestamp, next_step,
+    transition,
 };
 use proptest::prelude::*;
 
@@ -14,16 +15,19 @@ use crate::world::{World, is_cancelling};
 const RETRY_DELAY_MS: u64 = 300_000;
 /// The shortest lease, in milliseconds.
 const MIN_LEASE_MS: u64 = 30_000;
+const HALF_DAY_MS: u64 = 12 * 60 * 60 * 1_000;
 /// The most steps that a booking may need to come to rest: two days of confirming and one of compensating,
 /// a claim and a report for each lease that is lost.
 const MAX_STEPS: u32 = 3 * 2 * 24 * 60 * 2;
 
-fn claims(lease_until: Timestamp) -> [Command; 4] {
+fn claims(lease_until: Timestamp) -> [Command; 6] {
     [
         Command::ClaimAttempt { lease_until },
         Command::ClaimCompensation { lease_until },
         Command::GiveUp,
         Command::ExpireHold,
+        Command::ClaimNotification { lease_until },
+        Command::GiveUpNotification,
     ]
 }
 
@@ -71,7 +75,8 @@ proptest! {
                     prop_assert!(!look_up_first, "a cancel is simply repeated");
                     continue;
                 }
-                let doubtful = world.last_doubtful_send.is_some() || world.somebody_is_silent();
+                let is_book = world.booking.status() == Status::Pending;
+                let doubtful = is_book && (world.last_doubtful_send.is_some() || world.somebody_is_silent());
                 prop_assert!(look_up_first || !doubtful, "a blind attempt");
             }
         }
@@ -87,12 +92,15 @@ proptest! {
             world.play(next);
             let booking = &world.booking;
             let (pending, cancelling) = (booking.status() == Status::Pending, is_cancelling(booking));
-            prop_assert_eq!(pending || cancelling, booking.operation.is_some());
-            prop_assert!(!cancelling || matches!(booking.status(), Status::Reserved | Status::Confirmed));
+            let changing = booking.operation.is_some();
+            prop_assert!(changing || !(pending || cancelling));
+            prop_assert!(!changing || pending || matches!(booking.status(), Status::Reserved | Status::Confirmed));
+            let telling = !booking.notifications.is_empty();
+            prop_assert!(!telling || booking.confirmation.tells());
             let compensating = matches!(booking.compensation, Compensation::Underway(_));
             let held = matches!(booking.state, State::Reserved { .. });
-            prop_assert_eq!(booking.due_at().is_some(), pending || cancelling || compensating || held);
-            prop_assert!(!((pending || cancelling) && compensating), "two operations at once");
+            prop_assert_eq!(booking.due_at().is_some(), changing || compensating || held || telling);
+            prop_assert!(!(changing && compensating), "two operations at once");
             prop_assert_eq!(next_step(booking, world.now) == Step::Nothing, booking.due_at().is_none());
         }
     }
@@ -106,22 +114,26 @@ proptest! {
         cancels in prop::collection::vec(prop::option::of(any_compensation_outcome()), 1..6),
     ) {
         let mut world = World::after(&beginning, &moves);
-        let deadline_at = world.booking.operation.as_ref().map(|operation| operation.deadline_at);
+        let first = world.booking.operation.clone();
         let (begun_at, cancelling) = (world.now, is_cancelling(&world.booking));
-        let leased_until = world.booking.operation.as_ref().map(|operation| operation.phase.due_at());
+        // A booking that is made in the meantime is told as well.
+        let notifications = world.booking.notifications.len() as u64 + 1;
         let mut settled_at = None;
         for number in 0..MAX_STEPS {
+            let (seen, seen_at) = (world.booking.clone(), world.now);
             let Some(command) = world.due_command(lease_ms) else { break };
             let applied = world.apply(command.clone());
             prop_assert!(applied.result.is_ok(), "{command:?} was due: {:?}", applied.result);
             let outcomes = usize::try_from(number).unwrap();
             report(&mut world, &command, failures[outcomes % failures.len()].as_ref(), cancels[outcomes % cancels.len()]);
+            prop_assert!((&seen, seen_at) != (&world.booking, world.now), "nothing moved");
             if settled_at.is_none() && world.booking.operation.is_none() {
                 settled_at = Some(world.now);
             }
         }
         prop_assert_eq!(next_step(&world.booking, world.now), Step::Nothing);
         prop_assert_eq!(&world.booking.operation, &None);
+        prop_assert_eq!(&world.booking.notifications, &vec![]);
         prop_assert_ne!(world.booking.status(), Status::Pending);
         prop_assert!(!matches!(world.booking.compensation, Compensation::Underway(_)));
         if cancelling {
@@ -129,12 +141,15 @@ proptest! {
             prop_assert_eq!(world.booking.status(), Status::Cancelled);
             prop_assert_ne!(&world.booking.compensation, &Compensation::NotNeeded);
         }
-        if let (Some(deadline_at), Some(settled_at)) = (deadline_at, settled_at) {
+        let deadline_at = first.as_ref().map(Operation::ends_at);
+        if let (Some(first), Some(settled_at)) = (&first, settled_at) {
             // The last lease may outlast the deadline, and the world may have begun after it.
-            let latest = deadline_at.plus_ms(lease_ms).max(begun_at).max(leased_until.unwrap_or(begun_at));
-            prop_assert!(settled_at <= latest, "pending past its deadline");
+            let latest = first.ends_at().plus_ms(lease_ms).max(begun_at).max(first.phase.due_at());
+            let is_resolved = matches!(first.change.kind(), OperationKind::Book | OperationKind::Cancel);
+            let latest = if is_resolved { latest } else { latest.plus_ms(RESOLUTION_LIMIT_MS + lease_ms) };
+            prop_assert!(settled_at <= latest, "in flight past its deadline");
         }
-        prop_assert!(world.now <= latest_end(begun_at, deadline_at, lease_ms));
+        prop_assert!(world.now <= latest_end(begun_at, deadline_at, lease_ms, notifications));
     }
 
     #[test]
@@ -182,7 +197,19 @@ fn check_step(booking: &Booking, now: Timestamp) -> Result<(), TestCaseError> {
     let accepts = |command: Command| transition(booking, command, now).is_ok();
     let step = next_step(booking, now);
     let attempt = accepts(Command::ClaimAttempt { lease_until });
-    prop_assert_eq!(attempt, matches!(step, Step::Attempt { .. }));
+    let is_attempt = matches!(step, Step::Attempt { .. } | Step::Resolve);
+    let waits_longer = |due_at: Option<Timestamp>| due_at.is_some_and(|due_at| due_at <= now);
+    let operation_due_at = booking.operation.as_ref().map(|operation| operation.phase.due_at());
+    let notification_due_at = booking.notifications.first().map(|first| first.phase.due_at());
+    if waits_longer(operation_due_at) && waits_longer(notification_due_at) {
+        // One of the two is done first; the other can be done, too.
+        prop_assert!(!matches!(step, Step::Nothing | Step::WaitUntil(_)));
+        return Ok(());
+    }
+    prop_assert_eq!(attempt, is_attempt);
+    let tell = accepts(Command::ClaimNotification { lease_until });
+    prop_assert_eq!(tell, step == Step::Notify);
+    prop_assert_eq!(accepts(Command::GiveUpNotification), step == Step::GiveUpNotification);
     prop_assert_eq!(accepts(Command::ClaimCompensation { lease_until }), step == Step::Compensate);
     prop_assert_eq!(accepts(Command::GiveUp), step == Step::GiveUp);
     prop_assert_eq!(accepts(Command::ExpireHold), step == Step::ExpireHold);
@@ -190,7 +217,7 @@ fn check_step(booking: &Booking, now: Timestamp) -> Result<(), TestCaseError> {
         prop_assert!(accepts(Command::GiveUpCompensation));
     }
     if attempt {
-        let postpone = Command::Postpone { until: lease_until };
+        let postpone = Command::Postpone { until: lease_until, error: AttemptError::CircuitOpen };
         prop_assert!(accepts(postpone));
     }
     Ok(())
@@ -228,15 +255,30 @@ fn report(
                 settle_window_ms: MIN_SETTLE_WINDOW_MS,
             }));
         }
+        (Command::ClaimNotification { .. }, Some(_), _) => {
+            let first = world.booking.notifications[0].clone();
+            let retry_at = (first.attempts < 4).then(|| world.now.plus_ms(RETRY_DELAY_MS));
+            let error = Some(AttemptError::TimedOut);
+            let (number, attempt) = (first.number, first.attempts);
+            world.apply(Command::RecordNotification(NotificationRecord { number, attempt, error, retry_at }));
+        }
+        // With the teller goes everything else, for half a day: the limit is far away.
+        (Command::ClaimNotification { .. }, None, _) => world.now = world.now.plus_ms(HALF_DAY_MS),
         _ => {}
     }
 }
 
-/// When at the latest everything is over: the operation's deadline, the compensation after it, a hold of
-/// at most two days, and a lease at each end.
-fn latest_end(begun_at: Timestamp, deadline_at: Option<Timestamp>, lease_ms: u64) -> Timestamp {
+/// When at the latest everything is over: the operation's deadline and the look-ups after it, the
+/// compensation, a hold of at most two days, each notification, and a lease at each end.
+fn latest_end(
+    begun_at: Timestamp,
+    deadline_at: Option<Timestamp>,
+    lease_ms: u64,
+    notifications: u64,
+) -> Timestamp {
     let hold_ms = 2 * 24 * 60 * 60 * 1_000;
-    let spare_ms = 4 * lease_ms.max(75_000) + MIN_SETTLE_WINDOW_MS;
+    let notifying_ms = (FETCH_LIMIT_MS + HALF_DAY_MS) * notifications;
+    let spare_ms = RESOLUTION_LIMIT_MS + notifying_ms + 4 * lease_ms.max(75_000) + MIN_SETTLE_WINDOW_MS;
     let from = deadline_at.map_or(begun_at, |deadline_at| deadline_at.max(begun_at));
     from.plus_ms(COMPENSATION_LIMIT_MS.max(hold_ms)).plus_ms(spare_ms)
 }
@@ -244,10 +286,8 @@ fn latest_end(begun_at: Timestamp, deadline_at: Option<Timestamp>, lease_ms: u64
 #[test]
 fn a_background_first_attempt_is_not_taken_for_the_requests_own() {
     let beginning = crate::moves::Beginning {
-        patience: Patience::Background,
-        lease_ms: 30_000,
-        async_ms: 900_000,
         circuit_open: true,
+        ..crate::moves::Beginning::confirmed_by_provider(Patience::Background, 900_000)
     };
     let mut world = World::new(&beginning);
     let command = world.due_command(45_000).unwrap();

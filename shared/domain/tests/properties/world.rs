@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use holdfast_domain::{
-    AttemptError, AttemptOutcome, Booking, BookingId, BookingRequest, CancelRequest, Change, Command,
-    Compensation, CompensationRecord, ConsumerId, Customer, HistoryEntry, Mode, Operation, OperationKind,
-    Patience, Personal, Phase, ProviderId, Refused, Slot, State, Status, Step, Tenant, Timestamp, Transition,
-    Withdrawal, next_step, transition,
+    AttemptError, AttemptOutcome, Booking, Change, ChangeRequest, Command, Compensation, CompensationRecord,
+    HistoryEntry, NotificationRecord, Operation, OperationKind, Patience, Phase, Refused, Slot, State,
+    Status, Step, Timestamp, Transition, UnchangedRecord, Withdrawal, next_step, transition,
 };
 use proptest::sample::Index;
 
-use crate::moves::{BEGINNING_UNIX_MS, Beginning, Move, no, yes};
+use crate::beginning::{booking_of, slot};
+use crate::moves::{BEGINNING_UNIX_MS, Beginning, Move, Names, Wish, no, yes};
 
 /// The number of the operation that makes a booking.
 pub(crate) const BOOK: u32 = 1;
@@ -33,55 +33,14 @@ pub(crate) struct World {
     silent: BTreeMap<(u32, u32), Timestamp>,
     /// Attempts of compensations that nobody has reported on: operation number and attempt.
     silent_compensations: Vec<(u32, u32)>,
+    /// Attempts to tell the provider that nobody has reported on: notification number and attempt.
+    silent_tellers: Vec<(u32, u32)>,
+    /// The slot at each version.
+    pub(crate) slots: Vec<Slot>,
     /// The latest moment at which a request may have reached the provider without a usable answer.
     pub(crate) last_doubtful_send: Option<Timestamp>,
     /// Whether the provider said yes to a booking that had ended.
     pub(crate) late_yes: bool,
-}
-
-fn booking_of(beginning: &Beginning, now: Timestamp) -> Booking {
-    let lease_until = now.plus_ms(beginning.lease_ms);
-    let patience = beginning.patience();
-    let deadline_at = match patience {
-        Patience::Synchronous => lease_until,
-        Patience::Background => now.plus_ms(beginning.async_ms),
-    };
-    let (attempts, phase) = if beginning.circuit_open {
-        (0, Phase::Waiting { next_attempt_at: lease_until.min(deadline_at) })
-    } else {
-        (1, Phase::InFlight { lease_until })
-    };
-    let operation = Operation {
-        change: Change::Book,
-        number: 1,
-        patience,
-        deadline_at,
-        attempts,
-        last_error: beginning.circuit_open.then_some(AttemptError::CircuitOpen),
-        unanswered_send_at: None,
-        phase,
-    };
-    let tenant = Tenant { consumer_id: ConsumerId::parse("shop").unwrap(), mode: Mode::Test };
-    let customer =
-        Customer { name: "Ada".to_owned(), email: None, phone: None, birth_date: None, language: None };
-    let request = BookingRequest {
-        provider_id: ProviderId::parse("clinic").unwrap(),
-        customer: Some(Personal::new(customer)),
-        reference: None,
-        notes: Some(Personal::new("By the window".to_owned())),
-        metadata: BTreeMap::new(),
-        units: Vec::new(),
-        hold: false,
-    };
-    let start = now.plus_ms(7 * 24 * 60 * 60 * 1_000);
-    let slot = Slot {
-        location_id: "main".to_owned(),
-        start,
-        end: start.plus_ms(1_800_000),
-        resource_id: None,
-        service_id: None,
-    };
-    Booking::claimed(BookingId::derived(&tenant, "key", 0), tenant, request, slot, operation, now)
 }
 
 impl World {
@@ -93,11 +52,14 @@ impl World {
         {
             silent.insert((BOOK, 1), lease_until);
         }
+        let slots = booking.history.iter().map(|_| booking.slot.clone()).collect();
         Self {
             booking,
             now,
             silent,
             silent_compensations: Vec::new(),
+            silent_tellers: Vec::new(),
+            slots,
             last_doubtful_send: None,
             late_yes: false,
         }
@@ -124,6 +86,7 @@ impl World {
         let result = transition(&before, command.clone(), self.now);
         if let Ok(transition) = &result {
             self.booking = transition.booking.clone();
+            self.slots.resize(self.booking.history.len(), self.booking.slot.clone());
         }
         self.remember(&before, &command, result.is_ok());
         Applied { before, command, now: self.now, result }
@@ -137,35 +100,73 @@ impl World {
                 return None;
             }
             Move::DoWhatIsDue { lease_ms, circuit_open } => match self.due_command(*lease_ms)? {
-                Command::ClaimAttempt { lease_until } if *circuit_open => {
-                    Command::Postpone { until: lease_until }
-                }
+                Command::ClaimAttempt { lease_until } if *circuit_open => postpone(lease_until),
                 command => command,
             },
             Move::Claim { lease_ms } => Command::ClaimAttempt { lease_until: now.plus_ms(*lease_ms) },
-            Move::Postpone { delay_ms } => Command::Postpone { until: now.plus_ms(*delay_ms) },
+            Move::Postpone { delay_ms } => postpone(now.plus_ms(*delay_ms)),
+            Move::CallYes { hold_ms, names } => {
+                Command::Acknowledge { acknowledgement: yes(now, *hold_ms), operation: self.named(*names) }
+            }
+            Move::CallNo { names } => Command::Decline { rejection: no(), operation: self.named(*names) },
+            Move::GiveUp => Command::GiveUp,
+            Move::ClaimCompensation { lease_ms } => {
+                Command::ClaimCompensation { lease_until: now.plus_ms(*lease_ms) }
+            }
+            Move::GiveUpCompensation => Command::GiveUpCompensation,
+            Move::ExpireHold => Command::ExpireHold,
+            Move::Begin { wish, patience, lease_ms, async_ms } => {
+                self.begin(*wish, *patience, *lease_ms, *async_ms)
+            }
+            Move::Withdraw => Command::CancelByProvider(Withdrawal::default()),
+            Move::TellAttendance { attended } => Command::TellAttendance { attended: *attended },
+            Move::Erase => Command::EraseCustomer,
+            Move::ClaimNotification { lease_ms } => {
+                Command::ClaimNotification { lease_until: now.plus_ms(*lease_ms) }
+            }
+            Move::GiveUpNotification => Command::GiveUpNotification,
+            Move::Fetch { earlier } => {
+                let number = self.booking.notifications.first()?.number;
+                Command::AcknowledgeNotification { number: number - u32::from(*earlier) }
+            }
+            Move::Report { .. }
+            | Move::FindEnded { .. }
+            | Move::FindUnchanged { .. }
+            | Move::ReportCompensation { .. }
+            | Move::ReportNotification { .. } => return self.report_of(next),
+        })
+    }
+
+    /// The report that a worker makes who has not made one.
+    fn report_of(&mut self, next: &Move) -> Option<Command> {
+        let now = self.now;
+        Some(match next {
             Move::Report { which, outcome, retry_delay_ms } => {
                 let (operation, attempt) = self.a_silent_one(*which)?;
                 let (outcome, retry_delay_ms) = (outcome.clone(), *retry_delay_ms);
                 Command::RecordAttempt { operation, attempt, outcome, retry_delay_ms }
             }
             Move::FindEnded { which } => match self.a_silent_one(*which)? {
-                (BOOK, attempt) => Command::AdoptEnded { attempt },
                 // A cancel is not looked up.
-                _ => return None,
+                (operation, _) if self.is_cancel(operation) => return None,
+                (_, attempt) => Command::AdoptEnded { attempt },
             },
-            Move::CallYes { hold_ms } => Command::Acknowledge(yes(now, *hold_ms)),
-            Move::CallNo => Command::Decline(no()),
-            Move::GiveUp => Command::GiveUp,
-            Move::ClaimCompensation { lease_ms } => {
-                Command::ClaimCompensation { lease_until: now.plus_ms(*lease_ms) }
-            }
-            Move::ReportCompensation { which, asked_ago_ms, outcome, retry_delay_ms, settle_window_ms } => {
-                if self.silent_compensations.is_empty() {
+            Move::FindUnchanged { which, asked_ago_ms, decided, settle_window_ms } => {
+                let (operation, attempt) = self.a_silent_one(*which)?;
+                if operation == BOOK {
+                    // What is not made there is asked for again.
                     return None;
                 }
-                let position = which.index(self.silent_compensations.len());
-                let (number, attempt) = self.silent_compensations.remove(position);
+                Command::AdoptUnchanged(UnchangedRecord {
+                    operation,
+                    attempt,
+                    asked_at: now.minus_ms(*asked_ago_ms),
+                    decided: *decided,
+                    settle_window_ms: *settle_window_ms,
+                })
+            }
+            Move::ReportCompensation { which, asked_ago_ms, outcome, retry_delay_ms, settle_window_ms } => {
+                let (number, attempt) = take(&mut self.silent_compensations, *which)?;
                 Command::RecordCompensation(CompensationRecord {
                     number,
                     attempt,
@@ -175,13 +176,35 @@ impl World {
                     settle_window_ms: *settle_window_ms,
                 })
             }
-            Move::GiveUpCompensation => Command::GiveUpCompensation,
-            Move::ExpireHold => Command::ExpireHold,
-            Move::Cancel { lease_ms, async_ms } => cancel(now, *lease_ms, *async_ms),
-            Move::Withdraw => Command::CancelByProvider(Withdrawal::default()),
-            Move::TellAttendance { attended } => Command::TellAttendance { attended: *attended },
-            Move::Erase => Command::EraseCustomer,
+            Move::ReportNotification { which, error, retry_ms } => {
+                let (number, attempt) = take(&mut self.silent_tellers, *which)?;
+                Command::RecordNotification(NotificationRecord {
+                    number,
+                    attempt,
+                    error: *error,
+                    retry_at: retry_ms.map(|retry_ms| now.plus_ms(retry_ms)),
+                })
+            }
+            _ => return None,
         })
+    }
+
+    /// A consumer's request for a change, as the engine would make it.
+    pub(crate) fn begin(&self, wish: Wish, patience: Patience, lease_ms: u64, async_ms: u64) -> Command {
+        begin(&self.booking, wish, patience, (lease_ms, async_ms), self.now)
+    }
+
+    fn named(&self, names: Names) -> Option<u32> {
+        let in_flight = number_in_flight(&self.booking).unwrap_or(self.booking.operations_begun);
+        match names {
+            Names::None => None,
+            Names::InFlight => Some(in_flight),
+            Names::Earlier => Some(in_flight.saturating_sub(1)),
+        }
+    }
+
+    fn is_cancel(&self, number: u32) -> bool {
+        number_in_flight(&self.booking) == Some(number) && is_cancelling(&self.booking)
     }
 
     /// Waits until something is due, and does it as a timer would.
@@ -194,11 +217,13 @@ impl World {
         let lease_until = self.now.plus_ms(lease_ms);
         match step {
             Step::Nothing | Step::WaitUntil(_) => None,
-            Step::Attempt { .. } => Some(Command::ClaimAttempt { lease_until }),
+            Step::Attempt { .. } | Step::Resolve => Some(Command::ClaimAttempt { lease_until }),
             Step::GiveUp => Some(Command::GiveUp),
             Step::Compensate => Some(Command::ClaimCompensation { lease_until }),
             Step::GiveUpCompensation => Some(Command::GiveUpCompensation),
             Step::ExpireHold => Some(Command::ExpireHold),
+            Step::Notify => Some(Command::ClaimNotification { lease_until }),
+            Step::GiveUpNotification => Some(Command::GiveUpNotification),
         }
     }
 
@@ -207,9 +232,16 @@ impl World {
         self.silent.keys().any(|(operation, _)| *operation == BOOK)
     }
 
+    /// A worker that has not reported: mostly the one that holds the lease.
     fn a_silent_one(&self, which: Index) -> Option<(u32, u32)> {
         if self.silent.is_empty() {
             return None;
+        }
+        let current = self.booking.operation.as_ref().map(|operation| (operation.number, operation.attempts));
+        if let Some(current) =
+            current.filter(|current| which.index(3) > 0 && self.silent.contains_key(current))
+        {
+            return Some(current);
         }
         self.silent.keys().copied().nth(which.index(self.silent.len()))
     }
@@ -238,15 +270,19 @@ impl World {
                 }
             }
             Command::AdoptEnded { attempt } => {
-                self.silent.remove(&(BOOK, *attempt));
+                let number = number_in_flight(before).unwrap_or(BOOK);
+                self.silent.remove(&(number, *attempt));
             }
-            Command::Acknowledge(_) if applied && ended => self.hear_late_yes(),
+            Command::AdoptUnchanged(record) => {
+                self.silent.remove(&(record.operation, record.attempt));
+            }
+            Command::Acknowledge { .. } if applied && ended => self.hear_late_yes(),
             Command::ClaimAttempt { lease_until } if applied => {
                 if let Some(operation) = &self.booking.operation {
                     self.silent.insert((operation.number, operation.attempts), *lease_until);
                 }
             }
-            Command::Cancel(request) if applied => {
+            Command::Begin(request) if applied => {
                 if let Some(operation) = &self.booking.operation {
                     self.silent.insert((operation.number, operation.attempts), request.lease_until);
                 }
@@ -256,6 +292,11 @@ impl World {
             Command::ClaimCompensation { .. } if applied => {
                 if let Compensation::Underway(run) = &self.booking.compensation {
                     self.silent_compensations.push((run.number, run.attempts));
+                }
+            }
+            Command::ClaimNotification { .. } if applied => {
+                if let Some(first) = self.booking.notifications.first() {
+                    self.silent_tellers.push((first.number, first.attempts));
                 }
             }
             _ => {}
@@ -275,12 +316,17 @@ impl World {
             Phase::Waiting { .. } => None,
         });
         let overtaken = self.silent.iter().filter(|(attempt, _)| Some(**attempt) != current);
+        let overtaken = overtaken.filter(|((operation, _), _)| *operation == BOOK);
         if let Some(latest) = overtaken.map(|(_, lease_until)| *lease_until).max() {
             self.doubt(latest);
         }
     }
 
     fn doubt(&mut self, sent_at: Timestamp) {
+        if self.booking.confirmation.tells() {
+            // A gate books nothing.
+            return;
+        }
         self.last_doubtful_send = self.last_doubtful_send.max(Some(sent_at));
     }
 
@@ -290,13 +336,41 @@ impl World {
     }
 }
 
-/// A consumer's cancel at `now`.
-pub(crate) fn cancel(now: Timestamp, lease_ms: u64, async_ms: u64) -> Command {
-    Command::Cancel(CancelRequest {
-        withdrawal: Withdrawal { reason: Some("ill".to_owned()), note: None },
-        lease_until: now.plus_ms(lease_ms),
-        deadline_at: now.plus_ms(lease_ms.max(async_ms)),
-    })
+/// A consumer's request for a change of `booking`, with its lease and its background limit.
+pub(crate) fn begin(
+    booking: &Booking,
+    wish: Wish,
+    patience: Patience,
+    (lease_ms, async_ms): (u64, u64),
+    now: Timestamp,
+) -> Command {
+    let change = match wish {
+        Wish::Confirm => Change::Confirm,
+        Wish::Extend { by_ms } => {
+            let from = match booking.state {
+                State::Reserved { expires_at } => expires_at,
+                _ => now,
+            };
+            Change::Extend { expires_at: from.plus_ms(by_ms) }
+        }
+        Wish::Reschedule { to } => Change::Reschedule(slot(to)),
+        Wish::Cancel => Change::Cancel(Withdrawal { reason: Some("ill".to_owned()), note: None }),
+    };
+    let patience = if matches!(wish, Wish::Cancel) { Patience::Background } else { patience };
+    let lease_until = now.plus_ms(lease_ms);
+    let deadline_at = match patience {
+        Patience::Synchronous => lease_until,
+        Patience::Background => now.plus_ms(lease_ms.max(async_ms)),
+    };
+    Command::Begin(ChangeRequest { change, patience, lease_until, deadline_at })
+}
+
+fn postpone(until: Timestamp) -> Command {
+    Command::Postpone { until, error: AttemptError::CircuitOpen }
+}
+
+fn take(silent: &mut Vec<(u32, u32)>, which: Index) -> Option<(u32, u32)> {
+    if silent.is_empty() { None } else { Some(silent.remove(which.index(silent.len()))) }
 }
 
 /// Whether the provider is being asked to cancel for the consumer.

@@ -1,17 +1,21 @@
 //! What the answers of the native protocol mean. Pure: an answer in, an outcome out.
 
-use holdfast_app::bookings::{
-    DECLINED_BY_PROVIDER, DEFAULT_HOLD_MS, MAX_ID_CHARS, MAX_PROVIDER_CODE_CHARS, MAX_PROVIDER_MESSAGE_CHARS,
-};
+use holdfast_app::bookings::{MAX_ID_CHARS, MAX_PROVIDER_CODE_CHARS, MAX_PROVIDER_MESSAGE_CHARS};
+use holdfast_app::settings::ProviderSettings;
 use holdfast_domain::{
-    Acknowledgement, AttemptError, AttemptOutcome, CompensationOutcome, LookUpOutcome, Rejection, Timestamp,
+    Acknowledgement, AttemptError, AttemptOutcome, Found, LookUpOutcome, OperationKind, Slot, Timestamp,
 };
 
-use super::wire::{BookingAnswer, ProviderStatus, Refusal};
-use crate::text::clean;
+use super::wire::{BookingAnswer, ProviderStatus, Refusal, SlotAnswer};
+use crate::calling::{is_never_definite, transient};
+use crate::outcomes::{CancelOutcome, rejection};
+use crate::text::{clean, is_clean};
 
 /// The provider's code for a cancel that it has carried out before.
 const ALREADY_CANCELLED: &str = "already_cancelled";
+
+/// The provider's code for a confirm of what an earlier operation has confirmed.
+const ALREADY_CONFIRMED: &str = "already_confirmed";
 
 /// The provider's code for a request whose first one it still works on.
 const REQUEST_IN_FLIGHT: &str = "request_in_flight";
@@ -26,43 +30,6 @@ pub(super) enum CancelAnswer {
     Ambiguous,
 }
 
-/// What came of asking a provider to cancel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum CancelOutcome {
-    /// It is cancelled there.
-    Done,
-    /// The provider knows no such booking.
-    NoSuchBooking,
-    /// The provider refuses.
-    Declined(Rejection),
-    /// The request was sent, or may have been, and there is no usable answer.
-    Unknown(AttemptError),
-}
-
-impl CancelOutcome {
-    /// What this says of a consumer's cancel: what the provider does not know of is as good as cancelled.
-    pub(super) fn of_attempt(self) -> AttemptOutcome {
-        match self {
-            Self::Done | Self::NoSuchBooking => AttemptOutcome::Acknowledged(Acknowledgement {
-                provider_reference: None,
-                reserved_until: None,
-            }),
-            Self::Declined(rejection) => AttemptOutcome::Declined(rejection),
-            Self::Unknown(error) => AttemptOutcome::Unknown(error),
-        }
-    }
-
-    /// What this says of a compensation.
-    pub(super) fn of_compensation(&self) -> CompensationOutcome {
-        match self {
-            Self::Done => CompensationOutcome::Acknowledged,
-            Self::NoSuchBooking => CompensationOutcome::NoSuchBooking,
-            Self::Declined(_) => CompensationOutcome::Declined,
-            Self::Unknown(error) => CompensationOutcome::Failed(*error),
-        }
-    }
-}
-
 /// How a status that is not 2xx is to be taken.
 enum Failed {
     /// A definite no with the provider's code.
@@ -71,43 +38,58 @@ enum Failed {
     Transient(AttemptError),
 }
 
-pub(super) fn attempt(status: u16, body: &[u8], now: Timestamp) -> AttemptOutcome {
+/// What the answer to an attempt means. `hold_end` is when a reservation ends whose answer does not say.
+pub(super) fn attempt(
+    provider: &ProviderSettings,
+    status: u16,
+    body: &[u8],
+    asked: OperationKind,
+    hold_end: Timestamp,
+) -> AttemptOutcome {
     match status {
         200 | 201 => match read(body) {
-            Ok(answer) => match acknowledgement(&answer, now) {
-                Some(acknowledgement) => AttemptOutcome::Acknowledged(acknowledgement),
-                None if answer.status == ProviderStatus::Pending => {
-                    AttemptOutcome::Unknown(AttemptError::AcceptedForLater)
-                }
-                None => AttemptOutcome::Unknown(AttemptError::UnusableAnswer),
-            },
+            Ok(answer) => yes(&answer, asked, hold_end),
             Err(error) => AttemptOutcome::Unknown(error),
         },
         202 => AttemptOutcome::Unknown(AttemptError::AcceptedForLater),
         _ => match failed(status, body) {
-            Failed::No { code, message } => AttemptOutcome::Declined(rejection(code, message)),
+            // It stands as it was asked for, whoever did it. Its reference is known from then.
+            Failed::No { code, .. } if asked == OperationKind::Confirm && code == ALREADY_CONFIRMED => {
+                AttemptOutcome::Acknowledged(Acknowledgement {
+                    provider_reference: None,
+                    reserved_until: None,
+                })
+            }
+            Failed::No { code, message } => AttemptOutcome::Declined(rejection(provider, code, message)),
             Failed::Transient(error) => AttemptOutcome::Unknown(error),
         },
     }
 }
 
-fn rejection(provider_code: String, message: Option<String>) -> Rejection {
-    Rejection { code: DECLINED_BY_PROVIDER.to_owned(), message, provider_code: Some(provider_code) }
+fn yes(answer: &BookingAnswer, asked: OperationKind, hold_end: Timestamp) -> AttemptOutcome {
+    match acknowledgement(answer, hold_end) {
+        // What is still held is no answer to a confirm.
+        Some(yes) if asked == OperationKind::Confirm && yes.reserved_until.is_some() => {
+            AttemptOutcome::Unknown(AttemptError::UnusableAnswer)
+        }
+        Some(yes) => AttemptOutcome::Acknowledged(yes),
+        None if answer.status == ProviderStatus::Pending => {
+            AttemptOutcome::Unknown(AttemptError::AcceptedForLater)
+        }
+        None => AttemptOutcome::Unknown(AttemptError::UnusableAnswer),
+    }
 }
 
+/// What the answer to a look-up means. `hold_end` is when a reservation ends whose answer does not say.
 pub(super) fn look_up(
     status: u16,
     body: &[u8],
     retry_after_ms: Option<u64>,
-    now: Timestamp,
+    hold_end: Timestamp,
 ) -> LookUpOutcome {
     match status {
-        200 => match read(body) {
-            Ok(answer) => match (acknowledgement(&answer, now), answer.status) {
-                (Some(acknowledgement), _) => LookUpOutcome::Found(acknowledgement),
-                (None, ProviderStatus::Cancelled | ProviderStatus::Expired) => LookUpOutcome::Ended,
-                (None, _) => LookUpOutcome::StillPending,
-            },
+        200 => match read(body).and_then(|answer| known(answer, hold_end)) {
+            Ok(outcome) => outcome,
             Err(error) => LookUpOutcome::Unavailable { error, retry_after_ms },
         },
         404 => LookUpOutcome::NotFound,
@@ -115,14 +97,42 @@ pub(super) fn look_up(
     }
 }
 
-pub(super) fn cancel(status: u16, body: &[u8]) -> CancelAnswer {
+fn known(answer: BookingAnswer, hold_end: Timestamp) -> Result<LookUpOutcome, AttemptError> {
+    match (acknowledgement(&answer, hold_end), answer.status) {
+        (Some(acknowledgement), _) => {
+            let slot = answer.slot.map(slot).transpose()?;
+            Ok(LookUpOutcome::Found(Found { acknowledgement, slot, operation: answer.operation }))
+        }
+        (None, ProviderStatus::Cancelled | ProviderStatus::Expired) => Ok(LookUpOutcome::Ended),
+        (None, _) => Ok(LookUpOutcome::StillPending),
+    }
+}
+
+/// A slot may become the booking's own, so that it has to be fit to be stored.
+fn slot(answer: SlotAnswer) -> Result<Slot, AttemptError> {
+    let SlotAnswer { location_id, start, end, resource_id, service_id } = answer;
+    let names = [Some(&location_id), resource_id.as_ref(), service_id.as_ref()];
+    let is_fit = end > start && names.into_iter().flatten().all(|name| is_clean(name, MAX_ID_CHARS));
+    if is_fit {
+        Ok(Slot { location_id, start, end, resource_id, service_id })
+    } else {
+        Err(AttemptError::UnusableAnswer)
+    }
+}
+
+/// What the answer to a notification means: why it does not count as told, if it does not.
+pub(super) fn notification(status: u16) -> Result<(), AttemptError> {
+    if (200..300).contains(&status) { Ok(()) } else { Err(transient(status)) }
+}
+
+pub(super) fn cancel(provider: &ProviderSettings, status: u16, body: &[u8]) -> CancelAnswer {
     CancelAnswer::Means(match status {
         200 | 201 | 204 => CancelOutcome::Done,
         202 => CancelOutcome::Unknown(AttemptError::AcceptedForLater),
         _ => match failed(status, body) {
             Failed::No { code, .. } if code == ALREADY_CANCELLED => CancelOutcome::Done,
             Failed::No { .. } if matches!(status, 404 | 410) => CancelOutcome::NoSuchBooking,
-            Failed::No { code, message } => CancelOutcome::Declined(rejection(code, message)),
+            Failed::No { code, message } => CancelOutcome::Declined(rejection(provider, code, message)),
             Failed::Transient(_) if status == 404 => return CancelAnswer::Ambiguous,
             Failed::Transient(error) => CancelOutcome::Unknown(error),
         },
@@ -130,9 +140,7 @@ pub(super) fn cancel(status: u16, body: &[u8]) -> CancelAnswer {
 }
 
 fn failed(status: u16, body: &[u8]) -> Failed {
-    let never_definite =
-        !(400..500).contains(&status) || matches!(status, 401 | 403 | 405 | 408 | 415 | 425 | 429);
-    if never_definite {
+    if is_never_definite(status) {
         return Failed::Transient(transient(status));
     }
     // A refusal that is not in the protocol's form comes from something between here and the provider.
@@ -147,25 +155,16 @@ fn failed(status: u16, body: &[u8]) -> Failed {
     }
 }
 
-fn transient(status: u16) -> AttemptError {
-    match status {
-        401 | 403 | 405 | 415 => AttemptError::Misconfigured(status),
-        // A 2xx that the protocol does not know, and redirects, which are not followed.
-        0..=399 => AttemptError::UnusableAnswer,
-        _ => AttemptError::HttpStatus(status),
-    }
-}
-
 fn read(body: &[u8]) -> Result<BookingAnswer, AttemptError> {
     // The parser's words may quote the body, so they are dropped.
     serde_json::from_slice(body).map_err(|_| AttemptError::UnusableAnswer)
 }
 
 /// The yes that an answer holds, if it is one.
-fn acknowledgement(answer: &BookingAnswer, now: Timestamp) -> Option<Acknowledgement> {
+fn acknowledgement(answer: &BookingAnswer, hold_end: Timestamp) -> Option<Acknowledgement> {
     let reserved_until = match answer.status {
         ProviderStatus::Confirmed => None,
-        ProviderStatus::Reserved => Some(answer.expires_at.unwrap_or_else(|| now.plus_ms(DEFAULT_HOLD_MS))),
+        ProviderStatus::Reserved => Some(answer.expires_at.unwrap_or(hold_end)),
         ProviderStatus::Pending | ProviderStatus::Cancelled | ProviderStatus::Expired => return None,
     };
     let reference = answer.provider_reference.as_deref();
@@ -175,9 +174,19 @@ fn acknowledgement(answer: &BookingAnswer, now: Timestamp) -> Option<Acknowledge
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use holdfast_app::bookings::DECLINED_BY_PROVIDER;
+    use holdfast_domain::{CompensationOutcome, Rejection};
 
-    const NOW: Timestamp = Timestamp::EPOCH;
+    use super::*;
+    use crate::test_util::{at, provider, slot};
+
+    fn hold_end() -> Timestamp {
+        at("2027-01-01T00:15:00Z")
+    }
+
+    fn book(status: u16, body: &[u8]) -> AttemptOutcome {
+        attempt(&provider("http://127.0.0.1:1"), status, body, OperationKind::Book, hold_end())
+    }
 
     fn confirmed(reference: Option<&str>) -> Acknowledgement {
         Acknowledgement { provider_reference: reference.map(str::to_owned), reserved_until: None }
@@ -185,24 +194,23 @@ mod tests {
 
     #[test]
     fn a_yes_is_confirmed_or_reserved() {
-        let yes = |body: &str| attempt(201, body.as_bytes(), NOW);
+        let yes = |body: &str| book(201, body.as_bytes());
         assert_eq!(
             yes(r#"{"status":"confirmed","provider_reference":" R\n1 ","extra":{}}"#),
             AttemptOutcome::Acknowledged(confirmed(Some("R1")))
         );
-        let expires_at = NOW.plus_ms(3_600_000);
         assert_eq!(
-            yes(r#"{"status":"reserved","provider_reference":null,"expires_at":"1970-01-01T01:00:00Z"}"#),
+            yes(r#"{"status":"reserved","provider_reference":null,"expires_at":"2027-01-01T01:00:00Z"}"#),
             AttemptOutcome::Acknowledged(Acknowledgement {
                 provider_reference: None,
-                reserved_until: Some(expires_at)
+                reserved_until: Some(at("2027-01-01T01:00:00Z"))
             })
         );
         assert_eq!(
             yes(r#"{"status":"reserved"}"#),
             AttemptOutcome::Acknowledged(Acknowledgement {
                 provider_reference: None,
-                reserved_until: Some(NOW.plus_ms(DEFAULT_HOLD_MS))
+                reserved_until: Some(hold_end())
             })
         );
     }
@@ -220,12 +228,12 @@ mod tests {
             r#"{"status":"reserved","expires_at":"soon"}"#,
             r#"{"status":"confirmed","provider_reference":7}"#,
         ] {
-            let outcome = attempt(200, body.as_bytes(), NOW);
+            let outcome = book(200, body.as_bytes());
             assert_eq!(outcome, AttemptOutcome::Unknown(AttemptError::UnusableAnswer), "{body}");
         }
         let later = AttemptOutcome::Unknown(AttemptError::AcceptedForLater);
-        assert_eq!(attempt(202, b"", NOW), later);
-        assert_eq!(attempt(200, br#"{"status":"pending"}"#, NOW), later);
+        assert_eq!(book(202, b""), later);
+        assert_eq!(book(200, br#"{"status":"pending"}"#), later);
     }
 
     #[test]
@@ -233,7 +241,7 @@ mod tests {
         let body = br#"{"code":"slot_taken","message":"Fully booked\u0007"}"#;
         for status in [400, 402, 404, 409, 410, 422, 451] {
             assert_eq!(
-                attempt(status, body, NOW),
+                book(status, body),
                 AttemptOutcome::Declined(Rejection {
                     code: DECLINED_BY_PROVIDER.to_owned(),
                     message: Some("Fully booked".to_owned()),
@@ -242,7 +250,7 @@ mod tests {
                 "{status}"
             );
             for uncoded in ["", "<html>", "{}", r#"{"message":"x"}"#, r#"{"code":""}"#, r#"{"code":5}"#] {
-                let outcome = attempt(status, uncoded.as_bytes(), NOW);
+                let outcome = book(status, uncoded.as_bytes());
                 assert_eq!(outcome, AttemptOutcome::Unknown(AttemptError::HttpStatus(status)), "{uncoded}");
             }
         }
@@ -253,24 +261,24 @@ mod tests {
         let body = br#"{"code":"x","message":"y"}"#;
         for status in [408, 425, 429, 500, 502, 503, 504, 599] {
             let expected = AttemptOutcome::Unknown(AttemptError::HttpStatus(status));
-            assert_eq!(attempt(status, body, NOW), expected);
+            assert_eq!(book(status, body), expected);
         }
         for status in [401, 403, 405, 415] {
             let expected = AttemptOutcome::Unknown(AttemptError::Misconfigured(status));
-            assert_eq!(attempt(status, body, NOW), expected);
+            assert_eq!(book(status, body), expected);
         }
         for status in [203, 204, 301, 302, 307, 308] {
             let expected = AttemptOutcome::Unknown(AttemptError::UnusableAnswer);
-            assert_eq!(attempt(status, body, NOW), expected);
+            assert_eq!(book(status, body), expected);
         }
         let in_flight = br#"{"code":"request_in_flight","message":"y"}"#;
-        assert_eq!(attempt(409, in_flight, NOW), AttemptOutcome::Unknown(AttemptError::HttpStatus(409)));
+        assert_eq!(book(409, in_flight), AttemptOutcome::Unknown(AttemptError::HttpStatus(409)));
     }
 
     #[test]
     fn texts_of_a_provider_are_limited() {
         let body = format!(r#"{{"code":"{}","message":"{}"}}"#, "c".repeat(9_999), "m".repeat(9_999));
-        let AttemptOutcome::Declined(rejection) = attempt(422, body.as_bytes(), NOW) else {
+        let AttemptOutcome::Declined(rejection) = book(422, body.as_bytes()) else {
             panic!("a coded 422 is a no");
         };
         assert_eq!(rejection.provider_code.unwrap().len(), MAX_PROVIDER_CODE_CHARS);
@@ -279,8 +287,16 @@ mod tests {
 
     #[test]
     fn a_look_up_tells_where_the_booking_stands() {
-        let ask = |status: u16, body: &str| look_up(status, body.as_bytes(), Some(7_000), NOW);
-        assert_eq!(ask(200, r#"{"status":"confirmed"}"#), LookUpOutcome::Found(confirmed(None)));
+        let ask = |status: u16, body: &str| look_up(status, body.as_bytes(), Some(7_000), hold_end());
+        let found = |acknowledgement, slot, operation| {
+            LookUpOutcome::Found(Found { acknowledgement, slot, operation })
+        };
+        assert_eq!(ask(200, r#"{"status":"confirmed"}"#), found(confirmed(None), None, None));
+        let body = r#"{"status":"reserved","operation":4,"slot":{"location_id":"main-street",
+            "start":"2027-01-15T10:00:00+01:00","end":"2027-01-15T09:30:00Z","service_id":"checkup"}}"#;
+        let held = Acknowledgement { provider_reference: None, reserved_until: Some(hold_end()) };
+        let expected = found(held, Some(slot("main-street", "2027-01-15T09:00:00Z")), Some(4));
+        assert_eq!(ask(200, body), expected);
         assert_eq!(ask(200, r#"{"status":"pending"}"#), LookUpOutcome::StillPending);
         assert_eq!(ask(200, r#"{"status":"cancelled"}"#), LookUpOutcome::Ended);
         assert_eq!(ask(200, r#"{"status":"expired"}"#), LookUpOutcome::Ended);
@@ -297,8 +313,70 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_that_cannot_be_stored_is_no_answer() {
+        for (key, value) in [
+            ("location_id", r#""""#),
+            ("location_id", r#"" main-street""#),
+            ("location_id", "7"),
+            ("resource_id", r#""ro\nom""#),
+            ("start", r#""2027-01-15T09:30:00Z""#),
+            ("end", r#""soon""#),
+        ] {
+            let mut slot = serde_json::json!({
+                "location_id": "main-street", "start": "2027-01-15T09:00:00Z", "end": "2027-01-15T09:30:00Z",
+            });
+            slot[key] = serde_json::from_str(value).unwrap();
+            let body = serde_json::json!({"status": "confirmed", "slot": slot}).to_string();
+            let error = AttemptError::UnusableAnswer;
+            assert_eq!(
+                look_up(200, body.as_bytes(), None, hold_end()),
+                LookUpOutcome::Unavailable { error, retry_after_ms: None },
+                "{key} {value}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_confirm_is_answered_by_what_is_confirmed_alone() {
+        let provider = provider("http://127.0.0.1:1");
+        let ask = |asked, body: &[u8]| attempt(&provider, 200, body, asked, hold_end());
+        let (held, yes) = (br#"{"status":"reserved"}"#, br#"{"status":"confirmed"}"#);
+        let unusable = AttemptOutcome::Unknown(AttemptError::UnusableAnswer);
+        assert_eq!(ask(OperationKind::Confirm, held), unusable);
+        assert_eq!(ask(OperationKind::Confirm, yes), AttemptOutcome::Acknowledged(confirmed(None)));
+        let twice =
+            attempt(&provider, 409, br#"{"code":"already_confirmed"}"#, OperationKind::Confirm, hold_end());
+        assert_eq!(twice, AttemptOutcome::Acknowledged(confirmed(None)));
+        let reserved = Acknowledgement { provider_reference: None, reserved_until: Some(hold_end()) };
+        for asked in [OperationKind::Extend, OperationKind::Reschedule] {
+            assert_eq!(ask(asked, held), AttemptOutcome::Acknowledged(reserved.clone()));
+            assert_eq!(ask(asked, yes), AttemptOutcome::Acknowledged(confirmed(None)));
+        }
+    }
+
+    #[test]
+    fn the_configured_words_for_a_code_come_first() {
+        let mut provider = provider("http://127.0.0.1:1");
+        provider.decline_messages.insert("full".to_owned(), "Please choose another day.".to_owned());
+        let body = br#"{"code":"full","message":"E-17"}"#;
+        let outcome = attempt(&provider, 422, body, OperationKind::Book, hold_end());
+        let AttemptOutcome::Declined(rejection) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(rejection.message.as_deref(), Some("Please choose another day."));
+        assert_eq!(rejection.provider_code.as_deref(), Some("full"));
+    }
+
+    #[test]
+    fn only_a_2xx_takes_a_notification() {
+        assert_eq!(notification(200), Ok(()));
+        assert_eq!(notification(202), Ok(()));
+        assert_eq!(notification(404), Err(AttemptError::HttpStatus(404)));
+        assert_eq!(notification(403), Err(AttemptError::Misconfigured(403)));
+        assert_eq!(notification(302), Err(AttemptError::UnusableAnswer));
+    }
+
+    #[test]
     fn a_cancel_is_done_unknown_to_the_provider_refused_or_open() {
-        let coded = r#"{"code":"nope"}"#;
+        let (provider, coded) = (provider("http://127.0.0.1:1"), r#"{"code":"nope"}"#);
         for (status, body, expected) in [
             (200, "", CompensationOutcome::Acknowledged),
             (204, "", CompensationOutcome::Acknowledged),
@@ -319,11 +397,11 @@ mod tests {
             (301, "", CompensationOutcome::Failed(AttemptError::UnusableAnswer)),
             (503, coded, CompensationOutcome::Failed(AttemptError::HttpStatus(503))),
         ] {
-            let CancelAnswer::Means(outcome) = cancel(status, body.as_bytes()) else {
+            let CancelAnswer::Means(outcome) = cancel(&provider, status, body.as_bytes()) else {
                 panic!("{status} {body} is ambiguous");
             };
             assert_eq!(outcome.of_compensation(), expected, "{status} {body}");
         }
-        assert_eq!(cancel(404, b"Not Found"), CancelAnswer::Ambiguous);
+        assert_eq!(cancel(&provider, 404, b"Not Found"), CancelAnswer::Ambiguous);
     }
 }

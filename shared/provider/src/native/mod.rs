@@ -4,165 +4,131 @@
 mod answers;
 mod wire;
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use data_encoding::BASE64;
 use holdfast_app::ports::{
-    AttemptReport, Clock, CompensationCall, CompensationReport, ProviderCall, ProviderGateway,
+    AttemptReport, Clock, CompensationCall, CompensationReport, NotificationCall, NotificationReport,
+    ProviderCall,
 };
-use holdfast_app::settings::{ProviderAuth, ProviderSettings};
+use holdfast_app::settings::ProviderSettings;
 use holdfast_domain::{
-    AttemptError, AttemptOutcome, Booking, CompensationOutcome, LookUpOutcome, OperationKind,
+    AttemptError, Booking, Change, CompensationOutcome, LookUpOutcome, Notification, NotificationKind, Slot,
 };
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use secrecy::ExposeSecret;
-use serde::Serialize;
-use tokio::time::Instant;
+use http::{HeaderMap, Method};
+use serde_json::{Value, to_value};
 
-use self::answers::{CancelAnswer, CancelOutcome};
-use self::wire::{BookBody, CancelBody};
-use crate::request::{Unsendable, callable, sensitive, sign};
-use crate::retry_after::retry_after_ms;
-use crate::safe_client::{Answer, Cause, Failure, Outgoing, SafeClient};
+use self::answers::CancelAnswer;
+use self::wire::{BookBody, CancelBody, ConfirmBody, ExtendBody, RescheduleBody};
+use crate::calling::{Call, Caller, Deadline, error_of, failed_attempt, json, message_id};
+use crate::outcomes::{CancelOutcome, hold_end};
+use crate::request::Unsendable;
+use crate::safe_client::Failure;
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
-/// By how much a call ends before its limit, in milliseconds. Whoever waits for it gives up at the limit
-/// and then knows less than the report says: a request that was not sent would count as unknown.
-const REPORT_MARGIN_MS: u64 = 10;
-
-/// One request of the protocol, before it is addressed, authenticated and signed.
-struct Call<'a> {
-    provider: &'a ProviderSettings,
-    method: Method,
-    /// What follows the provider's base URL.
-    path: String,
-    /// `None` for a read.
-    idempotency_key: Option<String>,
-    /// The signature's message identifier, another one for each attempt.
-    message_id: String,
-    body: Result<Bytes, Unsendable>,
-}
+/// The attempt that a body names which is fetched.
+const ONLY_ATTEMPT: u32 = 1;
 
 /// Calls providers that speak the native protocol.
-#[derive(Clone, Debug)]
-pub struct NativeGateway<C> {
-    client: SafeClient,
-    clock: C,
+pub(crate) struct Native<'c, C>(pub(crate) &'c Caller<C>);
+
+/// One message to the provider about a booking.
+#[derive(Clone, Copy)]
+struct Message<'a> {
+    provider: &'a ProviderSettings,
+    booking: &'a Booking,
+    /// The number of the operation, compensation or notification that it belongs to.
+    number: u32,
+    attempt: u32,
 }
 
-impl<C: Clock> NativeGateway<C> {
-    /// A gateway that calls through `client`. `clock` dates signatures, reservations without an end, and
-    /// answers that name a time.
-    pub fn new(client: SafeClient, clock: C) -> Self {
-        Self { client, clock }
+impl<'a> Message<'a> {
+    /// The booking itself: its key is the booking's identifier alone, so that there is at most one.
+    fn book(self, slot: &Slot) -> Call<'a> {
+        let body = json(&BookBody::new(self.booking, slot, self.number, self.attempt));
+        self.post("/bookings".to_owned(), self.booking.id.to_string(), body)
     }
 
-    async fn send(&self, call: Call<'_>, limit: Duration) -> Result<Answer, Failure> {
-        let provider_id = call.provider.provider_id.as_str();
-        let outgoing = self.outgoing(call).map_err(|error| {
-            tracing::error!(provider.id = provider_id, %error, "a provider cannot be called as configured");
-            Failure { cause: Cause::ConnectionFailed, may_be_sent: false }
-        })?;
-        let answer = self.client.exchange(outgoing, limit).await?;
-        if let status @ (401 | 403 | 405 | 415) = answer.head.status {
-            // An operator has to act, so this line raises an alarm; what the caller does about it is its
-            // own affair.
-            tracing::error!(
-                provider.id = provider_id,
-                http.status = status,
-                "a provider does not let Holdfast in"
-            );
-        }
-        Ok(answer)
+    fn reschedule(self, to: &Slot) -> Call<'a> {
+        self.change("reschedule", json(&RescheduleBody::new(self.booking, to, self.number, self.attempt)))
     }
 
-    fn outgoing(&self, call: Call<'_>) -> Result<Outgoing, Unsendable> {
-        let url = callable(&format!("{}{}", call.provider.base_url, call.path))?;
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, JSON);
-        if let Some(key) = call.idempotency_key {
-            headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(&key).map_err(|_| Unsendable::Header)?);
-        }
-        let body = call.body?;
-        if !body.is_empty() {
-            headers.insert(CONTENT_TYPE, JSON);
-        }
-        authenticate(&mut headers, &call.provider.auth)?;
-        if let Some(secret) = &call.provider.signing_secret {
-            let now_unix_s = self.clock.now().as_unix_ms() / 1_000;
-            sign(&mut headers, secret, &call.message_id, now_unix_s, &body)?;
-        }
-        Ok(Outgoing { method: call.method, url, headers, body })
+    fn cancel(self) -> Call<'a> {
+        self.change("cancel", json(&CancelBody::new(self.booking, self.number, self.attempt)))
     }
 
-    fn retry_after_ms(&self, answer: &Answer) -> Option<u64> {
-        retry_after_ms(&answer.head.headers, self.clock.now())
+    fn change(self, action: &str, body: Result<Bytes, Unsendable>) -> Call<'a> {
+        let id = &self.booking.id;
+        self.post(format!("/bookings/{id}/{action}"), format!("{id}:{}", self.number), body)
     }
 
-    async fn look_up_within(
-        &self,
-        provider: &ProviderSettings,
-        booking: &Booking,
-        limit: Duration,
-    ) -> LookUpOutcome {
-        let now = self.clock.now();
-        let call = Call {
-            provider,
-            method: Method::GET,
-            path: format!("/bookings/{}", booking.id),
-            idempotency_key: None,
-            message_id: format!("{}:look_up:{}", booking.id, now.as_unix_ms()),
-            body: Ok(Bytes::new()),
-        };
-        match self.send(call, limit).await {
-            Ok(answer) => {
-                answers::look_up(answer.head.status, &answer.body, self.retry_after_ms(&answer), now)
-            }
-            Err(failure) => LookUpOutcome::Unavailable { error: error_of(failure), retry_after_ms: None },
-        }
-    }
-}
-
-impl<C: Clock> ProviderGateway for NativeGateway<C> {
-    async fn attempt(&self, call: ProviderCall<'_>) -> AttemptReport {
-        let ProviderCall { provider, booking, operation_number, attempt, limit_ms } = call;
-        let kind = booking.operation.as_ref().map(|operation| operation.change.kind());
-        if kind == Some(OperationKind::Cancel) {
-            let cancel = CompensationCall { provider, booking, operation_number, attempt, limit_ms };
-            return match self.cancel(cancel).await {
-                Ok((outcome, retry_after_ms)) => {
-                    AttemptReport { outcome: outcome.of_attempt(), retry_after_ms }
-                }
-                Err(failure) => failed_attempt(failure),
-            };
-        }
-        let call = Call {
-            provider,
+    fn post(self, path: String, idempotency_key: String, body: Result<Bytes, Unsendable>) -> Call<'a> {
+        Call {
+            provider: self.provider,
             method: Method::POST,
-            path: "/bookings".to_owned(),
-            idempotency_key: Some(booking.id.to_string()),
-            message_id: message_id(booking, operation_number, attempt),
-            body: json(&BookBody::new(booking, operation_number, attempt)),
+            path,
+            idempotency_key: Some(idempotency_key),
+            headers: HeaderMap::new(),
+            message_id: message_id(self.booking, self.number, self.attempt),
+            body,
+        }
+    }
+}
+
+impl<C: Clock> Native<'_, C> {
+    pub(crate) async fn attempt(&self, call: ProviderCall<'_>) -> AttemptReport {
+        let ProviderCall { provider, booking, operation_number, attempt, limit_ms } = call;
+        let deadline = Deadline::within(limit_ms);
+        let message = Message { provider, booking, number: operation_number, attempt };
+        let booking_id = booking.id.as_str();
+        let change = booking.operation.as_ref().map_or(&Change::Book, |operation| &operation.change);
+        let held_until = hold_end(booking, self.0.now());
+        let (outgoing, hold_end) = match change {
+            Change::Book => (message.book(&booking.slot), held_until),
+            Change::Confirm => {
+                let body = ConfirmBody { booking_id, operation: operation_number, attempt };
+                (message.change("confirm", json(&body)), held_until)
+            }
+            Change::Extend { expires_at } => {
+                let expires_at = *expires_at;
+                let body = ExtendBody { booking_id, operation: operation_number, expires_at, attempt };
+                (message.change("extend", json(&body)), expires_at)
+            }
+            Change::Reschedule(slot) => (message.reschedule(slot), held_until),
+            Change::Cancel(_) => {
+                return match self.cancel(message, deadline).await {
+                    Ok((outcome, retry_after_ms)) => {
+                        AttemptReport { outcome: outcome.of_attempt(), retry_after_ms }
+                    }
+                    Err(failure) => failed_attempt(failure),
+                };
+            }
         };
-        match self.send(call, until_report(limit_ms)).await {
+        match self.0.send(outgoing, deadline).await {
             Ok(answer) => AttemptReport {
-                outcome: answers::attempt(answer.head.status, &answer.body, self.clock.now()),
-                retry_after_ms: self.retry_after_ms(&answer),
+                outcome: answers::attempt(
+                    provider,
+                    answer.head.status,
+                    &answer.body,
+                    change.kind(),
+                    hold_end,
+                ),
+                retry_after_ms: self.0.retry_after_ms(&answer),
             },
             Err(failure) => failed_attempt(failure),
         }
     }
 
-    async fn look_up(&self, provider: &ProviderSettings, booking: &Booking, limit_ms: u64) -> LookUpOutcome {
-        self.look_up_within(provider, booking, until_report(limit_ms)).await
+    pub(crate) async fn look_up(
+        &self,
+        provider: &ProviderSettings,
+        booking: &Booking,
+        limit_ms: u64,
+    ) -> LookUpOutcome {
+        self.look_up_by(provider, booking, Deadline::within(limit_ms)).await
     }
 
-    async fn compensate(&self, call: CompensationCall<'_>) -> CompensationReport {
-        match self.cancel(call).await {
+    pub(crate) async fn compensate(&self, call: CompensationCall<'_>) -> CompensationReport {
+        let CompensationCall { provider, booking, operation_number, attempt, limit_ms } = call;
+        let message = Message { provider, booking, number: operation_number, attempt };
+        match self.cancel(message, Deadline::within(limit_ms)).await {
             Ok((outcome, retry_after_ms)) => {
                 CompensationReport { outcome: outcome.of_compensation(), retry_after_ms }
             }
@@ -172,31 +138,76 @@ impl<C: Clock> ProviderGateway for NativeGateway<C> {
             }
         }
     }
-}
 
-impl<C: Clock> NativeGateway<C> {
-    /// Asks the provider to cancel, for a consumer or as a compensation, and how long it asks to be left
-    /// alone, in milliseconds.
-    async fn cancel(&self, call: CompensationCall<'_>) -> Result<(CancelOutcome, Option<u64>), Failure> {
-        let CompensationCall { provider, booking, operation_number, attempt, limit_ms } = call;
-        let end = Instant::now() + until_report(limit_ms);
+    /// Tells the provider of a booking by the same messages that ask for one.
+    pub(crate) async fn notify(&self, call: NotificationCall<'_>) -> NotificationReport {
+        let NotificationCall { provider, booking, notification, limit_ms } = call;
+        let (number, attempt) = (notification.number, notification.attempts);
+        let message = Message { provider, booking, number, attempt };
+        let outgoing = match &notification.kind {
+            NotificationKind::Booked => message.book(&notification.slot),
+            NotificationKind::Moved { .. } => message.reschedule(&notification.slot),
+            NotificationKind::Cancelled => message.cancel(),
+        };
+        match self.0.send(outgoing, Deadline::within(limit_ms)).await {
+            Ok(answer) => NotificationReport {
+                error: answers::notification(answer.head.status).err(),
+                retry_after_ms: self.0.retry_after_ms(&answer),
+            },
+            Err(failure) => NotificationReport { error: Some(error_of(failure)), retry_after_ms: None },
+        }
+    }
+
+    async fn look_up_by(
+        &self,
+        provider: &ProviderSettings,
+        booking: &Booking,
+        deadline: Deadline,
+    ) -> LookUpOutcome {
+        let now = self.0.now();
         let call = Call {
             provider,
-            method: Method::POST,
-            path: format!("/bookings/{}/cancel", booking.id),
-            idempotency_key: Some(format!("{}:{operation_number}", booking.id)),
-            message_id: message_id(booking, operation_number, attempt),
-            body: json(&CancelBody::new(booking, operation_number, attempt)),
+            method: Method::GET,
+            path: format!("/bookings/{}", booking.id),
+            idempotency_key: None,
+            headers: HeaderMap::new(),
+            message_id: format!("{}:look_up:{}", booking.id, now.as_unix_ms()),
+            body: Ok(Bytes::new()),
         };
-        let answer = self.send(call, until_report(limit_ms)).await?;
-        let outcome = match answers::cancel(answer.head.status, &answer.body) {
+        match self.0.send(call, deadline).await {
+            Ok(answer) => {
+                let retry_after_ms = self.0.retry_after_ms(&answer);
+                answers::look_up(answer.head.status, &answer.body, retry_after_ms, hold_end(booking, now))
+            }
+            Err(failure) => LookUpOutcome::Unavailable { error: error_of(failure), retry_after_ms: None },
+        }
+    }
+
+    /// Asks the provider to cancel, for a consumer or as a compensation, and how long it asks to be left
+    /// alone, in milliseconds.
+    async fn cancel(
+        &self,
+        message: Message<'_>,
+        deadline: Deadline,
+    ) -> Result<(CancelOutcome, Option<u64>), Failure> {
+        let answer = self.0.send(message.cancel(), deadline).await?;
+        let outcome = match answers::cancel(message.provider, answer.head.status, &answer.body) {
             CancelAnswer::Means(outcome) => outcome,
             CancelAnswer::Ambiguous => {
-                let limit = end.saturating_duration_since(Instant::now());
-                after_ambiguous_cancel(&self.look_up_within(provider, booking, limit).await)
+                after_ambiguous_cancel(&self.look_up_by(message.provider, message.booking, deadline).await)
             }
         };
-        Ok((outcome, self.retry_after_ms(&answer)))
+        Ok((outcome, self.0.retry_after_ms(&answer)))
+    }
+}
+
+/// What a provider that fetches its notifications is told by one: the body that it would be sent first.
+pub(crate) fn told(booking: &Booking, notification: &Notification) -> Result<Value, serde_json::Error> {
+    let (slot, number) = (&notification.slot, notification.number);
+    match &notification.kind {
+        NotificationKind::Booked => to_value(BookBody::new(booking, slot, number, ONLY_ATTEMPT)),
+        NotificationKind::Moved { .. } => to_value(RescheduleBody::new(booking, slot, number, ONLY_ATTEMPT)),
+        NotificationKind::Cancelled => to_value(CancelBody::new(booking, number, ONLY_ATTEMPT)),
     }
 }
 
@@ -209,53 +220,6 @@ fn after_ambiguous_cancel(looked_up: &LookUpOutcome) -> CancelOutcome {
         | LookUpOutcome::StillPending
         | LookUpOutcome::Unavailable { .. }
         | LookUpOutcome::Unsupported => CancelOutcome::Unknown(AttemptError::HttpStatus(404)),
-    }
-}
-
-fn failed_attempt(failure: Failure) -> AttemptReport {
-    let error = error_of(failure);
-    let outcome =
-        if failure.may_be_sent { AttemptOutcome::Unknown(error) } else { AttemptOutcome::NotSent(error) };
-    AttemptReport { outcome, retry_after_ms: None }
-}
-
-fn until_report(limit_ms: u64) -> Duration {
-    Duration::from_millis(limit_ms.saturating_sub(REPORT_MARGIN_MS))
-}
-
-fn message_id(booking: &Booking, operation_number: u32, attempt: u32) -> String {
-    format!("{}:{operation_number}:{attempt}", booking.id)
-}
-
-fn json(body: &impl Serialize) -> Result<Bytes, Unsendable> {
-    serde_json::to_vec(body).map(Bytes::from).map_err(|_| Unsendable::Body)
-}
-
-fn authenticate(headers: &mut HeaderMap, auth: &ProviderAuth) -> Result<(), Unsendable> {
-    match auth {
-        ProviderAuth::None => {}
-        ProviderAuth::Bearer { token } => {
-            headers.insert(AUTHORIZATION, sensitive(&format!("Bearer {}", token.expose_secret()))?);
-        }
-        ProviderAuth::ApiKey { header, value } => {
-            let name = HeaderName::from_bytes(header.as_bytes()).map_err(|_| Unsendable::Header)?;
-            headers.insert(name, sensitive(value.expose_secret())?);
-        }
-        ProviderAuth::Basic { username, password } => {
-            let credentials = BASE64.encode(format!("{username}:{}", password.expose_secret()).as_bytes());
-            headers.insert(AUTHORIZATION, sensitive(&format!("Basic {credentials}"))?);
-        }
-    }
-    Ok(())
-}
-
-fn error_of(failure: Failure) -> AttemptError {
-    match failure.cause {
-        Cause::TargetRefused => AttemptError::TargetRefused,
-        Cause::ConnectionFailed => AttemptError::ConnectionFailed,
-        Cause::TimedOut => AttemptError::TimedOut,
-        Cause::ConnectionLost => AttemptError::ConnectionLost,
-        Cause::AnswerTooLarge => AttemptError::UnusableAnswer,
     }
 }
 

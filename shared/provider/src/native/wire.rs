@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use holdfast_domain::{Booking, Cancellation, Change, Customer, Slot, State, Timestamp, UnitQuantity};
+use holdfast_domain::{Booking, Customer, Slot, Timestamp, UnitQuantity};
 use serde::{Deserialize, Serialize};
+
+use crate::outcomes::cancel_reason;
 
 #[derive(Serialize)]
 struct SlotBody<'a> {
@@ -56,12 +58,12 @@ pub(super) struct BookBody<'a> {
 }
 
 impl<'a> BookBody<'a> {
-    pub(super) fn new(booking: &'a Booking, operation: u32, attempt: u32) -> Self {
+    pub(super) fn new(booking: &'a Booking, at: &'a Slot, operation: u32, attempt: u32) -> Self {
         let request = &booking.request;
         Self {
             booking_id: booking.id.as_str(),
             operation,
-            slot: slot(&booking.slot),
+            slot: slot(at),
             customer: request.customer.as_ref().map(|data| customer(data.expose())),
             reference: request.reference.as_deref(),
             notes: request.notes.as_ref().map(|notes| notes.expose().as_str()),
@@ -97,8 +99,37 @@ fn unit(unit: &UnitQuantity) -> UnitBody<'_> {
     UnitBody { unit_id: &unit.unit_id, quantity: unit.quantity }
 }
 
-/// Why a booking is cancelled if the consumer gave no reason.
-const BY_CONSUMER: &str = "cancelled_by_consumer";
+/// `POST {base}/bookings/{booking_id}/confirm`
+#[derive(Serialize)]
+pub(super) struct ConfirmBody<'a> {
+    pub(super) booking_id: &'a str,
+    pub(super) operation: u32,
+    pub(super) attempt: u32,
+}
+
+/// `POST {base}/bookings/{booking_id}/extend`
+#[derive(Serialize)]
+pub(super) struct ExtendBody<'a> {
+    pub(super) booking_id: &'a str,
+    pub(super) operation: u32,
+    pub(super) expires_at: Timestamp,
+    pub(super) attempt: u32,
+}
+
+/// `POST {base}/bookings/{booking_id}/reschedule`
+#[derive(Serialize)]
+pub(super) struct RescheduleBody<'a> {
+    booking_id: &'a str,
+    operation: u32,
+    slot: SlotBody<'a>,
+    attempt: u32,
+}
+
+impl<'a> RescheduleBody<'a> {
+    pub(super) fn new(booking: &'a Booking, to: &'a Slot, operation: u32, attempt: u32) -> Self {
+        Self { booking_id: booking.id.as_str(), operation, slot: slot(to), attempt }
+    }
+}
 
 /// `POST {base}/bookings/{booking_id}/cancel`
 #[derive(Serialize)]
@@ -111,25 +142,7 @@ pub(super) struct CancelBody<'a> {
 
 impl<'a> CancelBody<'a> {
     pub(super) fn new(booking: &'a Booking, operation: u32, attempt: u32) -> Self {
-        let asked_for = booking.operation.as_ref().and_then(|operation| match &operation.change {
-            Change::Cancel(withdrawal) => Some(withdrawal.reason.as_deref().unwrap_or(BY_CONSUMER)),
-            Change::Book => None,
-        });
-        let reason = asked_for.unwrap_or_else(|| match &booking.state {
-            State::Cancelled(Cancellation::BySystem(reason)) => reason.as_str(),
-            State::Cancelled(Cancellation::ByConsumer(withdrawal)) => {
-                withdrawal.reason.as_deref().unwrap_or(BY_CONSUMER)
-            }
-            State::Cancelled(Cancellation::ByProvider(_))
-            | State::Pending
-            | State::Reserved { .. }
-            | State::Confirmed
-            | State::Rejected(_)
-            | State::Expired
-            | State::Completed
-            | State::NoShow => booking.status().as_str(),
-        });
-        Self { booking_id: booking.id.as_str(), operation, reason, attempt }
+        Self { booking_id: booking.id.as_str(), operation, reason: cancel_reason(booking), attempt }
     }
 }
 
@@ -150,6 +163,20 @@ pub(super) struct BookingAnswer {
     pub(super) status: ProviderStatus,
     pub(super) provider_reference: Option<String>,
     pub(super) expires_at: Option<Timestamp>,
+    /// In a look-up: what is booked.
+    pub(super) slot: Option<SlotAnswer>,
+    /// In a look-up: the number of the last operation that was decided.
+    pub(super) operation: Option<u32>,
+}
+
+/// What the provider says is booked.
+#[derive(Deserialize)]
+pub(super) struct SlotAnswer {
+    pub(super) location_id: String,
+    pub(super) start: Timestamp,
+    pub(super) end: Timestamp,
+    pub(super) resource_id: Option<String>,
+    pub(super) service_id: Option<String>,
 }
 
 /// A no. Both members may be missing, and then it is not a definite one.

@@ -1,9 +1,9 @@
 //! What every store of the configuration promises.
 
 use holdfast_app::ports::{ConfigurationStore, SettingsReader, Wanted};
-use holdfast_app::settings::{ConsumerSettings, KeyOwner, ProviderAuth, ProviderSettings};
+use holdfast_app::settings::{ConsumerSettings, KeyOwner, Protocol, ProviderAuth, ProviderSettings};
 use holdfast_app::test_util::MemorySettings;
-use holdfast_domain::{ConsumerId, KeyId, Mode, ProviderId, RetryPolicy};
+use holdfast_domain::{ConfirmationMode, ConsumerId, KeyId, Mode, ProviderId, RetryPolicy};
 use secrecy::ExposeSecret;
 
 use super::fixtures::{consumer_owner, key, now, provider};
@@ -12,6 +12,7 @@ on_both!(
     MemorySettings::new(), settings;
     consumers_are_written_listed_and_removed,
     providers_survive_with_their_secrets,
+    providers_of_every_kind_survive,
     keys_are_listed_by_owner,
     a_key_ends_once_and_for_its_owner_only,
     one_load_brings_everything_wanted,
@@ -71,6 +72,33 @@ async fn providers_survive_with_their_secrets(store: &impl ConfigurationStore) {
     assert!(store.delete_provider(&lab).await.unwrap());
     assert!(!store.delete_provider(&lab).await.unwrap());
     assert!(store.provider(&lab).await.unwrap().is_none());
+}
+
+async fn providers_of_every_kind_survive(store: &impl ConfigurationStore) {
+    let usual = provider("demo-clinic");
+    let fetching =
+        ProviderSettings { base_url: None, confirmation: ConfirmationMode::Notify, ..usual.clone() };
+    let asking = ProviderSettings {
+        protocol: Protocol::Docplanner,
+        confirmation: ConfirmationMode::RealTime,
+        real_time_timeout_ms: 2_500,
+        notification_schedule_ms: Vec::new(),
+        exclusive_slots: true,
+        decline_messages: [("17".to_owned(), "Too late today.".to_owned())].into(),
+        ..usual.clone()
+    };
+    let supplier = ProviderSettings {
+        protocol: Protocol::Octo,
+        default_unit_id: Some("adult".to_owned()),
+        requests_per_second: Some(1_000),
+        max_attempts_in_flight: Some(100),
+        ..usual.clone()
+    };
+    for written in [fetching, asking, supplier, usual] {
+        store.put_provider(&written).await.unwrap();
+        let read = store.provider(&written.provider_id).await.unwrap().unwrap();
+        assert_eq!(shown(&read), shown(&written));
+    }
 }
 
 async fn keys_are_listed_by_owner(store: &impl ConfigurationStore) {

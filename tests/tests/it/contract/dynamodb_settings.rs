@@ -1,12 +1,15 @@
 //! What the configuration in DynamoDB promises beyond the ports: its calls, and what it does when
 //! DynamoDB is busy.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use holdfast_app::ports::{
-    BreakerStore, ConfigurationStore, EndpointStore, PutEndpoint, SettingsReader, StoreError, Wanted,
+    BreakerStore, ConfigurationStore, EndpointStore, LimitStore, PlaceLease, PutEndpoint, SettingsReader,
+    StoreError, TakenCalls, Wanted, WantedCalls,
 };
-use holdfast_app::settings::KeyOwner;
+use holdfast_app::settings::{KeyOwner, ProviderSettings};
 use holdfast_aws::{AwsClients, AwsConfig, AwsCredentials, AwsHooks, CallLog, DynamoSettings};
 use serde_json::{Value, json};
 
@@ -108,6 +111,102 @@ async fn a_probe_whose_answer_was_lost_is_taken_all_the_same() {
     let until = now().plus_ms(1_000);
     assert!(settings_through(&clients).try_probe(&provider_id(), now(), until).await.unwrap());
     assert!(!database.settings().try_probe(&provider_id(), now(), until).await.unwrap());
+}
+
+/// A provider as the first version wrote it.
+fn first_versions_item() -> HashMap<String, AttributeValue> {
+    let text = |value: &str| AttributeValue::S(value.to_owned());
+    let number = |value: &str| AttributeValue::N(value.to_owned());
+    [
+        ("pk", text("PROVIDERS")),
+        ("sk", text("demo-clinic")),
+        ("display_name", text("Demo Clinic")),
+        ("mode", text("test")),
+        ("base_url", text("https://clinic.example.com/holdfast")),
+        ("protocol", text("holdfast")),
+        ("confirmation", text("confirm")),
+        ("auth", AttributeValue::M(HashMap::from([("type".to_owned(), text("none"))]))),
+        ("first_delay_ms", number("5000")),
+        ("factor", number("2")),
+        ("max_delay_ms", number("300000")),
+        ("attempt_timeout_ms", number("20000")),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_of_the_first_version_is_read_with_the_defaults() {
+    let database = Embedded::start().await;
+    let put = database.client.put_item().table_name(CONFIG_TABLE);
+    put.set_item(Some(first_versions_item())).send().await.unwrap();
+    let expected = ProviderSettings { attempt_timeout_ms: 20_000, ..provider("demo-clinic") };
+    let settings = database.settings();
+    let read = settings.provider(&provider_id()).await.unwrap().unwrap();
+    assert_eq!(format!("{read:?}"), format!("{expected:?}"));
+    let wanted = Wanted { key_id: None, provider_id: Some(provider_id()) };
+    let loaded = settings.load(&wanted).await.unwrap().provider.unwrap();
+    assert_eq!(format!("{loaded:?}"), format!("{expected:?}"));
+    // What is the same in both versions is written as it was.
+    settings.put_provider(&read).await.unwrap();
+    let key = HashMap::from(["pk", "sk"].map(|name| (name.to_owned(), first_versions_item()[name].clone())));
+    let get = database.client.get_item().table_name(CONFIG_TABLE).set_key(Some(key));
+    let item = get.send().await.unwrap().item.unwrap();
+    for (name, value) in first_versions_item() {
+        assert_eq!(item[&name], value, "{name}");
+    }
+}
+
+fn lease(id: &str) -> PlaceLease {
+    PlaceLease { id: id.to_owned(), until: now().plus_ms(10_000) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_are_one_update_each() {
+    let database = Embedded::start().await;
+    let call_log = CallLog::new();
+    let hooks = AwsHooks { call_log: Some(call_log.clone()), ..AwsHooks::default() };
+    let store = settings_through(&database.clients(&hooks));
+    let first = WantedCalls { window_s: 1_795_000_000, is_begun: false, calls: 2, capacity: 3 };
+    store.take_calls(&provider_id(), &first).await.unwrap();
+    assert_eq!(call_log.take(), ["UpdateItem"]);
+    let more = WantedCalls { is_begun: true, calls: 1, ..first };
+    store.take_calls(&provider_id(), &more).await.unwrap();
+    assert_eq!(call_log.take(), ["UpdateItem"]);
+    store.take_calls(&provider_id(), &more).await.unwrap();
+    assert_eq!(call_log.take(), ["UpdateItem"]);
+    // The first place of a provider makes the item.
+    assert!(store.take_place(&provider_id(), &lease("a"), 2, now()).await.unwrap());
+    assert_eq!(call_log.take(), ["UpdateItem", "UpdateItem"]);
+    assert!(store.take_place(&provider_id(), &lease("b"), 2, now()).await.unwrap());
+    assert!(!store.take_place(&provider_id(), &lease("c"), 2, now()).await.unwrap());
+    store.give_place_back(&provider_id(), "a").await.unwrap();
+    assert_eq!(call_log.take(), ["UpdateItem"; 3]);
+    assert!(store.take_place(&provider_id(), &lease("c"), 2, now()).await.unwrap());
+    assert_eq!(call_log.take(), ["UpdateItem"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_whose_answers_were_lost_are_taken_once() {
+    let database = Embedded::start().await;
+    let lossy = async || {
+        let clients = clients_of(lossy_proxy(database.address, 1).await, &AwsHooks::default());
+        settings_through(&clients)
+    };
+    let window_s = 1_795_000_000;
+    for is_begun in [false, true] {
+        let wanted = WantedCalls { window_s, is_begun, calls: 2, capacity: 4 };
+        let taken = lossy().await.take_calls(&provider_id(), &wanted).await.unwrap();
+        assert_eq!(taken, TakenCalls { window_s, taken: 2 }, "is_begun: {is_begun}");
+    }
+    let rest = WantedCalls { window_s, is_begun: true, calls: 1, capacity: 5 };
+    assert_eq!(database.settings().take_calls(&provider_id(), &rest).await.unwrap().taken, 1);
+    for id in ["a", "b"] {
+        assert!(lossy().await.take_place(&provider_id(), &lease(id), 2, now()).await.unwrap(), "{id}");
+    }
+    assert!(!database.settings().take_place(&provider_id(), &lease("c"), 2, now()).await.unwrap());
+    lossy().await.give_place_back(&provider_id(), "a").await.unwrap();
+    assert!(database.settings().take_place(&provider_id(), &lease("c"), 2, now()).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,8 +11,8 @@ use aws_sdk_dynamodb::types::{
 };
 use holdfast_app::test_util::SeededEntropy;
 use holdfast_aws::{
-    AwsClients, AwsConfig, AwsCredentials, AwsHooks, DynamoBookingStore, DynamoDeliveryStore, DynamoSettings,
-    OVERDUE_INDEX,
+    AwsClients, AwsConfig, AwsCredentials, AwsHooks, DynamoBookingStore, DynamoDeliveryStore, DynamoMailbox,
+    DynamoSettings, OVERDUE_INDEX, REFERENCE_INDEX, TENANT_INDEX,
 };
 
 pub(crate) const BOOKING_TABLE: &str = "bookings";
@@ -70,6 +70,10 @@ impl Embedded {
         DynamoSettings::new(self.client.clone(), CONFIG_TABLE, entropy())
     }
 
+    pub(crate) fn mailbox(&self) -> DynamoMailbox {
+        DynamoMailbox::new(self.client.clone(), DELIVERY_TABLE, entropy())
+    }
+
     pub(crate) fn deliveries(&self) -> DynamoDeliveryStore {
         DynamoDeliveryStore::new(self.client.clone(), DELIVERY_TABLE, entropy())
     }
@@ -88,14 +92,17 @@ fn key(name: &str, kind: KeyType) -> KeySchemaElement {
     KeySchemaElement::builder().attribute_name(name).key_type(kind).build().unwrap()
 }
 
-async fn create_tables(client: &Client) {
-    let overdue = GlobalSecondaryIndex::builder()
-        .index_name(OVERDUE_INDEX)
-        .key_schema(key("due_shard", KeyType::Hash))
-        .key_schema(key("due_at", KeyType::Range))
+fn index(name: &str, hash: &str, range: &str) -> GlobalSecondaryIndex {
+    GlobalSecondaryIndex::builder()
+        .index_name(name)
+        .key_schema(key(hash, KeyType::Hash))
+        .key_schema(key(range, KeyType::Range))
         .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build())
         .build()
-        .unwrap();
+        .unwrap()
+}
+
+async fn create_tables(client: &Client) {
     client
         .create_table()
         .table_name(BOOKING_TABLE)
@@ -103,8 +110,13 @@ async fn create_tables(client: &Client) {
         .attribute_definitions(attribute("pk", ScalarAttributeType::S))
         .attribute_definitions(attribute("due_shard", ScalarAttributeType::S))
         .attribute_definitions(attribute("due_at", ScalarAttributeType::N))
+        .attribute_definitions(attribute("t", ScalarAttributeType::S))
+        .attribute_definitions(attribute("fd", ScalarAttributeType::B))
+        .attribute_definitions(attribute("ca", ScalarAttributeType::N))
         .key_schema(key("pk", KeyType::Hash))
-        .global_secondary_indexes(overdue)
+        .global_secondary_indexes(index(OVERDUE_INDEX, "due_shard", "due_at"))
+        .global_secondary_indexes(index(TENANT_INDEX, "t", "ca"))
+        .global_secondary_indexes(index(REFERENCE_INDEX, "fd", "ca"))
         .send()
         .await
         .unwrap();

@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use holdfast_app::settings::{
-    ConfirmationMode, KeyHash, KeyOwner, KeyRecord, Protocol, ProviderAuth, ProviderSettings,
-};
+use holdfast_app::settings::{KeyHash, KeyOwner, KeyRecord, ProviderSettings};
 use holdfast_app::stored::{CreateRecord, Fingerprint, FrozenResponse, StoredBooking};
 use holdfast_app::view::booking_view;
 use holdfast_app::webhook::WebhookEndpoint;
 use holdfast_domain::{
     Acknowledgement, AttemptError, AttemptOutcome, Booking, BookingId, BookingRequest, Change, Command,
-    ConsumerId, Customer, KeyId, Mode, Operation, Patience, Personal, Phase, ProviderId, RetryPolicy, Slot,
-    Tenant, Timestamp, WebhookEndpointId, transition,
+    ConsumerId, Customer, KeyId, Mode, Operation, Patience, Personal, Phase, ProviderId, Slot, Tenant,
+    Timestamp, WebhookEndpointId, Withdrawal, transition,
 };
 
 /// When the tests take place.
@@ -60,6 +58,8 @@ pub(crate) fn claimed(key: &str, patience: Patience) -> StoredBooking {
         attempts: 1,
         last_error: None,
         unanswered_send_at: None,
+        resolve_until: None,
+        overtaken: None,
         phase: Phase::InFlight { lease_until: now().plus_ms(2_750) },
     };
     let booking = Booking::claimed(id, tenant(), request, slot, operation, now());
@@ -70,7 +70,7 @@ pub(crate) fn claimed(key: &str, patience: Patience) -> StoredBooking {
     }
     let fingerprint = Fingerprint(fingerprint);
     let create = CreateRecord { fingerprint, generation: 0, superseded_by: None, response: None };
-    StoredBooking { booking, create: Some(create), operations: Vec::new(), rev: 1 }
+    StoredBooking { booking, create: Some(create), operations: Vec::new(), exclusive_slots: false, rev: 1 }
 }
 
 /// The next item, after a command at a time.
@@ -94,6 +94,11 @@ pub(crate) fn confirmed(stored: &StoredBooking) -> StoredBooking {
     next
 }
 
+/// The next item, withdrawn by its provider.
+pub(crate) fn cancelled(stored: &StoredBooking) -> StoredBooking {
+    after(stored, Command::CancelByProvider(Withdrawal::default()), now().plus_ms(900))
+}
+
 /// The next item, after an attempt that failed and is to be made again after a delay.
 pub(crate) fn waiting(stored: &StoredBooking, delay_ms: u64) -> StoredBooking {
     let outcome = AttemptOutcome::Unknown(AttemptError::TimedOut);
@@ -105,18 +110,9 @@ pub(crate) fn waiting(stored: &StoredBooking, delay_ms: u64) -> StoredBooking {
 }
 
 pub(crate) fn provider(name: &str) -> ProviderSettings {
-    ProviderSettings {
-        provider_id: ProviderId::parse(name).unwrap(),
-        display_name: "Demo Clinic".to_owned(),
-        mode: Mode::Test,
-        base_url: "https://clinic.example.com/holdfast".to_owned(),
-        protocol: Protocol::Holdfast,
-        confirmation: ConfirmationMode::Confirm,
-        auth: ProviderAuth::None,
-        signing_secret: None,
-        retry: RetryPolicy::DEFAULT,
-        attempt_timeout_ms: 30_000,
-    }
+    let id = ProviderId::parse(name).unwrap();
+    let usual = ProviderSettings::usual(id, Mode::Test, "https://clinic.example.com/holdfast");
+    ProviderSettings { display_name: "Demo Clinic".to_owned(), ..usual }
 }
 
 pub(crate) fn key(seed: u8, owner: KeyOwner) -> KeyRecord {

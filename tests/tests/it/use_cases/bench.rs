@@ -7,23 +7,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use holdfast_app::bookings::{
-    Breakers, CancelCall, Cancelled, CreateCall, Created, Engine, ProviderCaller, TimerOutcome, acknowledge,
-    read_cancel, read_create,
+    Breakers, CreateCall, Created, Engine, Operated, OperationCall, ProviderCaller, TimerOutcome,
+    acknowledge, read_change, read_create,
 };
 use holdfast_app::idempotency::{IdempotencyKey, fingerprint};
 use holdfast_app::outbox::{Change, Outbox};
 use holdfast_app::ports::{Clock, Entropy, StoreError, TimerMessage, TimerQueue};
 use holdfast_app::problem::{Problem, ProblemCode};
-use holdfast_app::settings::{ConfirmationMode, Protocol, ProviderAuth, ProviderSettings};
+use holdfast_app::settings::ProviderSettings;
 use holdfast_app::settings_cache::SettingsCache;
 use holdfast_app::stored::StoredBooking;
 use holdfast_app::test_util::{
-    Faults, MemoryBookingStore, MemoryBus, MemoryParking, MemoryProvider, MemorySettings, SeededEntropy,
-    TestClock,
+    Faults, MemoryBookingStore, MemoryBus, MemoryMailbox, MemoryParking, MemoryProvider, MemorySettings,
+    SeededEntropy, TestClock,
 };
 use holdfast_domain::{
-    Booking, BookingId, Compensation, ConsumerId, Mode, OperationKind, ProviderId, RetryPolicy, State,
-    Status, Tenant, Timestamp, events_since,
+    Booking, BookingId, Cause, Compensation, ConsumerId, Mode, OperationKind, ProviderId, State, Status,
+    Tenant, Timestamp, events_since,
 };
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -126,7 +126,8 @@ pub(super) struct Bench {
     pub(super) engine: Arc<MemoryEngine>,
     /// The engines of the functions that timers run in.
     workers: Vec<Arc<MemoryEngine>>,
-    outbox: Outbox<Timers, MemoryBus, MemoryParking, TestClock>,
+    pub(super) mailbox: MemoryMailbox,
+    outbox: Outbox<Timers, MemoryBus, MemoryParking, MemoryMailbox, TestClock>,
     entropy: SeededEntropy,
     changes_seen: AtomicUsize,
     running: Arc<AtomicUsize>,
@@ -166,24 +167,24 @@ impl Bench {
 
     /// A world with this seed, and one function for timers a clock skew.
     pub(super) fn with(seed: u64, skews_ms: &[i64]) -> Arc<Self> {
+        Self::with_provider(seed, skews_ms, |_| {})
+    }
+
+    /// The same, at a provider that is configured as `configure` says.
+    pub(super) fn with_provider(
+        seed: u64,
+        skews_ms: &[i64],
+        configure: impl FnOnce(&mut ProviderSettings),
+    ) -> Arc<Self> {
         let clock = TestClock::starting_at(Timestamp::parse_rfc3339(BEGINNING).unwrap());
         let faults = Faults::new();
         let store = MemoryBookingStore::with_faults(faults.clone());
         let settings = MemorySettings::with_faults(faults.clone());
         let provider = MemoryProvider::new(clock);
         let entropy = SeededEntropy::new(seed);
-        let provider_settings = ProviderSettings {
-            provider_id: provider_id(),
-            display_name: "Clinic".to_owned(),
-            mode: Mode::Test,
-            base_url: "http://provider.invalid".to_owned(),
-            protocol: Protocol::Holdfast,
-            confirmation: ConfirmationMode::Confirm,
-            auth: ProviderAuth::None,
-            signing_secret: None,
-            retry: RetryPolicy::DEFAULT,
-            attempt_timeout_ms: 30_000,
-        };
+        let mut provider_settings =
+            ProviderSettings::usual(provider_id(), Mode::Test, "http://provider.invalid");
+        configure(&mut provider_settings);
         settings.add_provider(provider_settings.clone());
         let engine_of = |clock: TestClock| {
             let breakers = Breakers::new(settings.clone());
@@ -191,7 +192,14 @@ impl Bench {
         };
         let timers = Timers { queue: Arc::default(), clock, chaos: Arc::default(), entropy: entropy.clone() };
         let (bus, parking) = (MemoryBus::with_faults(faults.clone()), MemoryParking::new());
-        let outbox = Outbox { timers: timers.clone(), bus: bus.clone(), parking: parking.clone(), clock };
+        let mailbox = MemoryMailbox::new();
+        let outbox = Outbox {
+            timers: timers.clone(),
+            bus: bus.clone(),
+            parking: parking.clone(),
+            mailbox: mailbox.clone(),
+            clock,
+        };
         Arc::new(Self {
             engine: engine_of(clock),
             workers: skews_ms.iter().map(|skew_ms| engine_of(clock.skewed_by_ms(*skew_ms))).collect(),
@@ -201,6 +209,7 @@ impl Bench {
             clock,
             bus,
             parking,
+            mailbox,
             timers,
             faults,
             provider_settings,
@@ -241,13 +250,25 @@ impl Bench {
         body: &Value,
         prefer_wait_s: Option<u64>,
     ) -> Result<Created, Problem> {
+        self.create_with(engine, &self.provider_settings, key, body, prefer_wait_s).await
+    }
+
+    /// The same at any provider.
+    pub(super) async fn create_with(
+        &self,
+        engine: &MemoryEngine,
+        provider: &ProviderSettings,
+        key: Option<&str>,
+        body: &Value,
+        prefer_wait_s: Option<u64>,
+    ) -> Result<Created, Problem> {
         let call = CreateCall {
             tenant: tenant("shop"),
             key: key.map(|key| IdempotencyKey::parse("Idempotency-Key", key).unwrap()),
             fingerprint: fingerprint(body).unwrap(),
             prefer_wait_s,
             create: read_create(body).unwrap(),
-            provider: Some(&self.provider_settings),
+            provider: Some(provider),
             received_at: self.clock.now(),
             path: "/v1/bookings",
             request_id: "request",
@@ -261,7 +282,7 @@ impl Bench {
         id: &BookingId,
         key: Option<&str>,
         body: &Value,
-    ) -> Result<Cancelled, Problem> {
+    ) -> Result<Operated, Problem> {
         self.cancel_at(&self.engine, id, key, body, None).await
     }
 
@@ -273,20 +294,44 @@ impl Bench {
         key: Option<&str>,
         body: &Value,
         prefer_wait_s: Option<u64>,
-    ) -> Result<Cancelled, Problem> {
+    ) -> Result<Operated, Problem> {
+        self.operate_at(engine, OperationKind::Cancel, id, key, body, prefer_wait_s).await
+    }
+
+    /// Changes a booking as its consumer, at the engine of this world.
+    pub(super) async fn operate(
+        &self,
+        kind: OperationKind,
+        id: &BookingId,
+        key: Option<&str>,
+        body: &Value,
+    ) -> Result<Operated, Problem> {
+        self.operate_at(&self.engine, kind, id, key, body, None).await
+    }
+
+    /// The same at any engine, waiting for the first request if asked.
+    pub(super) async fn operate_at(
+        &self,
+        engine: &MemoryEngine,
+        kind: OperationKind,
+        id: &BookingId,
+        key: Option<&str>,
+        body: &Value,
+        prefer_wait_s: Option<u64>,
+    ) -> Result<Operated, Problem> {
         let key = key.map(|key| IdempotencyKey::parse("Idempotency-Key", key).unwrap());
-        let call = CancelCall {
+        let call = OperationCall {
             tenant: tenant("shop"),
             booking_id: id.clone(),
-            key: key.map(|key| key.operation_key(OperationKind::Cancel)),
+            key: key.map(|key| key.operation_key(kind)),
             fingerprint: fingerprint(body).unwrap(),
             prefer_wait_s,
-            cancel: read_cancel(body).unwrap(),
+            wish: read_change(kind, body).unwrap(),
             received_at: self.clock.now(),
-            path: "/v1/bookings/the-booking/cancel",
+            path: "/v1/bookings/the-booking/change",
             request_id: "request",
         };
-        engine.cancel(call, &SettingsCache::new(self.settings.clone())).await
+        engine.operate(call, &SettingsCache::new(self.settings.clone())).await
     }
 
     pub(super) fn booking(&self, id: &BookingId) -> Booking {
@@ -424,7 +469,7 @@ impl Bench {
 
     /// What has to hold when all is quiet.
     pub(super) fn check(&self) {
-        let mut reported = Vec::new();
+        let mut known = BTreeSet::new();
         for item in self.store.items() {
             let booking = &item.booking;
             assert_ne!(booking.status(), Status::Pending, "{booking:?}");
@@ -432,20 +477,26 @@ impl Bench {
             assert!(!matches!(booking.compensation, Compensation::Underway(_)), "{booking:?}");
             assert!(self.provider.times_taken(&booking.id) <= 1, "booked twice: {booking:?}");
             let held = match booking.state {
-                State::Confirmed => true,
-                State::Reserved { expires_at } => expires_at > self.clock.now(),
-                _ => booking.compensation == Compensation::Failed && self.is_live(&booking.id),
+                State::Confirmed => Some((booking.slot.clone(), None)),
+                State::Reserved { expires_at } => {
+                    (expires_at > self.clock.now()).then(|| (booking.slot.clone(), Some(expires_at)))
+                }
+                _ if booking.compensation == Compensation::Failed => self.provider.holds(&booking.id),
+                _ => None,
             };
-            if held {
-                reported.push(booking.id.clone());
+            let is_told = booking
+                .history
+                .iter()
+                .all(|entry| !matches!(entry.cause, Cause::NotificationFailed | Cause::OperationUnresolved));
+            if is_told {
+                let truth = self.provider.holds(&booking.id);
+                assert_eq!(held, truth, "reported and held:\n{}", self.story(&booking.id));
             }
             self.check_versions(booking);
+            known.insert(booking.id.clone());
         }
         let live = self.provider.live();
-        let odd = live.iter().chain(&reported).find(|id| !(live.contains(id) && reported.contains(id)));
-        if let Some(id) = odd {
-            panic!("the provider and Holdfast differ about this booking:\n{}", self.story(id));
-        }
+        assert!(live.iter().all(|id| known.contains(id)), "held, and not known here: {live:?}");
     }
 
     /// Everything that happened to a booking, for whoever has to find out why.
@@ -455,15 +506,12 @@ impl Bench {
         let changes = self.store.changes_from(0).into_iter().filter(|change| change.new.booking.id == *id);
         let items = changes.map(|change| {
             let StoredBooking { booking, create, rev, .. } = change.new;
-            let Booking { state, operation, compensation, .. } = booking;
+            let Booking { state, operation, compensation, history, refusal, .. } = booking;
+            let cause = history.last().map(|entry| entry.cause);
             let frozen = create.and_then(|create| create.response).map(|response| response.status);
-            format!("{rev}: {state:?} {operation:?} {compensation:?} {frozen:?}")
+            format!("{rev}: {cause:?} {state:?} {operation:?} {refusal:?} {compensation:?} {frozen:?}")
         });
         requests.chain(items).collect::<Vec<_>>().join("\n")
-    }
-
-    fn is_live(&self, id: &BookingId) -> bool {
-        self.provider.live().contains(id)
     }
 
     /// Every version has a legal predecessor and has told its events.

@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_app::bookings::OPEN_MS;
+use holdfast_app::ports::Clock;
 use holdfast_app::problem::{ProblemCode, SideEffects};
+use holdfast_app::settings::ProviderSettings;
 use holdfast_app::test_util::{Deed, Reply, Request, Script};
-use holdfast_domain::Status;
+use holdfast_domain::{Mode, ProviderId, Status};
+use serde_json::json;
 use tokio::task::JoinSet;
-use tokio::time::advance;
+use tokio::time::{advance, sleep};
 
 use super::bench::{Bench, body, provider_id};
 use super::create::open_circuit;
@@ -69,7 +72,7 @@ async fn ten_at_once(bench: &Arc<Bench>) -> usize {
             engine.breakers().remember(
                 &provider_id(),
                 bench.settings.breaker(&provider_id()),
-                holdfast_app::ports::Clock::now(&bench.clock),
+                bench.clock.now(),
             );
             bench.create_at(&engine, None, &body(false), None).await
         });
@@ -131,6 +134,59 @@ async fn the_background_waits_for_the_circuit() {
     bench.run_until_quiet().await;
     bench.check();
     for id in ids {
-        assert_eq!(bench.booking(&id).status(), holdfast_domain::Status::Confirmed);
+        assert_eq!(bench.booking(&id).status(), Status::Confirmed);
     }
+}
+
+/// How many callers there are at each provider.
+const CROWD: u64 = 200;
+/// How much later each of them comes than the one before, in milliseconds.
+const PACE_MS: u64 = 25;
+/// The synchronous limit of a create that names none, in milliseconds.
+const LIMIT_MS: u64 = 2_500;
+
+#[tokio::test(start_paused = true)]
+async fn a_crowd_at_a_provider_that_hangs_is_turned_away_at_once_and_others_never_notice() {
+    let bench = Bench::new();
+    let other = ProviderSettings::usual(ProviderId::parse("lab").unwrap(), Mode::Test, "http://lab.invalid");
+    bench.settings.add_provider(other.clone());
+    bench.provider.script_only(provider_id());
+    bench.provider.always(Request::Attempt, Script::failing(Reply::Silence));
+    let mut crowd = JoinSet::new();
+    for number in 0..CROWD {
+        for provider in [bench.provider_settings.clone(), other.clone()] {
+            let (bench, in_background) = (Arc::clone(&bench), number % 2 == 0);
+            crowd.spawn(async move {
+                sleep(Duration::from_millis(number * PACE_MS)).await;
+                let begun = bench.clock.now();
+                let mut wish = body(in_background);
+                wish["provider_id"] = json!(provider.provider_id.as_str());
+                // Every caller meets a process of its own.
+                let answer = bench.create_with(&bench.cold_engine(), &provider, None, &wish, None).await;
+                let status =
+                    answer.map_or_else(|problem| problem.code.status(), |created| created.answer.status);
+                (provider.provider_id, number * PACE_MS, begun.ms_until(bench.clock.now()), status)
+            });
+        }
+    }
+    let answers = crowd.join_all().await;
+    let (at_lab, at_clinic): (Vec<_>, Vec<_>) =
+        answers.into_iter().partition(|(provider, ..)| *provider == other.provider_id);
+    assert!(at_lab.iter().all(|(_, _, took_ms, status)| (*took_ms, *status) == (0, 201)), "{at_lab:?}");
+    for (_, came_ms, took_ms, status) in at_clinic {
+        if came_ms <= LIMIT_MS {
+            assert!((took_ms, status) == (LIMIT_MS, 504) || (took_ms, status) == (LIMIT_MS, 202), "{status}");
+        } else if came_ms > LIMIT_MS + 6 * PACE_MS {
+            // The fifth silence has opened the circuit.
+            assert!(took_ms == 0 && matches!(status, 202 | 503), "{came_ms}: {took_ms} ms, {status}");
+        }
+    }
+    let sent = bench.provider.seen().len();
+    advance(Duration::from_millis(OPEN_MS + LIMIT_MS)).await;
+    bench.provider.heal();
+    assert_eq!(ten_at_once(&bench).await, 1, "the probe");
+    assert!(bench.provider.seen().len() > sent);
+    assert_eq!(ten_at_once(&bench).await, 10, "closed");
+    bench.run_until_quiet().await;
+    bench.check();
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_app::bookings::{Acknowledged, Created, ProviderAnswer, ProviderCaller, acknowledge};
+use holdfast_app::bookings::{
+    Acknowledged, Created, ProviderAnswer, ProviderCaller, ProviderVerdict, acknowledge,
+};
 use holdfast_app::problem::{Problem, ProblemCode};
 use holdfast_app::test_util::{Reply, Request, Script};
 use holdfast_domain::{Acknowledgement, BookingId, Compensation, Mode, ProviderId, Rejection, Status};
@@ -12,11 +14,13 @@ use tokio::time::sleep;
 use super::bench::{Bench, body, caller, provider_id};
 
 fn yes() -> ProviderAnswer {
-    ProviderAnswer::Yes(Acknowledgement { provider_reference: Some("R".to_owned()), reserved_until: None })
+    let yes = Acknowledgement { provider_reference: Some("R".to_owned()), reserved_until: None };
+    ProviderAnswer { verdict: ProviderVerdict::Yes(yes), operation: None }
 }
 
 fn no() -> ProviderAnswer {
-    ProviderAnswer::No(Rejection { code: "declined".to_owned(), message: None, provider_code: None })
+    let no = Rejection { code: "declined".to_owned(), message: None, provider_code: None };
+    ProviderAnswer { verdict: ProviderVerdict::No(no), operation: None }
 }
 
 async fn call_back(bench: &Bench, answer: &ProviderAnswer) -> Result<Acknowledged, Problem> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_app::bookings::{Cancelled, cancel_by_provider};
+use holdfast_app::bookings::{Operated, cancel_by_provider};
 use holdfast_app::idempotency::KEY_RETENTION_MS;
 use holdfast_app::ports::Clock;
 use holdfast_app::problem::{ProblemCode, SideEffects};
@@ -34,12 +34,12 @@ fn because_ill() -> Value {
     json!({"reason": "ill", "note": "Next week perhaps."})
 }
 
-fn body_of(cancelled: &Cancelled) -> Value {
+fn body_of(cancelled: &Operated) -> Value {
     serde_json::from_slice(&cancelled.answer.body).unwrap()
 }
 
 /// The same answer once more, as a repetition.
-fn assert_replays(again: &Cancelled, first: &Cancelled) {
+fn assert_replays(again: &Operated, first: &Operated) {
     assert!(again.replayed && !first.replayed);
     assert_eq!((again.answer.status, &again.answer.body), (first.answer.status, &first.answer.body));
 }

@@ -12,5 +12,7 @@ mod calls;
 mod cancel;
 mod crashes;
 mod create;
+mod notifications;
+mod operations;
 mod replay;
 mod simulation;

@@ -1,5 +1,6 @@
-//! A seeded simulation: random providers, consumers with second thoughts, dying workers, failing stores, lost and doubled timers and
-//! skewed clocks; once the faults stop, everything has to be as it is reported.
+//! A seeded simulation: random providers in every confirmation mode, consumers with second thoughts, dying
+//! workers, failing stores, lost and doubled timers and skewed clocks; once the faults stop, everything has to
+//! be as it is reported.
 //!
 //! A failing seed is named in the panic; everything about its world follows from it.
 
@@ -7,11 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_app::bookings::{Cancelled, Created, erase_customer};
+use holdfast_app::bookings::{Created, Operated, erase_customer};
 use holdfast_app::ports::Entropy;
 use holdfast_app::problem::{Problem, ProblemCode};
+use holdfast_app::settings::ProviderSettings;
 use holdfast_app::test_util::{Deed, Fault, Reply, Request, Script, SeededEntropy};
-use holdfast_domain::{BookingId, Cancellation, Cause, State, Status};
+use holdfast_domain::{BookingId, Cancellation, Cause, ConfirmationMode, OperationKind, State, Status};
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
@@ -119,34 +121,62 @@ fn hear(told: &mut Told, created: Created) {
 }
 
 fn check_problem(problem: &Problem) {
-    let expected =
-        [ProblemCode::RequestInFlight, ProblemCode::StoreUnavailable, ProblemCode::ProviderUnavailable];
+    let expected = [
+        ProblemCode::RequestInFlight,
+        ProblemCode::StoreUnavailable,
+        ProblemCode::ProviderUnavailable,
+        ProblemCode::SlotTaken,
+    ];
     assert!(expected.contains(&problem.code), "{problem:?}");
 }
 
-/// What a consumer was told of a cancel, by booking and key.
-type ToldOfCancels = BTreeMap<(BookingId, String), (u16, Vec<u8>)>;
+/// What a consumer was told of its changes, by booking, kind and key.
+type ToldOfChanges = BTreeMap<(BookingId, &'static str, String), (u16, Vec<u8>)>;
 
-/// A consumer that has second thoughts: cancels whatever is there, repeats itself, and erases some of it;
+/// The body of a change. One kind and key always have the same.
+fn change(kind: OperationKind, key: u64) -> Value {
+    let mut wish = json!({"async_confirmation": key % 2 == 0});
+    match kind {
+        OperationKind::Extend => {
+            wish["expires_at"] = json!(format!("2027-01-15T08:{:02}:00Z", 10 + 15 * key))
+        }
+        OperationKind::Reschedule => {
+            let (start, end) =
+                (format!("2027-03-0{}T10:00:00Z", 2 + key), format!("2027-03-0{}T11:00:00Z", 2 + key));
+            wish["slot"] = json!({"location_id": "main", "start": start, "end": end});
+        }
+        OperationKind::Book | OperationKind::Confirm | OperationKind::Cancel => {}
+    }
+    wish
+}
+
+/// A consumer that has second thoughts: changes whatever is there, repeats itself, and erases some of it;
 /// sometimes its worker dies. Returns what it was told and what is erased.
-async fn regret(bench: Arc<Bench>, dice: Dice) -> (ToldOfCancels, Vec<BookingId>) {
-    let (mut told, mut erased) = (ToldOfCancels::new(), Vec::new());
+async fn regret(bench: Arc<Bench>, dice: Dice) -> (ToldOfChanges, Vec<BookingId>) {
+    let (mut told, mut erased) = (ToldOfChanges::new(), Vec::new());
     for _ in 0..dice.below(MAX_REGRETS) {
-        sleep(Duration::from_millis(dice.below(60_000))).await;
+        sleep(Duration::from_millis(dice.below(30_000))).await;
         let items = bench.store.items();
         if items.is_empty() {
             continue;
         }
         let nth = usize::try_from(dice.u64()).unwrap_or(0) % items.len();
         let id = items[nth].booking.id.clone();
-        let key = format!("cancel-{}", dice.below(3));
+        let kind = match dice.below(10) {
+            0..=2 => OperationKind::Cancel,
+            3..=5 => OperationKind::Reschedule,
+            6 | 7 => OperationKind::Extend,
+            _ => OperationKind::Confirm,
+        };
+        let number = dice.below(3);
+        let key = format!("key-{number}");
         let life_ms = if dice.percent(25) { dice.below(4_000) } else { 29_000 };
         let prefer_wait_s = dice.percent(30).then(|| dice.below(11));
-        let wish = json!({});
-        let cancel = bench.cancel_at(&bench.engine, &id, Some(&key), &wish, prefer_wait_s);
-        match timeout(Duration::from_millis(life_ms), cancel).await {
-            Ok(Ok(cancelled)) => hear_of_cancel(&mut told, &id, &key, cancelled),
-            Ok(Err(problem)) => check_cancel_problem(&problem),
+        let wish = change(kind, number);
+        let operate = bench.operate_at(&bench.engine, kind, &id, Some(&key), &wish, prefer_wait_s);
+        match timeout(Duration::from_millis(life_ms), operate).await {
+            Ok(Ok(operated)) => hear_of_change(&mut told, &id, kind, &key, operated),
+            Ok(Err(problem)) => check_change_problem(&problem),
             Err(_) => {}
         }
         if dice.percent(20)
@@ -162,37 +192,55 @@ async fn regret(bench: Arc<Bench>, dice: Dice) -> (ToldOfCancels, Vec<BookingId>
     (told, erased)
 }
 
-fn hear_of_cancel(told: &mut ToldOfCancels, id: &BookingId, key: &str, cancelled: Cancelled) {
-    let response = (cancelled.answer.status, cancelled.answer.body);
-    let first = told.entry((id.clone(), key.to_owned())).or_insert_with(|| response.clone());
-    assert_eq!(*first, response, "two responses to a cancel under one key");
+fn hear_of_change(told: &mut ToldOfChanges, id: &BookingId, kind: OperationKind, key: &str, heard: Operated) {
+    let response = (heard.answer.status, heard.answer.body);
+    let name = (id.clone(), kind.as_str(), key.to_owned());
+    let first = told.entry(name).or_insert_with(|| response.clone());
+    assert_eq!(*first, response, "two responses to a change under one key");
 }
 
-fn check_cancel_problem(problem: &Problem) {
+fn check_change_problem(problem: &Problem) {
     let expected = [
         ProblemCode::RequestInFlight,
         ProblemCode::OperationInFlight,
         ProblemCode::StatusConflict,
         ProblemCode::StoreUnavailable,
+        ProblemCode::ProviderUnavailable,
+        ProblemCode::SlotTaken,
+        // A hold that lasts as long already, or a time that has passed.
+        ProblemCode::InvalidRequest,
     ];
     assert!(expected.contains(&problem.code), "{problem:?}");
 }
 
-/// What a consumer was told of a cancel is what became of it, and is still told.
-async fn check_cancels(bench: &Arc<Bench>, mut told: ToldOfCancels) {
-    for ((id, key), (status, response)) in told.clone() {
+/// What a consumer was told of a change is what became of it, and is still told.
+async fn check_changes(bench: &Arc<Bench>, mut told: ToldOfChanges) {
+    for ((id, name, key), (status, response)) in told.clone() {
+        let kind = OperationKind::ALL.into_iter().find(|kind| kind.as_str() == name).unwrap();
+        let number = key.strip_prefix("key-").unwrap().parse().unwrap();
         let booking = bench.booking(&id);
-        let refused = booking.history.iter().any(|entry| entry.cause == Cause::OperationDeclined);
-        let fits = match status {
-            200 => booking.status() == Status::Cancelled,
-            202 => refused || booking.status() == Status::Cancelled,
-            409 => refused,
+        let came_to_nothing = booking.history.iter().any(|entry| {
+            matches!(
+                entry.cause,
+                Cause::OperationDeclined | Cause::OperationGivenUp | Cause::OperationUnresolved
+            )
+        });
+        let has_ended = booking.status().is_final();
+        let fits = match (kind, status) {
+            (OperationKind::Cancel, 200) => booking.status() == Status::Cancelled,
+            (OperationKind::Cancel, 202) => came_to_nothing || booking.status() == Status::Cancelled,
+            (OperationKind::Cancel, 409) => came_to_nothing,
+            (OperationKind::Confirm | OperationKind::Extend | OperationKind::Reschedule, 200 | 202) => true,
+            (OperationKind::Confirm | OperationKind::Extend | OperationKind::Reschedule, 409) => {
+                came_to_nothing || has_ended || booking.history.len() > 2
+            }
+            (OperationKind::Confirm | OperationKind::Extend | OperationKind::Reschedule, 502..=504) => true,
             _ => false,
         };
         let response = String::from_utf8_lossy(&response);
-        assert!(fits, "told {status} of a cancel: {response}\n{}", bench.story(&id));
-        let again = bench.cancel(&id, Some(&key), &json!({})).await.unwrap();
-        hear_of_cancel(&mut told, &id, &key, again);
+        assert!(fits, "told {status} of a {name}: {response}\n{}", bench.story(&id));
+        let again = bench.operate(kind, &id, Some(&key), &change(kind, number)).await.unwrap();
+        hear_of_change(&mut told, &id, kind, &key, again);
     }
 }
 
@@ -203,6 +251,8 @@ fn prepare(bench: &Bench, dice: &Dice) {
     for _ in 0..dice.below(6) {
         bench.provider.plan(Request::LookUp, dice.script());
         bench.provider.plan(Request::Cancel, dice.script());
+        bench.provider.plan(Request::Change, dice.script());
+        bench.provider.plan(Request::Notify, dice.script());
     }
     for _ in 0..dice.below(12) {
         let nth = usize::try_from(dice.below(120)).unwrap();
@@ -218,8 +268,18 @@ fn prepare(bench: &Bench, dice: &Dice) {
 /// A world whose clocks agree may have a provider that remembers no cancel; under skew the contract needs
 /// one that does.
 fn world(seed: u64, dice: &Dice) -> Arc<Bench> {
+    let confirmation = match dice.below(10) {
+        0 | 1 => ConfirmationMode::Notify,
+        2 | 3 => ConfirmationMode::RealTime,
+        _ => ConfirmationMode::Confirm,
+    };
+    let exclusive_slots = dice.percent(30);
+    let configure = |provider: &mut ProviderSettings| {
+        provider.confirmation = confirmation;
+        provider.exclusive_slots = exclusive_slots;
+    };
     if dice.percent(50) {
-        let bench = Bench::with(seed, &[0, 0]);
+        let bench = Bench::with_provider(seed, &[0, 0], configure);
         if dice.percent(50) {
             bench.provider.forget_cancels();
         }
@@ -229,7 +289,7 @@ fn world(seed: u64, dice: &Dice) -> Arc<Bench> {
         let span = u64::try_from(2 * MAX_SKEW_MS).unwrap();
         i64::try_from(dice.below(span)).unwrap() - MAX_SKEW_MS
     };
-    Bench::with(seed, &[0, skew(), skew()])
+    Bench::with_provider(seed, &[0, skew(), skew()], configure)
 }
 
 async fn play(seed: u64) {
@@ -257,10 +317,14 @@ async fn play(seed: u64) {
     for heard in consumers.join_all().await {
         told.extend(heard);
     }
-    let (told_of_cancels, erased) = regrets.await.unwrap();
+    let (told_of_changes, erased) = regrets.await.unwrap();
     bench.run_until_quiet().await;
     for (key, wish) in wishes {
-        hear(&mut told, bench.create(Some(&key), &wish).await.unwrap());
+        match bench.create(Some(&key), &wish).await {
+            Ok(created) => hear(&mut told, created),
+            // Another one got the slot.
+            Err(problem) => assert_eq!(problem.code, ProblemCode::SlotTaken),
+        }
     }
     // A hold that a clock which was ahead took for expired lapses at the provider by itself.
     bench.run_for_ms(2 * MAX_SKEW_MS.unsigned_abs()).await;
@@ -269,7 +333,7 @@ async fn play(seed: u64) {
     for (id, (status, response)) in told {
         check_response(&bench, &id, status, &response);
     }
-    check_cancels(&bench, told_of_cancels).await;
+    check_changes(&bench, told_of_changes).await;
     for id in erased {
         let request = bench.booking(&id).request;
         assert_eq!((request.customer, request.notes), (None, None));
