@@ -5,27 +5,31 @@
 
 mod documents;
 mod routes;
+mod webhooks;
 
 use std::sync::Arc;
 
 use holdfast_app::auth::{PresentedKey, consumer_of, presented_key};
 use holdfast_app::manage::{self, TargetRules};
-use holdfast_app::ports::{Clock, ConfigurationStore, EndpointStore, Entropy, SettingsReader};
+use holdfast_app::ports::{
+    AttemptLog, Clock, ConfigurationStore, EndpointStore, Entropy, ReplayQueue, SettingsReader, WebhookSender,
+};
 use holdfast_app::problem::{Problem, ProblemCode};
 use holdfast_app::settings::{KeyHash, KeyOwner, KeyRecord};
 use holdfast_app::settings_cache::SettingsCache;
 use holdfast_domain::{Tenant, Timestamp};
 use holdfast_lambda::http::{Request, Response, Routed, json_body};
 use http::StatusCode;
-use http::header::LOCATION;
 use serde_json::Value;
 
 pub use routes::{Admin, Endpoints, Open, Route, router};
+pub use webhooks::Webhooks;
 
 /// The function, over what it needs of the world.
 #[derive(Debug)]
-pub struct Manage<S, C, E> {
+pub struct Manage<S, L, Q, W, C, E> {
     store: Arc<S>,
+    webhooks: Webhooks<L, Q, W>,
     settings: SettingsCache<Arc<S>>,
     admins: Vec<KeyHash>,
     rules: TargetRules,
@@ -41,16 +45,27 @@ enum Caller {
     Known(KeyRecord),
 }
 
-impl<S, C, E> Manage<S, C, E>
+impl<S, L, Q, W, C, E> Manage<S, L, Q, W, C, E>
 where
     S: ConfigurationStore + EndpointStore + SettingsReader,
+    L: AttemptLog,
+    Q: ReplayQueue,
+    W: WebhookSender,
     C: Clock,
     E: Entropy,
 {
     /// A function that knows these administrators.
-    pub fn new(store: S, admins: Vec<KeyHash>, rules: TargetRules, clock: C, entropy: E) -> Self {
+    pub fn new(
+        store: S,
+        webhooks: Webhooks<L, Q, W>,
+        admins: Vec<KeyHash>,
+        rules: TargetRules,
+        clock: C,
+        entropy: E,
+    ) -> Self {
         let store = Arc::new(store);
-        Self { settings: SettingsCache::new(Arc::clone(&store)), store, admins, rules, clock, entropy }
+        let settings = SettingsCache::new(Arc::clone(&store));
+        Self { store, webhooks, settings, admins, rules, clock, entropy }
     }
 
     /// Answers a request.
@@ -91,29 +106,6 @@ where
             Admin::RevokeKey(kind) => {
                 gone(manage::revoke_key(store, kind, id, routed.parameter("key_id"), now).await)
             }
-        }
-    }
-
-    async fn endpoints(
-        &self,
-        call: Endpoints,
-        request: &Request,
-        routed: &Routed<Route>,
-    ) -> Result<Response, Problem> {
-        let now = self.clock.now();
-        let tenant = self.require_consumer(request, now).await?;
-        let (store, id) = (&*self.store, routed.parameter("id"));
-        match call {
-            Endpoints::Create => {
-                let body = json_body(request)?;
-                let made =
-                    manage::create_endpoint(store, &self.entropy, self.rules, &tenant, &body, now).await?;
-                let location = format!("{}/{}", request.path, made["id"].as_str().unwrap_or_default());
-                Ok(Response::json(StatusCode::CREATED, &made).with_header(LOCATION, &location))
-            }
-            Endpoints::List => ok(&manage::endpoints(store, &tenant).await?),
-            Endpoints::Get => ok(&manage::endpoint(store, &tenant, id).await?),
-            Endpoints::Delete => gone(manage::delete_endpoint(store, &tenant, id).await),
         }
     }
 

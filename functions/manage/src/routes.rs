@@ -62,8 +62,18 @@ pub enum Endpoints {
     List,
     /// `GET /v1/webhook-endpoints/{id}`
     Get,
+    /// `PATCH /v1/webhook-endpoints/{id}`
+    Patch,
     /// `DELETE /v1/webhook-endpoints/{id}`
     Delete,
+    /// `POST /v1/webhook-endpoints/{id}/rotate-secret`
+    RotateSecret,
+    /// `POST /v1/webhook-endpoints/{id}/test`
+    Test,
+    /// `GET /v1/webhook-endpoints/{id}/deliveries`
+    Deliveries,
+    /// `POST /v1/webhook-endpoints/{id}/replay`
+    Replay,
 }
 
 const CONSUMERS: &str = "/v1/admin/consumers";
@@ -76,6 +86,10 @@ const PROVIDER_KEYS: &str = "/v1/admin/providers/{id}/keys";
 const PROVIDER_KEY: &str = "/v1/admin/providers/{id}/keys/{key_id}";
 const ENDPOINTS: &str = "/v1/webhook-endpoints";
 const ENDPOINT: &str = "/v1/webhook-endpoints/{id}";
+const ROTATE_SECRET: &str = "/v1/webhook-endpoints/{id}/rotate-secret";
+const TEST: &str = "/v1/webhook-endpoints/{id}/test";
+const DELIVERIES: &str = "/v1/webhook-endpoints/{id}/deliveries";
+const REPLAY: &str = "/v1/webhook-endpoints/{id}/replay";
 
 /// The table of calls.
 pub fn router() -> Result<Router<Route>, RouteError> {
@@ -101,6 +115,11 @@ pub fn router() -> Result<Router<Route>, RouteError> {
         (Method::POST, ENDPOINTS, Route::Endpoints(Endpoints::Create)),
         (Method::GET, ENDPOINTS, Route::Endpoints(Endpoints::List)),
         (Method::GET, ENDPOINT, Route::Endpoints(Endpoints::Get)),
+        (Method::PATCH, ENDPOINT, Route::Endpoints(Endpoints::Patch)),
         (Method::DELETE, ENDPOINT, Route::Endpoints(Endpoints::Delete)),
+        (Method::POST, ROTATE_SECRET, Route::Endpoints(Endpoints::RotateSecret)),
+        (Method::POST, TEST, Route::Endpoints(Endpoints::Test)),
+        (Method::GET, DELIVERIES, Route::Endpoints(Endpoints::Deliveries)),
+        (Method::POST, REPLAY, Route::Endpoints(Endpoints::Replay)),
     ])
 }

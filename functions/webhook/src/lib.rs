@@ -1,4 +1,5 @@
-//! Messages of three queues: events from the bus, and hints of deliveries to quick and to slow endpoints.
+//! Messages of three queues: events from the bus, hints of deliveries to quick and to slow endpoints, and
+//! replays.
 //!
 //! A message is read and handed to the use case. One that cannot be read fails, so that it ends in its
 //! queue's dead-letter queue; nothing of its body is logged.
@@ -7,9 +8,10 @@ use std::sync::Arc;
 
 use holdfast_app::deliveries::{Deliveries, DeliveryError, HintOutcome, IncomingEvent, Lane};
 use holdfast_app::ports::{
-    Clock, DeliveryHint, DeliveryQueue, DeliveryStore, EndpointStore, Entropy, StoreError, WebhookSender,
+    AttemptLog, Clock, DeliveryHint, DeliveryQueue, DeliveryStore, EndpointStore, Entropy, EventBus,
+    ReplayMessage, ReplayQueue, StoreError, WebhookSender,
 };
-use holdfast_aws::{EVENT_SOURCE, tenant_of_resources};
+use holdfast_aws::{EVENT_SOURCE, endpoint_of_resources, tenant_of_resources};
 use holdfast_domain::EventId;
 use holdfast_lambda::batch::QueueMessage;
 use serde::Deserialize;
@@ -18,7 +20,7 @@ use serde_json::value::RawValue;
 /// Why a message was not worked on. It has to come again. It holds nothing of the message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
-    /// The message is neither an event of Holdfast's bus nor a hint.
+    /// The message is neither an event of Holdfast's bus nor a hint nor a replay.
     #[error("the message is malformed: {0}")]
     Malformed(&'static str),
     /// The event could not be given to all endpoints.
@@ -27,6 +29,9 @@ pub enum MessageError {
     /// The delivery could not be worked on.
     #[error("a delivery could not be worked on: {0}")]
     Delivery(#[source] DeliveryError),
+    /// The replay could not be worked on.
+    #[error("a replay could not be worked on: {0}")]
+    Replay(#[source] DeliveryError),
 }
 
 /// What a message says.
@@ -36,13 +41,17 @@ pub enum Incoming {
     Event(IncomingEvent),
     /// A delivery to look at.
     Hint(DeliveryHint),
+    /// Deliveries to make again.
+    Replay(ReplayMessage),
 }
 
-/// Tells an event from a hint, which has no such member.
+/// Tells an event and a replay from a hint, which has no such member.
 #[derive(Deserialize)]
 struct Kind {
     #[serde(rename = "detail-type")]
     detail_type: Option<String>,
+    #[serde(default)]
+    replay: Option<ReplayMessage>,
 }
 
 /// The envelope of an event (EventBridge user guide, "Event structure").
@@ -64,9 +73,10 @@ struct Detail {
 /// Reads a message's body.
 pub fn read(body: &str) -> Result<Incoming, MessageError> {
     let kind: Kind = serde_json::from_str(body).map_err(|_| MessageError::Malformed("no JSON object"))?;
-    match kind.detail_type {
-        Some(event_type) => read_event(body, event_type).map(Incoming::Event),
-        None => serde_json::from_str(body)
+    match (kind.detail_type, kind.replay) {
+        (Some(event_type), _) => read_event(body, event_type).map(Incoming::Event),
+        (None, Some(replay)) => Ok(Incoming::Replay(replay)),
+        (None, None) => serde_json::from_str(body)
             .map(Incoming::Hint)
             .map_err(|_| MessageError::Malformed("neither an event nor a hint")),
     }
@@ -80,12 +90,13 @@ fn read_event(body: &str, event_type: String) -> Result<IncomingEvent, MessageEr
         return Err(malformed("an event of another source"));
     }
     let detail = envelope.detail.get();
+    let resources = || envelope.resources.iter().map(String::as_str);
     let id = serde_json::from_str::<Detail>(detail).map_err(|_| malformed("an event without an id"))?.id;
     Ok(IncomingEvent {
-        tenant: tenant_of_resources(envelope.resources.iter().map(String::as_str))
-            .ok_or(malformed("an event without a tenant"))?,
+        tenant: tenant_of_resources(resources()).ok_or(malformed("an event without a tenant"))?,
         id: EventId::parse(&id).map_err(|_| malformed("an event with a malformed id"))?,
         event_type,
+        about_endpoint: endpoint_of_resources(resources()),
         body: detail.to_owned(),
     })
 }
@@ -97,19 +108,20 @@ pub fn queue_name(queue_url: &str) -> String {
 
 /// The function, over what it needs of the world.
 #[derive(Debug)]
-pub struct Service<E, S, Q, W, C, R> {
+pub struct Service<E, S, Q, W, B, C, R> {
     /// Takes events to endpoints.
-    pub deliveries: Deliveries<E, S, Q, W, C, R>,
+    pub deliveries: Deliveries<E, S, Q, W, B, C, R>,
     /// The queue whose hints are of slow endpoints.
     pub slow_queue_name: String,
 }
 
-impl<E, S, Q, W, C, R> Service<E, S, Q, W, C, R>
+impl<E, S, Q, W, B, C, R> Service<E, S, Q, W, B, C, R>
 where
     E: EndpointStore,
-    S: DeliveryStore,
-    Q: DeliveryQueue,
+    S: DeliveryStore + AttemptLog,
+    Q: DeliveryQueue + ReplayQueue,
     W: WebhookSender,
+    B: EventBus,
     C: Clock,
     R: Entropy,
 {
@@ -130,6 +142,14 @@ where
                 let lane = if is_slow { Lane::Slow } else { Lane::Quick };
                 let outcome = self.deliveries.deliver(&hint, lane).await.map_err(MessageError::Delivery)?;
                 log_quiet(&hint, outcome);
+            }
+            Incoming::Replay(replay) => {
+                let begun = self.deliveries.replay(&replay).await.map_err(MessageError::Replay)?;
+                tracing::info!(
+                    webhook_endpoint.id = replay.endpoint_id,
+                    delivery.count = begun,
+                    "Deliveries are made again."
+                );
             }
         }
         Ok(())
@@ -187,6 +207,29 @@ mod tests {
         let hint = r#"{"tenant":"live:shop","endpoint_id":"whe_x","event_id":"evt_x",
             "not_before":"2027-01-15T09:00:00Z"}"#;
         assert!(matches!(read(hint), Ok(Incoming::Hint(hint)) if hint.tenant == "live:shop"));
+    }
+
+    #[test]
+    fn a_replay_is_a_replay() {
+        let replay = r#"{"replay":{"tenant":"live:shop","endpoint_id":"whe_x","only_failed":true,"after":null,
+            "since":"2027-01-15T09:00:00Z","until":"2027-01-16T09:00:00Z",
+            "requested_at":"2027-01-16T09:00:00Z"}}"#;
+        assert!(matches!(read(replay), Ok(Incoming::Replay(replay)) if replay.only_failed));
+    }
+
+    #[test]
+    fn an_event_says_which_endpoint_it_is_about() {
+        let about = |resource: &str| {
+            let detail = format!(r#"{{"id":"{EVENT_ID}"}}"#);
+            let body = envelope("holdfast", "urn:holdfast:tenant:live:shop", &detail);
+            match read(&body.replace("urn:other", resource)) {
+                Ok(Incoming::Event(event)) => event.about_endpoint.map(|id| id.to_string()),
+                other => panic!("{other:?} is no event"),
+            }
+        };
+        let id = "whe_00000000000000000000000000";
+        assert_eq!(about(&format!("urn:holdfast:webhook-endpoint:{id}")).as_deref(), Some(id));
+        assert_eq!(about("urn:holdfast:booking:x"), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use holdfast_app::deliveries::Deliveries;
-use holdfast_aws::{AwsClients, DynamoDeliveryStore, SqsDeliveries};
+use holdfast_aws::{AwsClients, EventBridgeBus, SqsDeliveries};
 use holdfast_lambda::{RunError, SystemClock, SystemEntropy, batch, config, stores, telemetry};
 use holdfast_provider::{SafeClient, WebhookClient};
 use webhook::{Service, queue_name};
@@ -18,13 +18,10 @@ async fn main() -> Result<(), RunError> {
     let (clock, entropy) = (SystemClock, SystemEntropy);
     let deliveries = Deliveries {
         endpoints: stores::settings(&aws)?,
-        store: DynamoDeliveryStore::new(
-            aws.dynamodb,
-            config::DeliveryTable::from_env()?.0,
-            Arc::new(entropy),
-        ),
+        store: stores::deliveries(&aws)?,
         queue: SqsDeliveries::new(aws.sqs, queues.delivery_queue_url, queues.slow_delivery_queue_url),
         sender: WebhookClient::new(client, clock),
+        bus: EventBridgeBus::new(aws.eventbridge, config::EventBusName::from_env()?.0),
         clock,
         entropy,
     };

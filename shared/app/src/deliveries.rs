@@ -5,27 +5,24 @@
 //! that duplicates, reordering and late messages do nothing. A delivery happens at least once, with the
 //! same identifier and the same bytes each time. What an event says is of no interest here.
 
-use std::time::Duration;
+mod attempt;
+mod health;
+mod replay;
 
 use futures_util::{StreamExt, stream};
-use holdfast_domain::{EventId, Tenant, Timestamp};
-use tokio::time::timeout;
+use holdfast_domain::{EventId, Tenant, Timestamp, WebhookEndpointId};
+
+pub use crate::webhook::POST_LIMIT_MS;
+pub(crate) use health::{event_body, outcome_code};
 
 use crate::ports::{
-    Clock, DeliveryClaim, DeliveryHint, DeliveryQueue, DeliveryStore, DeliveryUpdate, EndpointStore, Entropy,
-    PostOutcome, StoreError, WebhookPost, WebhookSender,
+    AttemptLog, Clock, DeliveryClaim, DeliveryHint, DeliveryQueue, DeliveryStore, DeliveryUpdate,
+    EndpointStore, Entropy, EventBus, ReplayQueue, StoreError, WebhookSender,
 };
 use crate::webhook::{Delivery, DeliveryState, WebhookEndpoint};
 
-/// How long an endpoint has to answer, in milliseconds.
-pub const POST_LIMIT_MS: u64 = 15_000;
-
 /// By how much the lease of an attempt outlasts it, in milliseconds: time for the writes before and after.
 const LEASE_GRACE_MS: u64 = 10_000;
-
-/// For how long an endpoint that let a delivery time out is served from the queue of the slow, in
-/// milliseconds.
-const SLOW_FOR_MS: u64 = 15 * 60 * 1_000;
 
 /// Attempts that a delivery may have beyond its endpoint's schedule, because the worker of its last one
 /// was lost. Without an end to it, a delivery that kills its workers would go on for ever.
@@ -40,6 +37,13 @@ const MAX_CONCURRENT_WRITES: usize = 10;
 /// By how much a delay may differ from the schedule, in thousandths either way.
 const JITTER_PERMILLE: u64 = 200;
 
+/// How long an endpoint that did not answer is left alone between two attempts, in milliseconds. One that
+/// answers nothing holds a worker for the whole limit, so that no more than eight are held by it.
+const TURN_MS: u64 = 2_000;
+
+/// Over how much time those spread that did not get a turn, in milliseconds.
+const TURN_SPREAD_MS: u64 = 30_000;
+
 /// An event as it arrived from the bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IncomingEvent {
@@ -49,6 +53,8 @@ pub struct IncomingEvent {
     pub id: EventId,
     /// Its type.
     pub event_type: String,
+    /// The endpoint that it is about, which does not hear of it.
+    pub about_endpoint: Option<WebhookEndpointId>,
     /// Its body, exactly as it arrived and as it will be posted.
     pub body: String,
 }
@@ -56,15 +62,16 @@ pub struct IncomingEvent {
 /// Which queue a hint came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
-    /// That of endpoints that answer in time.
+    /// That of endpoints that answer quickly.
     Quick,
-    /// That of endpoints that let a delivery time out, so that they hold up nobody else.
+    /// That of endpoints that take their time or do not answer, so that they hold up nobody else.
     Slow,
 }
 
 impl Lane {
     fn of(endpoint: &WebhookEndpoint, now: Timestamp) -> Self {
-        if endpoint.slow_until.is_some_and(|slow_until| now < slow_until) { Self::Slow } else { Self::Quick }
+        let is_slow = endpoint.speed.slow_until.is_some_and(|slow_until| now < slow_until);
+        if is_slow { Self::Slow } else { Self::Quick }
     }
 }
 
@@ -97,36 +104,30 @@ pub enum DeliveryError {
 
 /// Takes events to endpoints.
 #[derive(Debug)]
-pub struct Deliveries<E, S, Q, W, C, R> {
+pub struct Deliveries<E, S, Q, W, B, C, R> {
     /// The endpoints.
     pub endpoints: E,
-    /// The deliveries' items.
+    /// The deliveries' items, and the log of attempts.
     pub store: S,
     /// The deliveries' hints.
     pub queue: Q,
     /// Posts.
     pub sender: W,
+    /// The bus, on which is told what becomes of endpoints and deliveries.
+    pub bus: B,
     /// The time of day.
     pub clock: C,
     /// Jitter.
     pub entropy: R,
 }
 
-/// What follows a failed attempt.
-struct Failure {
-    /// A short code, never text from outside.
-    code: String,
-    retry_after_ms: Option<u64>,
-    /// Whether no attempt may follow whatever the schedule says.
-    is_final: bool,
-}
-
-impl<E, S, Q, W, C, R> Deliveries<E, S, Q, W, C, R>
+impl<E, S, Q, W, B, C, R> Deliveries<E, S, Q, W, B, C, R>
 where
     E: EndpointStore,
-    S: DeliveryStore,
-    Q: DeliveryQueue,
+    S: DeliveryStore + AttemptLog,
+    Q: DeliveryQueue + ReplayQueue,
     W: WebhookSender,
+    B: EventBus,
     C: Clock,
     R: Entropy,
 {
@@ -139,7 +140,7 @@ where
         let now = self.clock.now();
         let endpoints = self.endpoints.endpoints(&event.tenant).await?;
         let wanting: Vec<WebhookEndpoint> =
-            endpoints.into_iter().filter(|endpoint| wants(endpoint, &event.event_type)).collect();
+            endpoints.into_iter().filter(|endpoint| wants(endpoint, event)).collect();
         let count = wanting.len();
         let creations = wanting.into_iter().map(|endpoint| self.create(event, endpoint, now));
         let claims: Vec<Result<Option<(Lane, DeliveryHint)>, StoreError>> =
@@ -176,6 +177,9 @@ where
             body: event.body.clone(),
             created_at: now,
             attempts: 0,
+            earlier_attempts: 0,
+            round: 1,
+            round_at: now,
             state: DeliveryState::Waiting { next_attempt_at },
             last_error: None,
             rev: 1,
@@ -203,18 +207,20 @@ where
                 Some(due_at) if due_at > now => return self.pass_on(&seen, due_at, lane, now).await,
                 Some(_) => {}
             }
-            let endpoint = self.endpoints.endpoint(&tenant, &endpoint_id).await?;
-            let Some(endpoint) = endpoint.filter(|endpoint| endpoint.enabled) else {
-                if self.end(&seen, "endpoint_gone", now).await? {
-                    return Ok(HintOutcome::Exhausted);
+            let endpoint = match self.endpoints.endpoint(&tenant, &endpoint_id).await? {
+                Some(endpoint) if endpoint.enabled => endpoint,
+                refusing => {
+                    if self.end(&seen, refusing.as_ref(), refusal(refusing.as_ref()), now).await? {
+                        return Ok(HintOutcome::Exhausted);
+                    }
+                    continue;
                 }
-                continue;
             };
-            if lane == Lane::Quick && Lane::of(&endpoint, now) == Lane::Slow {
-                return self.pass_on(&seen, now, Lane::Slow, now).await;
+            if let Some((lane, not_before)) = self.elsewhere(&endpoint, lane, now).await? {
+                return self.pass_on(&seen, not_before, lane, now).await;
             }
             if !may_begin(&seen, &endpoint) {
-                if self.end(&seen, "worker_lost", now).await? {
+                if self.end(&seen, Some(&endpoint), WORKER_LOST, now).await? {
                     return Ok(HintOutcome::Exhausted);
                 }
                 continue;
@@ -228,141 +234,50 @@ where
                 return self.attempt(claimed, &endpoint, lease_until).await;
             }
         }
-        Err(StoreError::Unavailable("a delivery was changed by others too often".to_owned()).into())
+        Err(too_many_conflicts().into())
     }
 
-    /// Makes the attempt that is claimed, and writes down what came of it.
-    async fn attempt(
+    /// Where and when a hint is worked on, if not here and now: one of a slow endpoint in the slow queue, and
+    /// one of an endpoint that does not answer when it is its turn.
+    async fn elsewhere(
         &self,
-        claimed: Delivery,
         endpoint: &WebhookEndpoint,
-        lease_until: Timestamp,
-    ) -> Result<HintOutcome, DeliveryError> {
-        let begun_at = self.clock.now();
-        // A worker that was frozen since its claim must not post: somebody else may be at it.
-        let limit_ms = begun_at.ms_until(lease_until).min(POST_LIMIT_MS);
-        if limit_ms == 0 {
-            return self.pass_on(&claimed, lease_until, Lane::of(endpoint, begun_at), begun_at).await;
-        }
-        let outcome = self.post(&claimed, endpoint, begun_at, limit_ms).await;
-        let now = self.clock.now();
-        tracing::info!(
-            webhook_endpoint.id = %claimed.endpoint_id,
-            event.id = %claimed.event_id,
-            event.r#type = claimed.event_type,
-            attempt.number = claimed.attempts,
-            attempt.outcome = outcome_code(&outcome),
-            attempt.duration_ms = begun_at.ms_until(now),
-            "An attempt to deliver an event is over."
-        );
-        let failure = match outcome {
-            PostOutcome::Answered { status: 200..=299, .. } => {
-                return self.record_delivered(claimed, endpoint, now).await;
-            }
-            PostOutcome::Answered { status: 410, .. } => {
-                tracing::warn!(webhook_endpoint.id = %endpoint.id, "An endpoint is gone and is disabled.");
-                self.endpoints.disable(&endpoint.tenant, &endpoint.id).await?;
-                Failure { code: outcome_code(&outcome), retry_after_ms: None, is_final: true }
-            }
-            PostOutcome::Answered { status: 429 | 503, retry_after_ms } => {
-                Failure { code: outcome_code(&outcome), retry_after_ms, is_final: false }
-            }
-            PostOutcome::Answered { .. }
-            | PostOutcome::TimedOut
-            | PostOutcome::ConnectionFailed
-            | PostOutcome::TargetRefused => {
-                Failure { code: outcome_code(&outcome), retry_after_ms: None, is_final: false }
-            }
-        };
-        let lane = if outcome == PostOutcome::TimedOut {
-            self.mark_slow(endpoint, Some(now.plus_ms(SLOW_FOR_MS))).await;
-            Lane::Slow
-        } else {
-            Lane::of(endpoint, now)
-        };
-        self.record_failed(claimed, endpoint, failure, lane, now).await
-    }
-
-    async fn post(
-        &self,
-        delivery: &Delivery,
-        endpoint: &WebhookEndpoint,
-        now: Timestamp,
-        limit_ms: u64,
-    ) -> PostOutcome {
-        let post = WebhookPost {
-            url: &endpoint.url,
-            headers: &endpoint.headers,
-            secret: &endpoint.secret,
-            message_id: delivery.event_id.as_str(),
-            timestamp_unix_s: now.as_unix_ms() / 1_000,
-            body: &delivery.body,
-            limit_ms,
-        };
-        // The lease counts on the limit, so it does not depend on the sender's keeping it.
-        let limit = Duration::from_millis(limit_ms);
-        timeout(limit, self.sender.post(post)).await.unwrap_or(PostOutcome::TimedOut)
-    }
-
-    /// Writes that the endpoint took the event, also if somebody else took the delivery over meanwhile.
-    async fn record_delivered(
-        &self,
-        claimed: Delivery,
-        endpoint: &WebhookEndpoint,
-        at: Timestamp,
-    ) -> Result<HintOutcome, DeliveryError> {
-        if endpoint.slow_until.is_some() {
-            self.mark_slow(endpoint, None).await;
-        }
-        let mut seen = claimed;
-        for _ in 0..MAX_CONFLICTS {
-            let delivered = Delivery { last_error: None, ..next(&seen, DeliveryState::Delivered { at }) };
-            if self.store.replace(seen.rev, &delivered).await? == DeliveryUpdate::Done {
-                return Ok(HintOutcome::Delivered);
-            }
-            match self.store.read(&seen.endpoint_id, &seen.event_id).await? {
-                Some(current) if !matches!(current.state, DeliveryState::Delivered { .. }) => seen = current,
-                Some(_) | None => return Ok(HintOutcome::Delivered),
-            }
-        }
-        Err(StoreError::Unavailable("a delivery was changed by others too often".to_owned()).into())
-    }
-
-    /// Writes that the attempt failed, and sends the hint of the next one if there is one.
-    async fn record_failed(
-        &self,
-        claimed: Delivery,
-        endpoint: &WebhookEndpoint,
-        failure: Failure,
         lane: Lane,
         now: Timestamp,
-    ) -> Result<HintOutcome, DeliveryError> {
-        let delay_ms = self.delay_before_ms(endpoint, claimed.attempts).filter(|_| !failure.is_final);
-        let state = match delay_ms {
-            Some(delay_ms) => DeliveryState::Waiting {
-                next_attempt_at: now.plus_ms(delay_ms.max(failure.retry_after_ms.unwrap_or(0))),
-            },
-            None => DeliveryState::Exhausted { at: now },
-        };
-        let failed = Delivery { last_error: Some(failure.code), ..next(&claimed, state) };
-        if self.store.replace(claimed.rev, &failed).await? == DeliveryUpdate::Conflict {
-            // The lease ended and another worker took over; how it goes on is its affair.
-            return Ok(HintOutcome::Nothing);
+    ) -> Result<Option<(Lane, Timestamp)>, StoreError> {
+        if Lane::of(endpoint, now) == Lane::Quick {
+            return Ok(None);
         }
-        let Some(due_at) = due_at(failed.state) else {
-            log_exhausted(&failed);
-            return Ok(HintOutcome::Exhausted);
-        };
-        self.send(&[DeliveryHint::new(&failed, due_at)], lane, now).await?;
-        Ok(HintOutcome::Failed)
+        if lane == Lane::Quick {
+            return Ok(Some((Lane::Slow, now)));
+        }
+        if endpoint.speed.hung_until.is_none_or(|hung_until| hung_until <= now) {
+            return Ok(None);
+        }
+        let (tenant, id) = (&endpoint.tenant, &endpoint.id);
+        if self.endpoints.take_turn(tenant, id, now, now.plus_ms(TURN_MS)).await? {
+            return Ok(None);
+        }
+        Ok(Some((Lane::Slow, now.plus_ms(TURN_MS + self.entropy.u64() % TURN_SPREAD_MS))))
     }
 
     /// Ends a delivery that cannot go on. Returns whether it was written; if not, somebody else wrote.
-    async fn end(&self, seen: &Delivery, reason: &str, now: Timestamp) -> Result<bool, StoreError> {
+    async fn end(
+        &self,
+        seen: &Delivery,
+        endpoint: Option<&WebhookEndpoint>,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let ended = Delivery {
             last_error: Some(reason.to_owned()),
             ..next(seen, DeliveryState::Exhausted { at: now })
         };
+        // What ends with its endpoint is not told of one by one: who disabled or removed it knows, and of
+        // one that was disabled by itself there was an event.
+        if let Some(endpoint) = endpoint.filter(|endpoint| endpoint.enabled) {
+            self.publish_exhausted(&ended, endpoint, now).await?;
+        }
         let is_written = self.store.replace(seen.rev, &ended).await? == DeliveryUpdate::Done;
         if is_written {
             log_exhausted(&ended);
@@ -388,14 +303,6 @@ where
         self.queue.send(hints, lane == Lane::Slow, now).await.into_iter().collect()
     }
 
-    /// Marks an endpoint as slow or quick. Which queue serves it is a matter of speed alone, so that a
-    /// failure to write it down fails nothing else.
-    async fn mark_slow(&self, endpoint: &WebhookEndpoint, slow_until: Option<Timestamp>) {
-        if let Err(error) = self.endpoints.mark_slow(&endpoint.tenant, &endpoint.id, slow_until).await {
-            tracing::warn!(webhook_endpoint.id = %endpoint.id, %error, "An endpoint's speed could not be noted.");
-        }
-    }
-
     /// The delay before the next attempt, in milliseconds, when `attempts` have been made; `None` if the
     /// endpoint's schedule is used up.
     fn delay_before_ms(&self, endpoint: &WebhookEndpoint, attempts: u32) -> Option<u64> {
@@ -407,9 +314,19 @@ where
     }
 }
 
-fn wants(endpoint: &WebhookEndpoint, event_type: &str) -> bool {
+/// Why a delivery ends whose workers are lost again and again.
+const WORKER_LOST: &str = "worker_lost";
+
+/// Why an endpoint that is gone or disabled takes nothing.
+fn refusal(endpoint: Option<&WebhookEndpoint>) -> &'static str {
+    if endpoint.is_some() { "endpoint_disabled" } else { "endpoint_gone" }
+}
+
+fn wants(endpoint: &WebhookEndpoint, event: &IncomingEvent) -> bool {
     let types = &endpoint.event_types;
-    endpoint.enabled && (types.is_empty() || types.iter().any(|wanted| wanted == event_type))
+    endpoint.enabled
+        && event.about_endpoint.as_ref() != Some(&endpoint.id)
+        && (types.is_empty() || types.contains(&event.event_type))
 }
 
 /// When something has to be done for a delivery; `None` if it is over.
@@ -439,13 +356,8 @@ fn next(delivery: &Delivery, state: DeliveryState) -> Delivery {
     Delivery { state, rev: delivery.rev.saturating_add(1), ..delivery.clone() }
 }
 
-fn outcome_code(outcome: &PostOutcome) -> String {
-    match outcome {
-        PostOutcome::Answered { status, .. } => format!("http_{status}"),
-        PostOutcome::TimedOut => "timed_out".to_owned(),
-        PostOutcome::ConnectionFailed => "connection_failed".to_owned(),
-        PostOutcome::TargetRefused => "target_refused".to_owned(),
-    }
+fn too_many_conflicts() -> StoreError {
+    StoreError::Unavailable("it was changed by others too often".to_owned())
 }
 
 fn log_exhausted(delivery: &Delivery) {
@@ -453,7 +365,7 @@ fn log_exhausted(delivery: &Delivery) {
         webhook_endpoint.id = %delivery.endpoint_id,
         event.id = %delivery.event_id,
         event.r#type = delivery.event_type,
-        attempt.number = delivery.attempts,
+        attempt.number = delivery.attempt_number(),
         attempt.outcome = delivery.last_error,
         "An event is not delivered to an endpoint any more."
     );

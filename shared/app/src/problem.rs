@@ -75,6 +75,7 @@ problem_codes! {
     StatusConflict, "status_conflict", 409, "The booking's status does not permit this", "The booking has a status from which this change is not possible.";
     Contradiction, "contradiction", 409, "The booking was settled otherwise", "The first definite answer of a provider counts; this one contradicts it.";
     TooManyChanges, "too_many_changes", 409, "The booking has too many versions", "A booking has at most 200 versions.";
+    EndpointDisabled, "endpoint_disabled", 409, "The endpoint is disabled", "Nothing is delivered to a webhook endpoint that is disabled. Enable it first.";
     LimitReached, "limit_reached", 409, "The limit is reached", "There are as many of these as there may be. Delete one first.";
     BodyTooLarge, "body_too_large", 413, "The body is too large", "A request's body may have 65536 bytes.";
     UnsupportedMediaType, "unsupported_media_type", 415, "The content type is not supported", "Send Content-Type: application/json.";

@@ -48,6 +48,12 @@ pub fn tenant_of_resources<'a>(resources: impl IntoIterator<Item = &'a str>) -> 
     resources.into_iter().find_map(|resource| Tenant::parse(resource.strip_prefix(TENANT_RESOURCE)?))
 }
 
+/// The webhook endpoint that the resources of an event name, if it is about one.
+pub fn endpoint_of_resources<'a>(resources: impl IntoIterator<Item = &'a str>) -> Option<WebhookEndpointId> {
+    let named = |resource: &'a str| WebhookEndpointId::parse(resource.strip_prefix(ENDPOINT_RESOURCE)?).ok();
+    resources.into_iter().find_map(named)
+}
+
 fn resources(event: &OutgoingEvent) -> [String; 2] {
     let subject = event.subject.as_str();
     let kind = if subject.starts_with(BookingId::PREFIX) {
@@ -169,6 +175,14 @@ mod tests {
         let resources = resources(&event);
         assert_eq!(tenant_of_resources(resources.iter().map(String::as_str)), Some(event.tenant));
         assert_eq!(tenant_of_resources(["urn:holdfast:booking:x", "urn:holdfast:tenant:nobody"]), None);
+    }
+
+    #[test]
+    fn the_endpoint_travels_in_the_resources() {
+        let id = WebhookEndpointId::from_bytes([1; 16]);
+        let about = OutgoingEvent { subject: id.to_string(), ..event(1) };
+        let named = |event| endpoint_of_resources(resources(event).iter().map(String::as_str));
+        assert_eq!((named(&about), named(&event(1))), (Some(id), None));
     }
 
     #[test]

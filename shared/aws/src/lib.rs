@@ -25,10 +25,10 @@ pub mod codec {
 }
 
 pub use booking::{DynamoBookingStore, OVERDUE_INDEX, REFERENCE_INDEX, TENANT_INDEX};
-pub use bus::{EVENT_SOURCE, EventBridgeBus, tenant_of_resources};
+pub use bus::{EVENT_SOURCE, EventBridgeBus, endpoint_of_resources, tenant_of_resources};
 pub use calls::CallLog;
 pub use clients::{AwsClients, AwsConfig, AwsCredentials, AwsHooks};
-pub use delivery::DynamoDeliveryStore;
+pub use delivery::{CREATED_INDEX, DynamoDeliveryStore};
 pub use mailbox::DynamoMailbox;
-pub use queues::{SqsDeliveries, SqsParking, SqsTimers};
+pub use queues::{SqsDeliveries, SqsParking, SqsReplays, SqsTimers};
 pub use settings::DynamoSettings;

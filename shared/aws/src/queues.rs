@@ -6,7 +6,8 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use futures_util::{StreamExt, stream};
 use holdfast_app::ports::{
-    DeliveryHint, DeliveryQueue, ParkedRecord, RecordParking, StoreError, TimerMessage, TimerQueue,
+    DeliveryHint, DeliveryQueue, ParkedRecord, RecordParking, ReplayMessage, ReplayQueue, StoreError,
+    TimerMessage, TimerQueue,
 };
 use holdfast_domain::Timestamp;
 use serde::Serialize;
@@ -198,6 +199,53 @@ impl DeliveryQueue for SqsDeliveries {
         let messages = hints.iter().map(|hint| outgoing(hint, hint.not_before, now)).collect();
         send_written(&self.client, queue_url, messages).await
     }
+}
+
+impl ReplayQueue for SqsDeliveries {
+    async fn ask(&self, replay: &ReplayMessage, at: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+        ask(&self.client, &self.slow_queue_url, replay, at, now).await
+    }
+}
+
+/// The queue of the slow, for whoever asks for replays and sends no deliveries.
+#[derive(Clone)]
+pub struct SqsReplays {
+    client: Client,
+    slow_queue_url: String,
+}
+
+debug_by_name!(SqsReplays);
+
+impl SqsReplays {
+    /// Replays through the queue at `slow_queue_url`.
+    pub fn new(client: Client, slow_queue_url: impl Into<String>) -> Self {
+        Self { client, slow_queue_url: slow_queue_url.into() }
+    }
+}
+
+impl ReplayQueue for SqsReplays {
+    async fn ask(&self, replay: &ReplayMessage, at: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+        ask(&self.client, &self.slow_queue_url, replay, at, now).await
+    }
+}
+
+/// A replay as a message, which is told from a hint by its only member.
+#[derive(Serialize)]
+struct Replay<'a> {
+    replay: &'a ReplayMessage,
+}
+
+async fn ask(
+    client: &Client,
+    queue_url: &str,
+    replay: &ReplayMessage,
+    not_before: Timestamp,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let call = client.send_message().queue_url(queue_url).message_body(json(&Replay { replay })?);
+    let call = call.delay_seconds(delay_s(now, not_before));
+    call.send().await.map_err(|error| store_error("SendMessage", &error))?;
+    Ok(())
 }
 
 /// The queues of parked records and of bookings that somebody has to look at.

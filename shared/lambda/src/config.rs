@@ -94,6 +94,10 @@ required_variable!(
     /// The URL of the queue of timers (`TIMER_QUEUE_URL`).
     TimerQueueUrl, "TIMER_QUEUE_URL"
 );
+required_variable!(
+    /// The URL of the queue of replays and of deliveries to slow endpoints (`SLOW_DELIVERY_QUEUE_URL`).
+    SlowDeliveryQueueUrl, "SLOW_DELIVERY_QUEUE_URL"
+);
 
 /// Where what cannot be processed is put.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,9 +121,9 @@ impl ParkingQueues {
 /// The queues of webhook deliveries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryQueues {
-    /// Of endpoints that answer in time (`DELIVERY_QUEUE_URL`).
+    /// Of endpoints that answer quickly (`DELIVERY_QUEUE_URL`).
     pub delivery_queue_url: String,
-    /// Of endpoints that let deliveries time out (`SLOW_DELIVERY_QUEUE_URL`).
+    /// Of endpoints that do not, and of replays (`SLOW_DELIVERY_QUEUE_URL`).
     pub slow_delivery_queue_url: String,
 }
 

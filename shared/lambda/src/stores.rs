@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use holdfast_aws::{AwsClients, DynamoBookingStore, DynamoMailbox, DynamoSettings};
+use holdfast_aws::{AwsClients, DynamoBookingStore, DynamoDeliveryStore, DynamoMailbox, DynamoSettings};
 
 use crate::SystemEntropy;
 use crate::config::{BookingRetention, BookingTable, ConfigError, ConfigTable, DeliveryTable};
@@ -26,4 +26,10 @@ pub fn settings(aws: &AwsClients) -> Result<DynamoSettings, ConfigError> {
 pub fn mailbox(aws: &AwsClients) -> Result<DynamoMailbox, ConfigError> {
     let table = DeliveryTable::from_env()?.0;
     Ok(DynamoMailbox::new(aws.dynamodb.clone(), table, Arc::new(SystemEntropy)))
+}
+
+/// Webhook deliveries and the log of attempts (`DELIVERY_TABLE`).
+pub fn deliveries(aws: &AwsClients) -> Result<DynamoDeliveryStore, ConfigError> {
+    let table = DeliveryTable::from_env()?.0;
+    Ok(DynamoDeliveryStore::new(aws.dynamodb.clone(), table, Arc::new(SystemEntropy)))
 }

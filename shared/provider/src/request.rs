@@ -50,7 +50,22 @@ pub(crate) fn sign(
     timestamp_unix_s: i64,
     body: &[u8],
 ) -> Result<(), Unsendable> {
-    let signature = SigningKey::parse(secret)?.sign(message_id, timestamp_unix_s, body);
+    sign_with_each(headers, &[secret], message_id, timestamp_unix_s, body)
+}
+
+/// As [`sign`], with a signature for each secret, in order; a receiver takes the message if any fits.
+pub(crate) fn sign_with_each(
+    headers: &mut HeaderMap,
+    secrets: &[&SecretString],
+    message_id: &str,
+    timestamp_unix_s: i64,
+    body: &[u8],
+) -> Result<(), Unsendable> {
+    let mut signatures = Vec::with_capacity(secrets.len());
+    for secret in secrets {
+        signatures.push(SigningKey::parse(secret)?.sign(message_id, timestamp_unix_s, body));
+    }
+    let signature = signatures.join(" ");
     let message_id = HeaderValue::from_str(message_id).map_err(|_| Unsendable::Header)?;
     headers.insert(ID_HEADER, message_id);
     headers.insert(TIMESTAMP_HEADER, HeaderValue::from(timestamp_unix_s));

@@ -12,6 +12,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method};
 use reqwest::redirect::Policy;
 use reqwest::{Body, Client, Response, Url};
+use tokio::time::{Instant, timeout_at};
 
 use crate::once_body::OnceBody;
 use crate::targets::{AllowedHosts, TargetRefused, Targets};
@@ -32,6 +33,12 @@ const POOL_IDLE_TIMEOUT_MS: u64 = 4_000;
 
 /// How many idle connections to one host are kept.
 const MAX_IDLE_PER_HOST: usize = 8;
+
+/// How long is waited for the body of an answer of which the head alone matters, in milliseconds.
+const GLANCE_MS: u64 = 1_000;
+
+/// How long before the end of a call's limit such a body is given up, in milliseconds.
+const GLANCE_MARGIN_MS: u64 = 50;
 
 /// What Holdfast calls itself.
 const USER_AGENT: &str = concat!("holdfast/", env!("CARGO_PKG_VERSION"));
@@ -122,9 +129,30 @@ impl SafeClient {
         .await
     }
 
-    /// Makes the request and reads the answer's head alone, within `limit`.
-    pub(crate) async fn post_only(&self, outgoing: Outgoing, limit: Duration) -> Result<Head, Failure> {
-        self.within(limit, outgoing, async |response| Ok(head(&response))).await
+    /// Makes the request and reads the answer's head, within `limit`, and of its body no more than
+    /// `max_bytes`, and only what arrives within the limit and [`GLANCE_MS`]: what cannot be read is left out
+    /// and fails nothing.
+    pub(crate) async fn glance(
+        &self,
+        outgoing: Outgoing,
+        limit: Duration,
+        max_bytes: usize,
+    ) -> Result<Answer, Failure> {
+        let until = Instant::now() + limit;
+        self.within(limit, outgoing, async |mut response| {
+            let head = head(&response);
+            let glance_until = until.min(Instant::now() + Duration::from_millis(GLANCE_MS));
+            // The limit is for the answer itself; a body must not turn one that came in time into none.
+            let glance_until = glance_until - Duration::from_millis(GLANCE_MARGIN_MS);
+            let mut body = BytesMut::new();
+            while body.len() < max_bytes
+                && let Ok(Ok(Some(chunk))) = timeout_at(glance_until, response.chunk()).await
+            {
+                body.extend_from_slice(&chunk[..chunk.len().min(max_bytes - body.len())]);
+            }
+            Ok(Answer { head, body: body.freeze() })
+        })
+        .await
     }
 
     async fn within<T>(

@@ -8,9 +8,13 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use secrecy::ExposeSecret;
 
-use crate::request::{Unsendable, callable, sensitive, sign};
+use crate::request::{Unsendable, callable, sensitive, sign_with_each};
 use crate::retry_after::retry_after_ms;
-use crate::safe_client::{Cause, Outgoing, SafeClient};
+use crate::safe_client::{Answer, Cause, Outgoing, SafeClient};
+use crate::text::clean;
+
+/// How much of an answer's body is read, in bytes.
+const MAX_BODY_BYTES: usize = 1_024;
 
 /// Posts deliveries with the safe client.
 #[derive(Clone, Debug)]
@@ -34,8 +38,8 @@ fn request(post: &WebhookPost<'_>) -> Result<Outgoing, Unsendable> {
     }
     // Holdfast's own headers come last, so that no configured one takes their place.
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    sign(&mut headers, post.secret, post.message_id, post.timestamp_unix_s, post.body.as_bytes())?;
     let body = Bytes::copy_from_slice(post.body.as_bytes());
+    sign_with_each(&mut headers, post.secrets, post.message_id, post.timestamp_unix_s, &body)?;
     Ok(Outgoing { method: Method::POST, url: callable(post.url)?, headers, body })
 }
 
@@ -48,10 +52,12 @@ impl<C: Clock> WebhookSender for WebhookClient<C> {
                 return PostOutcome::TargetRefused;
             }
         };
-        match self.client.post_only(outgoing, Duration::from_millis(post.limit_ms)).await {
-            Ok(head) => PostOutcome::Answered {
+        let limit = Duration::from_millis(post.limit_ms);
+        match self.client.glance(outgoing, limit, MAX_BODY_BYTES).await {
+            Ok(Answer { head, body }) => PostOutcome::Answered {
                 status: head.status,
                 retry_after_ms: retry_after_ms(&head.headers, self.clock.now()),
+                body: clean(&String::from_utf8_lossy(&body), MAX_BODY_BYTES).unwrap_or_default(),
             },
             Err(failure) => match failure.cause {
                 Cause::TargetRefused => PostOutcome::TargetRefused,
@@ -67,12 +73,14 @@ impl<C: Clock> WebhookSender for WebhookClient<C> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::convert::Infallible;
 
     use axum::Router;
     use axum::extract::Request;
     use axum::http::StatusCode;
     use axum::response::Redirect;
     use axum::routing::post;
+    use futures_util::{StreamExt, stream};
     use holdfast_domain::Timestamp;
     use secrecy::SecretString;
 
@@ -80,6 +88,12 @@ mod tests {
     use crate::AllowedHosts;
 
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+    const NEW_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+
+    fn answered(status: u16, retry_after_ms: Option<u64>, body: &str) -> PostOutcome {
+        PostOutcome::Answered { status, retry_after_ms, body: body.to_owned() }
+    }
 
     struct SystemTime;
 
@@ -94,12 +108,20 @@ mod tests {
     async fn check(request: Request) -> StatusCode {
         let (parts, body) = request.into_parts();
         let body = axum::body::to_bytes(body, 10_000).await.unwrap();
-        let is_signed = standardwebhooks::Webhook::new(SECRET).unwrap().verify(&body, &parts.headers).is_ok();
+        let verifies = |secret: &str| {
+            standardwebhooks::Webhook::new(secret).unwrap().verify(&body, &parts.headers).is_ok()
+        };
+        let is_signed = verifies(SECRET) && verifies(NEW_SECRET);
+        // The newest comes first, for receivers that look at one signature alone.
+        let signature = parts.headers["webhook-signature"].to_str().unwrap();
+        let mut first = parts.headers.clone();
+        first.insert("webhook-signature", signature.split(' ').next().unwrap().parse().unwrap());
+        let is_new_first = standardwebhooks::Webhook::new(NEW_SECRET).unwrap().verify(&body, &first).is_ok();
         let is_whole = parts.headers["webhook-id"] == "evt_1"
             && parts.headers["x-own"] == "mine"
             && parts.headers["content-type"] == "application/json"
             && body == "{\"a\":  1}".as_bytes();
-        if is_signed && is_whole { StatusCode::OK } else { StatusCode::BAD_REQUEST }
+        if is_signed && is_new_first && is_whole { StatusCode::OK } else { StatusCode::BAD_REQUEST }
     }
 
     async fn inbox() -> String {
@@ -108,6 +130,9 @@ mod tests {
             .route("/check", post(check))
             .route("/busy", post(|| async { (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "9")]) }))
             .route("/moved", post(|| async { Redirect::temporary("/check") }))
+            .route("/long", post(|| async { format!("\u{7}é{}", "x".repeat(100_000)) }))
+            .route("/binary", post(|| async { [b'o', 0xff, b'k'] }))
+            .route("/drip", post(drip))
             .route("/hang", post(hang));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -115,16 +140,22 @@ mod tests {
         url
     }
 
+    /// A head, the beginning of a body, and then nothing.
+    async fn drip() -> axum::body::Body {
+        let chunks = stream::once(async { Ok::<_, Infallible>("drip") }).chain(stream::pending());
+        axum::body::Body::from_stream(chunks)
+    }
+
     async fn post_to(url: &str, allowed: &str, limit_ms: u64) -> PostOutcome {
         let client = SafeClient::new(AllowedHosts::parse(allowed)).unwrap();
         let own = [("x-own", "mine"), ("webhook-id", "forged"), ("content-type", "text/plain")];
         let headers: BTreeMap<String, SecretString> =
             own.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned().into())).collect();
-        let secret = SecretString::from(SECRET.to_owned());
+        let (new, old) = (SecretString::from(NEW_SECRET), SecretString::from(SECRET));
         let post = WebhookPost {
             url,
             headers: &headers,
-            secret: &secret,
+            secrets: &[&new, &old],
             message_id: "evt_1",
             timestamp_unix_s: SystemTime.now().as_unix_ms() / 1_000,
             body: "{\"a\":  1}",
@@ -136,16 +167,31 @@ mod tests {
     #[tokio::test]
     async fn a_delivery_is_signed_and_its_bytes_and_headers_are_kept() {
         let outcome = post_to(&format!("{}/check", inbox().await), "127.0.0.1", 10_000).await;
-        assert_eq!(outcome, PostOutcome::Answered { status: 200, retry_after_ms: None });
+        assert_eq!(outcome, answered(200, None, ""));
     }
 
     #[tokio::test]
     async fn answers_are_reported_as_they_are() {
         let url = inbox().await;
         let moved = post_to(&format!("{url}/moved"), "127.0.0.1", 10_000).await;
-        assert_eq!(moved, PostOutcome::Answered { status: 307, retry_after_ms: None });
+        assert_eq!(moved, answered(307, None, ""));
         let busy = post_to(&format!("{url}/busy"), "127.0.0.1", 10_000).await;
-        assert_eq!(busy, PostOutcome::Answered { status: 429, retry_after_ms: Some(9_000) });
+        assert_eq!(busy, answered(429, Some(9_000), ""));
+    }
+
+    #[tokio::test]
+    async fn no_more_than_the_beginning_of_a_body_is_read() {
+        let url = inbox().await;
+        let long = post_to(&format!("{url}/long"), "127.0.0.1", 10_000).await;
+        // 1,024 bytes: a control character, which is left out, two bytes of a letter, and the rest.
+        assert_eq!(long, answered(200, None, &format!("é{}", "x".repeat(1_021))));
+        let binary = post_to(&format!("{url}/binary"), "127.0.0.1", 10_000).await;
+        assert_eq!(binary, answered(200, None, "o\u{fffd}k"));
+        // A body that does not end is no reason to post again, be there time or not.
+        for limit_ms in [300, 10_000] {
+            let dripped = post_to(&format!("{url}/drip"), "127.0.0.1", limit_ms).await;
+            assert_eq!(dripped, answered(200, None, "drip"), "{limit_ms}");
+        }
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! Each use case takes the body as JSON and returns the answer's body, so that a secret is shown in
 //! exactly one place: where it was made. Who may call what is decided before (the function for HTTP);
-//! nothing here talks to providers or endpoints.
+//! nothing here talks to providers, and to an endpoint only to try it.
 
 mod check;
 mod consumers;
@@ -13,7 +13,10 @@ mod providers;
 
 pub use check::TargetRules;
 pub use consumers::{consumer, consumers, delete_consumer, put_consumer};
-pub use endpoints::{create_endpoint, delete_endpoint, endpoint, endpoints};
+pub use endpoints::{
+    AttemptParameters, attempts, create_endpoint, delete_endpoint, endpoint, endpoints, patch_endpoint,
+    replay, rotate_secret, test_endpoint,
+};
 pub use keys::{MAX_KEYS_PER_OWNER, OwnerKind, create_key, keys, revoke_key};
 pub use providers::{delete_provider, provider, providers, put_provider};
 

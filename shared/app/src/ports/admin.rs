@@ -6,7 +6,7 @@ use holdfast_domain::{ConsumerId, KeyId, ProviderId, Tenant, Timestamp, WebhookE
 
 use super::StoreError;
 use crate::settings::{ConsumerSettings, KeyOwner, KeyRecord, ProviderSettings};
-use crate::webhook::WebhookEndpoint;
+use crate::webhook::{DisabledReason, Speed, WebhookEndpoint};
 
 /// Where consumers, providers and keys are kept.
 pub trait ConfigurationStore: Send + Sync {
@@ -71,6 +71,15 @@ pub enum PutEndpoint {
     LimitReached,
 }
 
+/// What a conditional write of an endpoint found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointUpdate {
+    /// Written.
+    Done,
+    /// Somebody else wrote since, or it is gone.
+    Conflict,
+}
+
 /// Where webhook endpoints are kept.
 pub trait EndpointStore: Send + Sync {
     /// Writes a new endpoint unless its owner has `limit` already.
@@ -100,19 +109,49 @@ pub trait EndpointStore: Send + Sync {
         id: &WebhookEndpointId,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Marks an endpoint as slow until a time, or (`None`) as quick again. An endpoint that is gone
-    /// stays gone.
-    fn mark_slow(
+    /// Replaces an endpoint if its revision is still `seen_rev`; `next.rev` is `seen_rev + 1`. One that is
+    /// gone is a conflict. A write of its own whose answer was lost MUST be reported as done.
+    fn replace_endpoint(
         &self,
-        tenant: &Tenant,
-        id: &WebhookEndpointId,
-        slow_until: Option<Timestamp>,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+        seen_rev: u64,
+        next: &WebhookEndpoint,
+    ) -> impl Future<Output = Result<EndpointUpdate, StoreError>> + Send;
 
-    /// Disables an endpoint. One that is gone stays gone.
+    /// Disables an endpoint and counts it in `times_disabled`, if its revision is still `seen_rev`. One that
+    /// is gone is a conflict, and so may be a write of its own whose answer was lost.
     fn disable(
         &self,
         tenant: &Tenant,
         id: &WebhookEndpointId,
+        seen_rev: u64,
+        reason: DisabledReason,
+    ) -> impl Future<Output = Result<EndpointUpdate, StoreError>> + Send;
+
+    /// Notes how fast an endpoint answers. It MUST count in the endpoint's revision; one that is gone stays
+    /// gone.
+    fn mark_speed(
+        &self,
+        tenant: &Tenant,
+        id: &WebhookEndpointId,
+        speed: Speed,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Notes that an endpoint fails since a time, unless it fails longer already, or (`None`) that it took
+    /// something. It MUST count in the endpoint's revision; one that is gone stays gone.
+    fn mark_failing(
+        &self,
+        tenant: &Tenant,
+        id: &WebhookEndpointId,
+        since: Option<Timestamp>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Takes an endpoint's turn at `now`, so that nobody else takes one before `next`. Returns whether it was
+    /// free. It does not count in the revision.
+    fn take_turn(
+        &self,
+        tenant: &Tenant,
+        id: &WebhookEndpointId,
+        now: Timestamp,
+        next: Timestamp,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }

@@ -10,8 +10,11 @@ mod outside;
 mod signals;
 mod store;
 
-pub use admin::{ConfigurationStore, EndpointStore, PutEndpoint};
-pub use delivery::{DeliveryClaim, DeliveryHint, DeliveryQueue, DeliveryStore, DeliveryUpdate};
+pub use admin::{ConfigurationStore, EndpointStore, EndpointUpdate, PutEndpoint};
+pub use delivery::{
+    AttemptEntry, AttemptLog, AttemptPage, AttemptPlace, DeliveryClaim, DeliveryHint, DeliveryPage,
+    DeliveryPlace, DeliveryQuery, DeliveryQueue, DeliveryStore, DeliveryUpdate, ReplayMessage, ReplayQueue,
+};
 pub use mailbox::{
     FETCHED_KEPT_MS, KeptNotification, NotificationMailbox, RELEASE_PAUSE_MS, Release, ReleaseWindow,
     Waiting, fetched_at,

@@ -112,8 +112,8 @@ pub struct WebhookPost<'a> {
     pub url: &'a str,
     /// The endpoint's own headers.
     pub headers: &'a std::collections::BTreeMap<String, SecretString>,
-    /// Signs it.
-    pub secret: &'a SecretString,
+    /// Each of them signs it, the newest first.
+    pub secrets: &'a [&'a SecretString],
     /// The `webhook-id`.
     pub message_id: &'a str,
     /// The `webhook-timestamp`, seconds since the Unix epoch.
@@ -133,6 +133,8 @@ pub enum PostOutcome {
         status: u16,
         /// `Retry-After`, in milliseconds.
         retry_after_ms: Option<u64>,
+        /// The beginning of the body, at most 1 KiB, as text that can be shown; empty if there is none.
+        body: String,
     },
     /// No answer within the limit.
     TimedOut,
@@ -142,7 +144,8 @@ pub enum PostOutcome {
     TargetRefused,
 }
 
-/// Posts deliveries, signed as Standard Webhooks says. Follows no redirect.
+/// Posts deliveries, signed as Standard Webhooks says. Follows no redirect, and reads no more of an answer
+/// than it reports.
 pub trait WebhookSender: Send + Sync {
     /// Posts one.
     fn post(&self, post: WebhookPost<'_>) -> impl Future<Output = PostOutcome> + Send;

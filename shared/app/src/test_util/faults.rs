@@ -41,7 +41,8 @@ struct Plan {
 /// `bookings.overdue`, `settings.load`, `breaker.read`, `breaker.record_failure`,
 /// `breaker.close`, `breaker.forget_failures`, `breaker.try_probe`, `breaker.release_probe`,
 /// `limits.take_calls`, `limits.take_place`, `limits.give_place_back`, `configuration.<method>`, `endpoints.<method>`,
-/// `deliveries.create`, `deliveries.read`, `deliveries.replace`, `delivery_queue.send`, `timers.arm`,
+/// `deliveries.create`, `deliveries.read`, `deliveries.replace`, `deliveries.created_between`,
+/// `attempts.append`, `attempts.attempts`, `delivery_queue.send`, `delivery_queue.ask`, `timers.arm`,
 /// `bus.publish`, `parking.park`, `parking.dead_letter`, `mailbox.keep`, `mailbox.waiting`,
 /// `mailbox.mark_fetched`, `mailbox.release`.
 #[derive(Clone, Debug, Default)]

@@ -7,11 +7,11 @@ use holdfast_domain::{ConsumerId, KeyId, ProviderId, Tenant, Timestamp, WebhookE
 
 use super::{Faults, locked};
 use crate::ports::{
-    BreakerStore, ConfigurationStore, EndpointStore, LimitStore, Loaded, MAX_WINDOW_LEAD_S, PlaceLease,
-    PutEndpoint, SettingsReader, StoreError, TakenCalls, Wanted, WantedCalls,
+    BreakerStore, ConfigurationStore, EndpointStore, EndpointUpdate, LimitStore, Loaded, MAX_WINDOW_LEAD_S,
+    PlaceLease, PutEndpoint, SettingsReader, StoreError, TakenCalls, Wanted, WantedCalls,
 };
 use crate::settings::{BreakerState, ConsumerSettings, KeyOwner, KeyRecord, ProviderSettings};
-use crate::webhook::WebhookEndpoint;
+use crate::webhook::{DisabledReason, Speed, WebhookEndpoint};
 
 #[derive(Debug, Default)]
 struct State {
@@ -24,6 +24,8 @@ struct State {
     /// By provider: the ends of the leases.
     places: BTreeMap<ProviderId, BTreeMap<String, Timestamp>>,
     endpoints: BTreeMap<(Tenant, WebhookEndpointId), WebhookEndpoint>,
+    /// By endpoint: before when nobody takes a turn.
+    turns: BTreeMap<WebhookEndpointId, Timestamp>,
 }
 
 impl State {
@@ -36,6 +38,25 @@ impl State {
             self.endpoints.values().filter(|endpoint| endpoint.tenant == *tenant).cloned().collect();
         endpoints.sort_by(|left, right| (left.created_at, &left.id).cmp(&(right.created_at, &right.id)));
         endpoints
+    }
+
+    /// Changes an endpoint if it is there and has the revision that is asked for.
+    fn change_endpoint(
+        &mut self,
+        tenant: &Tenant,
+        id: &WebhookEndpointId,
+        seen_rev: Option<u64>,
+        change: impl FnOnce(&mut WebhookEndpoint),
+    ) -> EndpointUpdate {
+        let found = self.endpoints.get_mut(&(tenant.clone(), id.clone()));
+        match found.filter(|found| seen_rev.is_none_or(|seen_rev| found.rev == seen_rev)) {
+            Some(endpoint) => {
+                change(endpoint);
+                endpoint.rev = endpoint.rev.saturating_add(1);
+                EndpointUpdate::Done
+            }
+            None => EndpointUpdate::Conflict,
+        }
     }
 }
 
@@ -350,26 +371,71 @@ impl EndpointStore for MemorySettings {
         self.faults.run("endpoints.delete_endpoint", effect).await
     }
 
-    async fn mark_slow(
+    async fn replace_endpoint(
+        &self,
+        seen_rev: u64,
+        next: &WebhookEndpoint,
+    ) -> Result<EndpointUpdate, StoreError> {
+        let change = |found: &mut WebhookEndpoint| *found = WebhookEndpoint { rev: seen_rev, ..next.clone() };
+        let effect = || locked(&self.state).change_endpoint(&next.tenant, &next.id, Some(seen_rev), change);
+        self.faults.run("endpoints.replace_endpoint", effect).await
+    }
+
+    async fn disable(
         &self,
         tenant: &Tenant,
         id: &WebhookEndpointId,
-        slow_until: Option<Timestamp>,
-    ) -> Result<(), StoreError> {
-        let effect = || {
-            if let Some(endpoint) = locked(&self.state).endpoints.get_mut(&(tenant.clone(), id.clone())) {
-                endpoint.slow_until = slow_until;
-            }
+        seen_rev: u64,
+        reason: DisabledReason,
+    ) -> Result<EndpointUpdate, StoreError> {
+        let change = |found: &mut WebhookEndpoint| {
+            let times_disabled = found.times_disabled.saturating_add(1);
+            *found = WebhookEndpoint { times_disabled, ..found.disabled(reason) };
         };
-        self.faults.run("endpoints.mark_slow", effect).await
+        let effect = || locked(&self.state).change_endpoint(tenant, id, Some(seen_rev), change);
+        self.faults.run("endpoints.disable", effect).await
     }
 
-    async fn disable(&self, tenant: &Tenant, id: &WebhookEndpointId) -> Result<(), StoreError> {
-        let effect = || {
-            if let Some(endpoint) = locked(&self.state).endpoints.get_mut(&(tenant.clone(), id.clone())) {
-                endpoint.enabled = false;
-            }
+    async fn mark_speed(
+        &self,
+        tenant: &Tenant,
+        id: &WebhookEndpointId,
+        speed: Speed,
+    ) -> Result<(), StoreError> {
+        let change = |found: &mut WebhookEndpoint| found.speed = speed;
+        let effect = || locked(&self.state).change_endpoint(tenant, id, None, change);
+        self.faults.run("endpoints.mark_speed", effect).await.map(drop)
+    }
+
+    async fn mark_failing(
+        &self,
+        tenant: &Tenant,
+        id: &WebhookEndpointId,
+        since: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        let change = |found: &mut WebhookEndpoint| {
+            found.failing_since = since.map(|since| found.failing_since.unwrap_or(since));
         };
-        self.faults.run("endpoints.disable", effect).await
+        let effect = || locked(&self.state).change_endpoint(tenant, id, None, change);
+        self.faults.run("endpoints.mark_failing", effect).await.map(drop)
+    }
+
+    async fn take_turn(
+        &self,
+        tenant: &Tenant,
+        id: &WebhookEndpointId,
+        now: Timestamp,
+        next: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let effect = || {
+            let mut state = locked(&self.state);
+            let is_there = state.endpoints.contains_key(&(tenant.clone(), id.clone()));
+            let is_free = state.turns.get(id).is_none_or(|taken_until| *taken_until <= now);
+            if is_there && is_free {
+                state.turns.insert(id.clone(), next);
+            }
+            is_there && is_free
+        };
+        self.faults.run("endpoints.take_turn", effect).await
     }
 }

@@ -7,14 +7,14 @@ use holdfast_app::settings::{
     BreakerState, ConsumerSettings, DEFAULT_NOTIFICATION_SCHEDULE_S, KeyHash, KeyOwner, KeyRecord,
     MAX_REAL_TIME_TIMEOUT_MS, Protocol, ProviderAuth, ProviderSettings,
 };
-use holdfast_app::webhook::WebhookEndpoint;
+use holdfast_app::webhook::{DisabledReason, OldSecret, Speed, WebhookEndpoint};
 use holdfast_domain::{
     ConfirmationMode, ConsumerId, KeyId, Mode, ProviderId, RetryPolicy, Tenant, Timestamp, WebhookEndpointId,
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use crate::item::{Bytes, SdkItem, from_sdk_item, is_false, to_sdk_item};
+use crate::item::{Bytes, SdkItem, from_sdk_item, is_false, is_zero, to_sdk_item};
 
 /// The partition of all consumers.
 pub(super) const CONSUMERS: &str = "CONSUMERS";
@@ -301,8 +301,33 @@ pub(super) fn breaker_of(item: SdkItem) -> Result<BreakerState, StoreError> {
 /// The attribute that says whether an endpoint gets anything.
 pub(super) const ENABLED: &str = "enabled";
 
+/// The attribute of why an endpoint was disabled by itself.
+pub(super) const DISABLED_REASON: &str = "disabled_reason";
+
+/// The attribute that counts how often an endpoint was disabled by itself.
+pub(super) const TIMES_DISABLED: &str = "times_disabled";
+
 /// The attribute of the time until which an endpoint counts as slow.
 pub(super) const SLOW_UNTIL: &str = "slow_until";
+
+/// The attribute of the time until which an endpoint is tried a little at a time.
+pub(super) const HUNG_UNTIL: &str = "hung_until";
+
+/// The attribute of an endpoint's first failure since its last success.
+pub(super) const FAILING_SINCE: &str = "failing_since";
+
+/// The attribute of the time before which nobody takes a turn. It goes with the next change, which harms
+/// nothing.
+pub(super) const NEXT_TURN_AT: &str = "next_turn_at";
+
+/// The attribute that counts an endpoint's changes.
+pub(super) const REV: &str = "rev";
+
+#[derive(Serialize, Deserialize)]
+struct OldSecretItem {
+    secret: String,
+    valid_until: i64,
+}
 
 #[derive(Serialize, Deserialize)]
 struct EndpointItem {
@@ -316,10 +341,23 @@ struct EndpointItem {
     headers: BTreeMap<String, String>,
     retry_schedule_seconds: Vec<u32>,
     enabled: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    disabled_reason: Option<String>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    times_disabled: u32,
     secret: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    old_secrets: Vec<OldSecretItem>,
     created_at: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     slow_until: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hung_until: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failing_since: Option<i64>,
+    /// Zero, if it is absent, is the revision of what a version wrote that had none.
+    #[serde(default)]
+    rev: u64,
 }
 
 pub(super) fn endpoint_item(endpoint: &WebhookEndpoint) -> Result<SdkItem, StoreError> {
@@ -333,9 +371,22 @@ pub(super) fn endpoint_item(endpoint: &WebhookEndpoint) -> Result<SdkItem, Store
         headers: headers.map(|(name, value)| (name.clone(), exposed(value))).collect(),
         retry_schedule_seconds: endpoint.retry_schedule_seconds.clone(),
         enabled: endpoint.enabled,
+        disabled_reason: endpoint.disabled_reason.map(|reason| reason.as_str().to_owned()),
+        times_disabled: endpoint.times_disabled,
         secret: exposed(&endpoint.secret),
+        old_secrets: endpoint
+            .old_secrets
+            .iter()
+            .map(|old| OldSecretItem {
+                secret: exposed(&old.secret),
+                valid_until: old.valid_until.as_unix_ms(),
+            })
+            .collect(),
         created_at: endpoint.created_at.as_unix_ms(),
-        slow_until: endpoint.slow_until.map(Timestamp::as_unix_ms),
+        slow_until: endpoint.speed.slow_until.map(Timestamp::as_unix_ms),
+        hung_until: endpoint.speed.hung_until.map(Timestamp::as_unix_ms),
+        failing_since: endpoint.failing_since.map(Timestamp::as_unix_ms),
+        rev: endpoint.rev,
     };
     to_sdk_item("webhook endpoint", &item)
 }
@@ -351,8 +402,24 @@ pub(super) fn endpoint_of(item: SdkItem) -> Result<WebhookEndpoint, StoreError> 
         headers: item.headers.into_iter().map(|(name, value)| (name, value.into())).collect(),
         retry_schedule_seconds: item.retry_schedule_seconds,
         enabled: item.enabled,
+        disabled_reason: item
+            .disabled_reason
+            .map(|text| DisabledReason::parse(&text).ok_or_else(|| corrupt(WHAT, DISABLED_REASON)))
+            .transpose()?,
+        times_disabled: item.times_disabled,
         secret: item.secret.into(),
+        old_secrets: item.old_secrets.into_iter().map(old_secret).collect::<Result<_, _>>()?,
         created_at: time(WHAT, "created_at", item.created_at)?,
-        slow_until: item.slow_until.map(|until| time(WHAT, SLOW_UNTIL, until)).transpose()?,
+        speed: Speed {
+            slow_until: item.slow_until.map(|until| time(WHAT, SLOW_UNTIL, until)).transpose()?,
+            hung_until: item.hung_until.map(|until| time(WHAT, HUNG_UNTIL, until)).transpose()?,
+        },
+        failing_since: item.failing_since.map(|since| time(WHAT, FAILING_SINCE, since)).transpose()?,
+        rev: item.rev,
     })
+}
+
+fn old_secret(item: OldSecretItem) -> Result<OldSecret, StoreError> {
+    let valid_until = time("webhook endpoint", "old_secrets", item.valid_until)?;
+    Ok(OldSecret { secret: item.secret.into(), valid_until })
 }
