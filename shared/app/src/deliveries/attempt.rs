@@ -136,14 +136,16 @@ where
             }
             return self.record_delivered(claimed, now).await;
         }
-        let is_disabled = match attempt.outcome {
+        let (reason, is_disabled) = match attempt.outcome {
             PostOutcome::Answered { status: 410, .. } => {
-                self.disable(endpoint, DisabledReason::Gone, now).await?
+                (DisabledReason::Gone, self.disable(endpoint, DisabledReason::Gone, now).await?)
             }
             PostOutcome::Answered { .. }
             | PostOutcome::TimedOut
             | PostOutcome::ConnectionFailed
-            | PostOutcome::TargetRefused => self.note_failure(endpoint, now).await?,
+            | PostOutcome::TargetRefused => {
+                (DisabledReason::Failing, self.note_failure(endpoint, now).await?)
+            }
         };
         let delay_ms = self.delay_before_ms(endpoint, claimed.attempts).filter(|_| !is_disabled);
         let state = match delay_ms {
@@ -153,6 +155,9 @@ where
             None => DeliveryState::Exhausted { at: now },
         };
         let failed = Delivery { last_error: Some(outcome_code(&attempt.outcome)), ..next(&claimed, state) };
+        if is_disabled {
+            return self.record_failed(claimed.rev, &failed, &endpoint.disabled(reason), lane, now).await;
+        }
         self.record_failed(claimed.rev, &failed, endpoint, lane, now).await
     }
 

@@ -15,11 +15,14 @@ use crate::ports::{
     OutgoingEvent, PostOutcome, ReplayQueue, StoreError, WebhookSender,
 };
 use crate::webhook::{
-    DELIVERY_EXHAUSTED, Delivery, DisabledReason, ENDPOINT_DISABLED, Speed, WebhookEndpoint, endpoint_view,
+    DELIVERY_EXHAUSTED, Delivery, DisabledReason, ENDPOINT_DISABLED, POST_LIMIT_MS, Speed, WebhookEndpoint,
+    endpoint_view,
 };
 
-/// How long an endpoint may take to answer and still count as quick, in milliseconds.
-pub(super) const PATIENCE_MS: u64 = 1_000;
+/// How long an endpoint may take to answer and still count as quick, in milliseconds. When one stops to answer,
+/// the attempts that are begun in this time hold their workers of the quick queue until the limit, and no
+/// others do.
+pub(super) const PATIENCE_MS: u64 = 500;
 
 /// For how long an endpoint counts as slow that does not answer quickly again, in milliseconds: a day.
 const SLOW_FOR_MS: u64 = 24 * 60 * 60 * 1_000;
@@ -46,8 +49,9 @@ where
         let now = self.clock.now();
         let is_known = endpoint.speed.slow_until.is_some_and(|until| until >= now.plus_ms(SLOW_FOR_MS / 2));
         if !is_known {
-            let slow_until = Some(now.plus_ms(SLOW_FOR_MS));
-            self.mark_speed(endpoint, Speed { slow_until, ..endpoint.speed }).await;
+            // Whether it hangs is known when the limit is over; until then it is tried little.
+            let hung_until = Some(now.plus_ms(POST_LIMIT_MS));
+            self.mark_speed(endpoint, Speed { slow_until: Some(now.plus_ms(SLOW_FOR_MS)), hung_until }).await;
         }
     }
 
@@ -69,8 +73,9 @@ where
                 Lane::Quick
             }
             PostOutcome::Answered { .. } => {
-                if endpoint.speed.hung_until.is_some() {
-                    self.mark_speed(endpoint, Speed { hung_until: None, ..endpoint.speed }).await;
+                if endpoint.speed.hung_until.is_some() || !is_known_slow(endpoint, attempt.begun_at) {
+                    let slow_until = Some(now.plus_ms(SLOW_FOR_MS));
+                    self.mark_speed(endpoint, Speed { slow_until, hung_until: None }).await;
                 }
                 Lane::Slow
             }
@@ -209,6 +214,11 @@ where
         };
         self.bus.publish(&[event]).await.into_iter().collect()
     }
+}
+
+/// Whether an endpoint was lately noted to be slow.
+fn is_known_slow(endpoint: &WebhookEndpoint, now: Timestamp) -> bool {
+    endpoint.speed.slow_until.is_some_and(|until| until >= now.plus_ms(SLOW_FOR_MS / 2))
 }
 
 /// The body of an event, as it is everywhere.

@@ -30,6 +30,7 @@ pub enum Fault {
 #[derive(Debug, Default)]
 struct Plan {
     calls: Vec<&'static str>,
+    made: BTreeMap<&'static str, usize>,
     by_place: BTreeMap<usize, Fault>,
     by_operation: BTreeMap<(&'static str, usize), Fault>,
     always: BTreeMap<&'static str, Fault>,
@@ -62,7 +63,7 @@ impl Faults {
     /// Plans a fault for the next call of an operation.
     pub fn next(&self, operation: &'static str, fault: Fault) {
         let mut plan = locked(&self.0);
-        let made = plan.calls.iter().filter(|call| **call == operation).count();
+        let made = plan.made.get(operation).copied().unwrap_or(0);
         plan.by_operation.insert((operation, made.saturating_add(1)), fault);
     }
 
@@ -93,7 +94,9 @@ impl Faults {
         let mut plan = locked(&self.0);
         plan.calls.push(operation);
         let place = plan.calls.len();
-        let nth = plan.calls.iter().filter(|call| **call == operation).count();
+        let made = plan.made.entry(operation).or_default();
+        *made += 1;
+        let nth = *made;
         let planned = plan.by_place.get(&place).or_else(|| plan.by_operation.get(&(operation, nth)));
         planned.or_else(|| plan.always.get(operation)).copied()
     }

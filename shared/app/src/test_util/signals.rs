@@ -1,5 +1,6 @@
 //! Timers, events and parked records in memory.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use holdfast_domain::Timestamp;
@@ -12,36 +13,41 @@ use crate::ports::{
 /// The longest delay of a message, in milliseconds, as SQS has it.
 const MAX_DELAY_MS: u64 = 900_000;
 
-/// Messages of a queue, each with the time from which on it may be received.
+/// Messages of a queue, by the time from which on each may be received, and by the order in which they were
+/// sent.
 #[derive(Debug)]
-pub(super) struct Delayed<M>(Vec<(Timestamp, M)>);
+pub(super) struct Delayed<M> {
+    messages: BTreeMap<(Timestamp, u64), M>,
+    sent: u64,
+}
 
 impl<M> Default for Delayed<M> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self { messages: BTreeMap::new(), sent: 0 }
     }
 }
 
 impl<M: Clone> Delayed<M> {
     pub(super) fn send(&mut self, message: M, not_before: Timestamp, now: Timestamp) {
         let visible_at = not_before.max(now).min(now.plus_ms(MAX_DELAY_MS));
-        self.0.push((visible_at, message));
+        self.sent += 1;
+        self.messages.insert((visible_at, self.sent), message);
     }
 
     pub(super) fn receive(&mut self, now: Timestamp) -> Vec<M> {
-        let (due, later) = std::mem::take(&mut self.0).into_iter().partition(|(at, _)| *at <= now);
-        self.0 = later;
-        let mut due: Vec<(Timestamp, M)> = due;
-        due.sort_by_key(|(at, _)| *at);
-        due.into_iter().map(|(_, message)| message).collect()
+        let later = self.messages.split_off(&(now.plus_ms(1), 0));
+        std::mem::replace(&mut self.messages, later).into_values().collect()
     }
 
     pub(super) fn next_at(&self) -> Option<Timestamp> {
-        self.0.iter().map(|(at, _)| *at).min()
+        self.messages.keys().next().map(|(at, _)| *at)
     }
 
     pub(super) fn messages(&self) -> Vec<M> {
-        self.0.iter().map(|(_, message)| message.clone()).collect()
+        let mut messages: Vec<(&u64, &M)> =
+            self.messages.iter().map(|((_, nth), message)| (nth, message)).collect();
+        messages.sort_by_key(|(nth, _)| *nth);
+        messages.into_iter().map(|(_, message)| message.clone()).collect()
     }
 }
 

@@ -340,29 +340,32 @@ mod tests {
     #[tokio::test]
     async fn what_is_at_fault_is_named() {
         let world = world((1..=30).map(entry)).await;
-        let refused = async |parameters| {
-            let problem = page(&world, parameters).await.unwrap_err();
+        async fn refused_by(world: &World, parameters: AttemptParameters<'_>) -> Vec<String> {
+            let problem = page(world, parameters).await.unwrap_err();
             assert_eq!(problem.code, ProblemCode::InvalidParameter);
-            problem.errors.into_iter().map(|error| error.pointer).collect::<Vec<_>>()
-        };
+            problem.errors.into_iter().map(|error| error.pointer).collect()
+        }
         let none = AttemptParameters::default();
         for limit in ["0", "101", "x", ""] {
-            assert_eq!(refused(AttemptParameters { limit: Some(limit), ..none }).await, ["limit"]);
+            assert_eq!(refused_by(&world, AttemptParameters { limit: Some(limit), ..none }).await, ["limit"]);
         }
         let both = AttemptParameters { status: Some("done"), event_id: Some("evt_1"), ..none };
-        assert_eq!(refused(both).await, ["event_id", "status"]);
+        assert_eq!(refused_by(&world, both).await, ["event_id", "status"]);
         let cursor = page(&world, none).await.unwrap().1.unwrap();
         let with_filter = AttemptParameters {
             cursor: Some(&cursor),
             status: Some("failed"),
             ..AttemptParameters::default()
         };
-        assert_eq!(refused(with_filter).await, ["cursor"]);
+        assert_eq!(refused_by(&world, with_filter).await, ["cursor"]);
         for position in 0..cursor.len() {
             let mut altered = cursor.clone().into_bytes();
             altered[position] = if altered[position] == b'A' { b'B' } else { b'A' };
             let altered = String::from_utf8(altered).unwrap();
-            assert_eq!(refused(AttemptParameters { cursor: Some(&altered), ..none }).await, ["cursor"]);
+            assert_eq!(
+                refused_by(&world, AttemptParameters { cursor: Some(&altered), ..none }).await,
+                ["cursor"]
+            );
         }
     }
 }
