@@ -5,6 +5,7 @@
 
 mod admin;
 mod delivery;
+mod feed;
 mod mailbox;
 mod outside;
 mod signals;
@@ -12,6 +13,7 @@ mod store;
 
 pub use admin::{ConfigurationStore, EndpointStore, PutEndpoint};
 pub use delivery::{DeliveryClaim, DeliveryHint, DeliveryQueue, DeliveryStore, DeliveryUpdate};
+pub use feed::{EventFeed, FEED_RETENTION_MS, FeedEntry, FeedPage, MAX_APPENDED, NewEntry, SETTLE_LIMIT_MS};
 pub use mailbox::{
     FETCHED_KEPT_MS, KeptNotification, NotificationMailbox, RELEASE_PAUSE_MS, Release, ReleaseWindow,
     Waiting, fetched_at,

@@ -42,7 +42,7 @@ struct Plan {
 /// `breaker.close`, `breaker.forget_failures`, `breaker.try_probe`, `breaker.release_probe`,
 /// `limits.take_calls`, `limits.take_place`, `limits.give_place_back`, `configuration.<method>`, `endpoints.<method>`,
 /// `deliveries.create`, `deliveries.read`, `deliveries.replace`, `delivery_queue.send`, `timers.arm`,
-/// `bus.publish`, `parking.park`, `parking.dead_letter`, `mailbox.keep`, `mailbox.waiting`,
+/// `feed.append`, `feed.read`, `feed.last_number`, `bus.publish`, `parking.park`, `parking.dead_letter`, `mailbox.keep`, `mailbox.waiting`,
 /// `mailbox.mark_fetched`, `mailbox.release`.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Arc<Mutex<Plan>>);
