@@ -1,5 +1,5 @@
 //! The function for everything that is configured, and for what is open to all: administration of
-//! consumers, providers and keys, webhook endpoints, documents, health, and unknown routes.
+//! consumers, providers and keys, webhook endpoints, the event feed, documents, health, and unknown routes.
 //!
 //! It decides who may call what and turns the use cases' results into answers. It never touches bookings.
 
@@ -9,8 +9,9 @@ mod routes;
 use std::sync::Arc;
 
 use holdfast_app::auth::{PresentedKey, consumer_of, presented_key};
+use holdfast_app::feed::{FeedParameters, feed, read_feed};
 use holdfast_app::manage::{self, TargetRules};
-use holdfast_app::ports::{Clock, ConfigurationStore, EndpointStore, Entropy, SettingsReader};
+use holdfast_app::ports::{Clock, ConfigurationStore, EndpointStore, Entropy, EventFeed, SettingsReader};
 use holdfast_app::problem::{Problem, ProblemCode};
 use holdfast_app::settings::{KeyHash, KeyOwner, KeyRecord};
 use holdfast_app::settings_cache::SettingsCache;
@@ -24,8 +25,9 @@ pub use routes::{Admin, Endpoints, Open, Route, router};
 
 /// The function, over what it needs of the world.
 #[derive(Debug)]
-pub struct Manage<S, C, E> {
+pub struct Manage<S, F, C, E> {
     store: Arc<S>,
+    feed: F,
     settings: SettingsCache<Arc<S>>,
     admins: Vec<KeyHash>,
     rules: TargetRules,
@@ -41,16 +43,17 @@ enum Caller {
     Known(KeyRecord),
 }
 
-impl<S, C, E> Manage<S, C, E>
+impl<S, F, C, E> Manage<S, F, C, E>
 where
     S: ConfigurationStore + EndpointStore + SettingsReader,
+    F: EventFeed,
     C: Clock,
     E: Entropy,
 {
     /// A function that knows these administrators.
-    pub fn new(store: S, admins: Vec<KeyHash>, rules: TargetRules, clock: C, entropy: E) -> Self {
+    pub fn new(store: S, feed: F, admins: Vec<KeyHash>, rules: TargetRules, clock: C, entropy: E) -> Self {
         let store = Arc::new(store);
-        Self { settings: SettingsCache::new(Arc::clone(&store)), store, admins, rules, clock, entropy }
+        Self { settings: SettingsCache::new(Arc::clone(&store)), store, feed, admins, rules, clock, entropy }
     }
 
     /// Answers a request.
@@ -59,6 +62,7 @@ where
             Route::Open(open) => documents::answer(open, &request, &routed),
             Route::Admin(admin) => self.administer(admin, &request, &routed).await,
             Route::Endpoints(call) => self.endpoints(call, &request, &routed).await,
+            Route::Feed => self.feed(&request).await,
         }
     }
 
@@ -115,6 +119,19 @@ where
             Endpoints::Get => ok(&manage::endpoint(store, &tenant, id).await?),
             Endpoints::Delete => gone(manage::delete_endpoint(store, &tenant, id).await),
         }
+    }
+
+    async fn feed(&self, request: &Request) -> Result<Response, Problem> {
+        let now = self.clock.now();
+        let tenant = self.require_consumer(request, now).await?;
+        request.only_query(&FeedParameters::NAMES)?;
+        let wanted = FeedParameters {
+            after: request.query_value("after")?,
+            limit: request.query_value("limit")?,
+            event_type: request.query_value("type")?,
+        };
+        let answer = feed(&self.feed, &read_feed(&tenant, &wanted)?, now).await?;
+        Ok(Response::json_bytes(StatusCode::OK, answer.to_json()))
     }
 
     async fn require_admin(&self, request: &Request, now: Timestamp) -> Result<(), Problem> {

@@ -13,6 +13,8 @@ pub enum Route {
     Admin(Admin),
     /// Needs a consumer's key.
     Endpoints(Endpoints),
+    /// `GET /v1/events`; needs a consumer's key.
+    Feed,
 }
 
 /// Calls that are open to all.
@@ -75,6 +77,7 @@ const PROVIDER: &str = "/v1/admin/providers/{id}";
 const PROVIDER_KEYS: &str = "/v1/admin/providers/{id}/keys";
 const PROVIDER_KEY: &str = "/v1/admin/providers/{id}/keys/{key_id}";
 const ENDPOINTS: &str = "/v1/webhook-endpoints";
+const EVENTS: &str = "/v1/events";
 const ENDPOINT: &str = "/v1/webhook-endpoints/{id}";
 
 /// The table of calls.
@@ -102,5 +105,6 @@ pub fn router() -> Result<Router<Route>, RouteError> {
         (Method::GET, ENDPOINTS, Route::Endpoints(Endpoints::List)),
         (Method::GET, ENDPOINT, Route::Endpoints(Endpoints::Get)),
         (Method::DELETE, ENDPOINT, Route::Endpoints(Endpoints::Delete)),
+        (Method::GET, EVENTS, Route::Feed),
     ])
 }

@@ -3,6 +3,7 @@
 mod administration;
 mod documents;
 mod endpoints;
+mod feed;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
