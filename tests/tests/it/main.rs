@@ -7,6 +7,8 @@ mod contract;
 #[cfg(test)]
 mod end_to_end;
 #[cfg(test)]
+mod event_schemas;
+#[cfg(test)]
 mod hot_path;
 #[cfg(test)]
 mod use_cases;

@@ -58,7 +58,9 @@ impl EventFeed for MemoryFeed {
         let effect = || {
             let mut feeds = locked(&self.feeds);
             let entries = feeds.entry(tenant.to_string()).or_default();
-            events.iter().for_each(|event| append(entries, event, now));
+            for event in events {
+                append(entries, event, now);
+            }
         };
         self.faults.run("feed.append", effect).await
     }
