@@ -169,8 +169,10 @@ fn booking_events() -> Vec<Value> {
 }
 
 fn reserve() -> holdfast_domain::Command {
-    let acknowledgement =
-        holdfast_domain::Acknowledgement { provider_reference: None, reserved_until: Some(now().plus_ms(900_000)) };
+    let acknowledgement = holdfast_domain::Acknowledgement {
+        provider_reference: None,
+        reserved_until: Some(now().plus_ms(900_000)),
+    };
     let outcome = holdfast_domain::AttemptOutcome::Acknowledged(acknowledgement);
     holdfast_domain::Command::RecordAttempt { operation: 1, attempt: 1, outcome, retry_delay_ms: 0 }
 }
@@ -232,7 +234,11 @@ async fn every_event_is_as_its_schema_says() {
     }
     let told: BTreeSet<String> = events.iter().map(|event| type_of(event).to_owned()).collect();
     assert_eq!(told, all_types(), "every type is tried");
-    assert_eq!(published.into_keys().collect::<BTreeSet<_>>(), all_types(), "every type has a schema, no other");
+    assert_eq!(
+        published.into_keys().collect::<BTreeSet<_>>(),
+        all_types(),
+        "every type has a schema, no other"
+    );
 }
 
 #[tokio::test]
@@ -241,7 +247,8 @@ async fn what_is_added_later_is_valid_and_what_is_wrong_is_not() {
     let strict = validators(strict);
     for event in all_events().await {
         let validator = &published[type_of(&event)];
-        for pointer in ["", "/data", "/data/slot", "/data/operation", "/data/rejection", "/data/cancellation"] {
+        for pointer in ["", "/data", "/data/slot", "/data/operation", "/data/rejection", "/data/cancellation"]
+        {
             let mut later = event.clone();
             let Some(object) = later.pointer_mut(pointer).and_then(Value::as_object_mut) else { continue };
             object.insert("added_later".to_owned(), json!(1));
@@ -284,7 +291,8 @@ async fn nothing_is_in_a_schema_that_no_event_has() {
     let definitions = files().remove(DEFINITIONS).unwrap();
     let seen = seen(&all_events().await);
     let objects = definitions["$defs"].as_object().unwrap();
-    for (name, definition) in objects.iter().filter(|(_, definition)| definition.get("properties").is_some()) {
+    for (name, definition) in objects.iter().filter(|(_, definition)| definition.get("properties").is_some())
+    {
         for member in definition["properties"].as_object().unwrap().keys() {
             assert!(seen[name.as_str()].contains(member), "{name}.{member}");
         }

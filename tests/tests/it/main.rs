@@ -11,4 +11,6 @@ mod event_schemas;
 #[cfg(test)]
 mod hot_path;
 #[cfg(test)]
+mod receivers;
+#[cfg(test)]
 mod use_cases;

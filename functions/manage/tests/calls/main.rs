@@ -3,6 +3,7 @@
 mod administration;
 mod documents;
 mod endpoints;
+#[cfg(test)]
 mod feed;
 #[cfg(test)]
 mod harness;
