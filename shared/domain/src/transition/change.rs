@@ -15,6 +15,10 @@ use crate::{
     Rejection, Slot, State, Status, Timestamp,
 };
 
+/// The shortest pause between two look-ups for a change that is not made, in milliseconds. Otherwise it is as
+/// long as has passed since the change was asked for.
+const MIN_LOOK_AGAIN_MS: u64 = 1_000;
+
 /// The consumer asks for a change: it is written down before the provider is asked. What a provider is
 /// only told of is made at once.
 pub(super) fn begin(booking: &mut Booking, request: ChangeRequest, now: Timestamp) -> Result<(), Refused> {
@@ -241,7 +245,10 @@ pub(super) fn adopt_unchanged(
     let believed_from = operation.unanswered_send_at.map(|sent_at| sent_at.plus_ms(settle_window_ms));
     match believed_from {
         Some(believed_from) if !record.decided && record.asked_at < believed_from => {
-            let next_attempt_at = believed_from.max(now).min(operation.ends_at());
+            // It may be made any moment, and the sooner the likelier.
+            let waited_ms = operation.unanswered_send_at.map_or(0, |sent_at| sent_at.ms_until(now));
+            let next_look_at = now.plus_ms(waited_ms.max(MIN_LOOK_AGAIN_MS));
+            let next_attempt_at = believed_from.min(next_look_at).max(now).min(operation.ends_at());
             operation.phase = Phase::Waiting { next_attempt_at };
         }
         Some(_) | None => {

@@ -295,7 +295,7 @@ fn any_worker_move() -> impl Strategy<Value = Move> {
 /// A change that ends unknown and is looked up afterwards; its booking may be a hold.
 fn any_resolution() -> impl Strategy<Value = Vec<Move>> {
     let unknown = any_error().prop_map(AttemptOutcome::Unknown);
-    (prop::option::of(Just(DAY_MS)), any_wish(), any::<Index>(), unknown, 0_u64..200_000, any::<bool>())
+    (prop::option::of(Just(DAY_MS)), any_wish(), any::<Index>(), unknown, 0_u64..1_300_000, any::<bool>())
         .prop_map(|(hold_ms, wish, which, outcome, wait_ms, decided)| {
             let begin =
                 Move::Begin { wish, patience: Patience::Synchronous, lease_ms: 3_500, async_ms: 60_000 };
@@ -305,8 +305,33 @@ fn any_resolution() -> impl Strategy<Value = Vec<Move>> {
                 Move::Report { which, outcome, retry_delay_ms: wait_ms },
                 Move::DoWhatIsDue { lease_ms: 30_000, circuit_open: false },
                 Move::FindUnchanged { which, asked_ago_ms: 0, decided, settle_window_ms: 0 },
+                // If nobody finds out, it is over after a day.
+                Move::Sleep(if decided { 0 } else { DAY_MS }),
+                Move::DoWhatIsDue { lease_ms: 30_000, circuit_open: false },
             ]
         })
+}
+
+/// A cancel that overtakes a change, and is refused or not answered; the change may be answered meanwhile.
+fn any_overtaking() -> impl Strategy<Value = Vec<Move>> {
+    let answer = prop_oneof![Just(AttemptOutcome::Declined(no())), any_outcome()];
+    (prop::option::of(Just(DAY_MS)), any_wish(), any::<Index>(), any_outcome(), answer).prop_map(
+        |(hold_ms, wish, which, outcome, answer)| {
+            let begin = |wish| Move::Begin {
+                wish,
+                patience: Patience::Background,
+                lease_ms: 3_500,
+                async_ms: 900_000,
+            };
+            vec![
+                Move::CallYes { hold_ms, names: Names::None },
+                begin(wish),
+                begin(Wish::Cancel),
+                Move::Report { which, outcome, retry_delay_ms: 1_000 },
+                Move::Report { which, outcome: answer, retry_delay_ms: 1_000 },
+            ]
+        },
+    )
 }
 
 pub(crate) fn any_moves() -> impl Strategy<Value = Vec<Move>> {
@@ -314,6 +339,7 @@ pub(crate) fn any_moves() -> impl Strategy<Value = Vec<Move>> {
         12 => any_outside_move().prop_map(|next| vec![next]),
         18 => any_worker_move().prop_map(|next| vec![next]),
         1 => any_resolution(),
+        1 => any_overtaking(),
     ];
     prop::collection::vec(scene, 0..55).prop_map(|scenes| scenes.concat())
 }

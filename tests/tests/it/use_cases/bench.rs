@@ -46,8 +46,8 @@ const TICK_MS: u64 = 200;
 const IDLE_MS: u64 = 1_000;
 /// How often forgotten bookings are looked for, in milliseconds.
 const SWEEP_MS: u64 = 300_000;
-/// How long a test may last in virtual time, in milliseconds: three days.
-const MAX_RUN_MS: u64 = 3 * 24 * 60 * 60 * 1_000;
+/// How long a test may last in virtual time, in milliseconds: four days.
+const MAX_RUN_MS: u64 = 4 * 24 * 60 * 60 * 1_000;
 
 pub(super) type MemoryEngine =
     Engine<MemoryBookingStore, MemoryProvider, MemorySettings, TestClock, SeededEntropy>;

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_app::bookings::{cancel_by_provider, erase_customer};
+use holdfast_app::bookings::{FetchCall, cancel_by_provider, erase_customer, fetch_notifications};
 use holdfast_app::ports::Clock;
 use holdfast_app::problem::{ProblemCode, SideEffects};
 use holdfast_app::settings::Protocol;
 use holdfast_app::test_util::{Deed, Reply, Request, Script};
 use holdfast_domain::{
-    Cause, Compensation, ConfirmationMode, NotificationKind, OperationKind, Status, Withdrawal,
+    Booking, Cause, Compensation, ConfirmationMode, Notification, NotificationKind, OperationKind, Status,
+    Withdrawal,
 };
 use serde_json::{Value, json};
 
@@ -214,6 +215,35 @@ async fn a_move_asks_the_gate_first() {
     bench.run_until_quiet().await;
     bench.check();
     assert_eq!(kinds_told(&bench), ["booked", "moved"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_fetches_gets_everything_in_order_and_what_it_leaves_is_given_up() {
+    let bench = Bench::with_provider(0, &[0], |provider| {
+        provider.confirmation = ConfirmationMode::Notify;
+        provider.base_url = None;
+    });
+    let pull = async || {
+        let caller = caller();
+        let call = FetchCall { caller: &caller, limit: 100, until: bench.clock.now().plus_ms(25_000) };
+        let name = |_: &Booking, told: &Notification| Ok(json!([told.number, told.version]));
+        fetch_notifications(&bench.store, &bench.mailbox, &bench.clock, call, &name)
+            .await
+            .unwrap()
+            .notifications
+    };
+    let id = bench.create(None, &body(false)).await.unwrap().booking_id;
+    bench.operate(OperationKind::Reschedule, &id, None, &moved_to(2)).await.unwrap();
+    bench.run_for_ms(2_000).await;
+    assert_eq!(pull().await, [json!([1, 2])], "one at a time");
+    bench.run_for_ms(2_000).await;
+    assert_eq!(pull().await, [json!([2, 3])]);
+    assert_eq!(bench.cancel(&id, None, &json!({})).await.unwrap().answer.status, 200);
+    bench.run_until_quiet().await;
+    assert!(pull().await.is_empty(), "it is too old");
+    assert!(bench.provider.seen().is_empty(), "nobody is called");
+    assert_eq!(bench.booking(&id).history.last().unwrap().cause, Cause::NotificationFailed);
+    assert_eq!(bench.event_types().last().map(String::as_str), Some("provider.notification_failed"));
 }
 
 #[tokio::test(start_paused = true)]

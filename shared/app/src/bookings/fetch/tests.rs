@@ -85,9 +85,9 @@ impl Bench {
     }
 
     async fn change(&self, seed: u8, command: Command) {
-        let seen = self.store.item(&id(seed)).unwrap();
-        let next = transition(&seen.booking, command, self.clock.now()).unwrap().booking;
-        assert_eq!(self.store.replace(seen.rev, &seen.with_booking(next)).await, Ok(Replaced::Done));
+        let before = self.store.item(&id(seed)).unwrap();
+        let next = transition(&before.booking, command, self.clock.now()).unwrap().booking;
+        assert_eq!(self.store.replace(before.rev, &before.with_booking(next)).await, Ok(Replaced::Done));
     }
 
     async fn cancel(&self, seed: u8) {
