@@ -143,6 +143,10 @@ pub struct Overtaken {
     pub change: Change,
     /// Its number.
     pub number: u32,
+    /// Whether it went on after its request.
+    pub patience: Patience,
+    /// Attempts begun.
+    pub attempts: u32,
     /// The latest moment at which a request for it may have been sent.
     pub unanswered_send_at: Timestamp,
 }
@@ -186,7 +190,7 @@ pub enum LookUpOutcome {
     Found(Found),
     /// It knows the booking and has not decided.
     StillPending,
-    /// It had the booking and ended it: its cancelled or expired.
+    /// It had the booking, and cancelled it or let it expire.
     Ended,
     /// It knows no such booking.
     NotFound,

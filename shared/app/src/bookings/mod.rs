@@ -33,7 +33,9 @@ pub use answer::Answer;
 pub use breakers::{Breakers, FAILURE_THRESHOLD, OPEN_MS, Permit};
 pub use change_request::{ValidChange, read_attendance, read_change, read_provider_cancel};
 pub use create::{CreateCall, Created};
-pub use fetch::{DEFAULT_FETCHED, FetchCall, Fetched, MAX_FETCHED, fetch_notifications, release_notifications};
+pub use fetch::{
+    DEFAULT_FETCHED, FetchCall, Fetched, MAX_FETCHED, fetch_notifications, release_notifications,
+};
 pub use limits::Limits;
 pub use list::{
     DEFAULT_LIST_LIMIT, ListParameters, Listed, MAX_LIST_LIMIT, MAX_LOOKED_AT, ValidList, list, read_list,

@@ -26,10 +26,11 @@ pub(super) fn begin(booking: &mut Booking, request: ChangeRequest, now: Timestam
     if let Change::Cancel(withdrawal) = request.change.clone() {
         return begin_cancel(booking, withdrawal, &request, now);
     }
-    check_change(booking, &request.change, now)?;
-    if booking.operation.is_some() {
+    let checked = check_change(booking, &request.change, now);
+    if booking.operation.is_some() && matches!(checked, Ok(()) | Err(Refused::NothingToChange)) {
         return Err(Refused::OperationInFlight);
     }
+    checked?;
     if booking.confirmation == ConfirmationMode::Notify {
         return match request.change {
             Change::Reschedule(slot) => {
@@ -206,7 +207,7 @@ pub(super) fn give_up_change(
     }
     let failed = RefusalReason::Failed(operation.last_error.unwrap_or(AttemptError::TimedOut));
     if operation.is_resolving() {
-        end_unchanged(booking, Cause::OperationUnresolved, failed, now);
+        end_unchanged(booking, Cause::OperationUnresolved, RefusalReason::Unresolved, now);
         return Ok(());
     }
     // A gate makes nothing, so that nothing has to be found out.
@@ -264,7 +265,8 @@ pub(super) fn adopt_unchanged(
 pub(super) fn overtake(booking: &mut Booking) -> Option<Overtaken> {
     let operation = booking.operation.take()?;
     let unanswered_send_at = operation.may_be_sent_at()?;
-    Some(Overtaken { change: operation.change, number: operation.number, unanswered_send_at })
+    let Operation { change, number, patience, attempts, .. } = operation;
+    Some(Overtaken { change, number, patience, attempts, unanswered_send_at })
 }
 
 /// What came of the change that a cancel overtook, as its worker reports it.
@@ -284,8 +286,10 @@ pub(super) fn record_overtaken(
             apply(booking, change, yes, 0, now);
             Ok(())
         }
-        AttemptOutcome::Declined(_) => {
+        AttemptOutcome::Declined(rejection) => {
+            let number = overtaken.number;
             operation.overtaken = None;
+            booking.refusal = Some(Refusal { operation: number, reason: RefusalReason::Declined(rejection) });
             Ok(())
         }
         AttemptOutcome::Acknowledged(_) | AttemptOutcome::Unknown(_)
@@ -302,13 +306,13 @@ pub(super) fn record_overtaken(
 
 /// The cancel that overtook a change came to nothing: what became of that change has to be found out.
 pub(super) fn take_up_overtaken(booking: &mut Booking, overtaken: Overtaken, now: Timestamp) {
-    let Overtaken { change, number, unanswered_send_at } = overtaken;
+    let Overtaken { change, number, patience, attempts, unanswered_send_at } = overtaken;
     let mut operation = Operation {
         change,
         number,
-        patience: Patience::Background,
+        patience,
         deadline_at: now,
-        attempts: 0,
+        attempts,
         last_error: None,
         unanswered_send_at: None,
         resolve_until: None,

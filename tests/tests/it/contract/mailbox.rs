@@ -56,6 +56,7 @@ fn kept(seed: u8, number: u32, begun_at: Timestamp) -> KeptNotification {
             number,
             begun_at,
             attempts: 0,
+            skipped: 0,
             last_error: None,
             phase: Phase::Waiting { next_attempt_at: begun_at.plus_ms(FETCH_LIMIT_MS) },
         },

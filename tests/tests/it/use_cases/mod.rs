@@ -12,6 +12,7 @@ mod calls;
 mod cancel;
 mod crashes;
 mod create;
+mod crowd;
 mod notifications;
 mod operations;
 mod replay;

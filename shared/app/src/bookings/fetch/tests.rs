@@ -164,6 +164,10 @@ async fn a_booking_that_was_cancelled_unheard_is_never_told() {
     let fetched = bench.fetch_as(&clinic(), 1).await.unwrap();
     assert_eq!(fetched, Fetched { notifications: vec![named(2, 1)], remaining: 0 });
     assert_eq!(bench.fetch().await, [] as [Value; 0]);
+    // Nor when the provider asks for everything once more.
+    let bench = bench.after_ms(1_000);
+    assert_eq!(release_notifications(&bench.mailbox, &bench.clock, &clinic()).await, Ok(2));
+    assert_eq!(bench.fetch().await, [named(2, 1)]);
 }
 
 #[tokio::test(start_paused = true)]
