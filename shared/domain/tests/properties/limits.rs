@@ -83,6 +83,9 @@ fn any_command() -> impl Strategy<Value = Command> {
                 Command::RecordNotification(NotificationRecord { number, attempt, error, retry_at })
             }
         ),
+        (prop::option::of(any_time()), any_error(), any::<bool>()).prop_map(|(until, error, is_skipped)| {
+            Command::PostponeNotification { until, error, is_skipped }
+        }),
         Just(Command::GiveUpNotification),
         any_number().prop_map(|number| Command::AcknowledgeNotification { number }),
         any_number().prop_map(|attempt| Command::AdoptEnded { attempt }),

@@ -120,6 +120,8 @@ pub(crate) enum Move {
     Erase,
     /// A worker claims the next attempt to tell the provider, due or not.
     ClaimNotification { lease_ms: u64 },
+    /// The provider cannot be told now; with `None` that was the last time.
+    PutOffNotification { delay_ms: Option<u64>, error: AttemptError, is_skipped: bool },
     /// A worker that tells the provider reports; it failed if there is an error.
     ReportNotification { which: Index, error: Option<AttemptError>, retry_ms: Option<u64> },
     /// Somebody finds that the provider has not fetched in time.
@@ -286,6 +288,8 @@ fn any_worker_move() -> impl Strategy<Value = Move> {
         1 => Just(Move::GiveUpCompensation),
         1 => Just(Move::ExpireHold),
         1 => any_lease_ms().prop_map(|lease_ms| Move::ClaimNotification { lease_ms }),
+        1 => (prop::option::weighted(0.8, any_span_ms()), any_error(), any::<bool>())
+            .prop_map(|(delay_ms, error, is_skipped)| Move::PutOffNotification { delay_ms, error, is_skipped }),
         3 => (any::<Index>(), prop::option::weighted(0.6, any_error()), prop::option::of(any_span_ms()))
             .prop_map(|(which, error, retry_ms)| Move::ReportNotification { which, error, retry_ms }),
         1 => Just(Move::GiveUpNotification),

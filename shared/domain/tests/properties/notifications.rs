@@ -141,6 +141,7 @@ proptest! {
                         && record.retry_at.is_none()
                         && before.notifications.first().map(|first| first.number) == Some(record.number)
                 }
+                Command::PostponeNotification { until, .. } => until.is_none(),
                 Command::GiveUpNotification => true,
                 _ => false,
             };

@@ -17,3 +17,4 @@ mod notifications;
 mod operations;
 mod replay;
 mod simulation;
+mod timers;

@@ -19,7 +19,8 @@ use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::bench::{Bench, Chaos, body, tenant};
+use super::bench::{Bench, body, tenant};
+use super::timers::Chaos;
 
 /// The first world's seed. To play one world again, begin with its seed and play one.
 const FIRST_SEED: u64 = 0;
@@ -335,7 +336,7 @@ async fn play(seed: u64) {
     for (id, (status, response)) in told {
         check_response(&bench, &id, status, &response);
     }
-    check_changes(&bench, told_of_changes).await;
+    Box::pin(check_changes(&bench, told_of_changes)).await;
     for id in erased {
         let request = bench.booking(&id).request;
         assert_eq!((request.customer, request.notes), (None, None));
