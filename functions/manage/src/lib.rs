@@ -1,5 +1,5 @@
 //! The function for everything that is configured, and for what is open to all: administration of
-//! consumers, providers and keys, webhook endpoints, documents, health, and unknown routes.
+//! consumers, providers and keys, webhook endpoints, the event feed, documents, health, and unknown routes.
 //!
 //! It decides who may call what and turns the use cases' results into answers. It never touches bookings.
 
@@ -10,9 +10,11 @@ mod webhooks;
 use std::sync::Arc;
 
 use holdfast_app::auth::{PresentedKey, consumer_of, presented_key};
+use holdfast_app::feed::{FeedParameters, feed, read_feed};
 use holdfast_app::manage::{self, TargetRules};
 use holdfast_app::ports::{
-    AttemptLog, Clock, ConfigurationStore, EndpointStore, Entropy, ReplayQueue, SettingsReader, WebhookSender,
+    AttemptLog, Clock, ConfigurationStore, EndpointStore, Entropy, EventFeed, ReplayQueue, SettingsReader,
+    WebhookSender,
 };
 use holdfast_app::problem::{Problem, ProblemCode};
 use holdfast_app::settings::{KeyHash, KeyOwner, KeyRecord};
@@ -27,8 +29,9 @@ pub use webhooks::Webhooks;
 
 /// The function, over what it needs of the world.
 #[derive(Debug)]
-pub struct Manage<S, L, Q, W, C, E> {
+pub struct Manage<S, F, L, Q, W, C, E> {
     store: Arc<S>,
+    feed: F,
     webhooks: Webhooks<L, Q, W>,
     settings: SettingsCache<Arc<S>>,
     admins: Vec<KeyHash>,
@@ -45,9 +48,10 @@ enum Caller {
     Known(KeyRecord),
 }
 
-impl<S, L, Q, W, C, E> Manage<S, L, Q, W, C, E>
+impl<S, F, L, Q, W, C, E> Manage<S, F, L, Q, W, C, E>
 where
     S: ConfigurationStore + EndpointStore + SettingsReader,
+    F: EventFeed,
     L: AttemptLog,
     Q: ReplayQueue,
     W: WebhookSender,
@@ -57,6 +61,7 @@ where
     /// A function that knows these administrators.
     pub fn new(
         store: S,
+        feed: F,
         webhooks: Webhooks<L, Q, W>,
         admins: Vec<KeyHash>,
         rules: TargetRules,
@@ -65,7 +70,7 @@ where
     ) -> Self {
         let store = Arc::new(store);
         let settings = SettingsCache::new(Arc::clone(&store));
-        Self { store, webhooks, settings, admins, rules, clock, entropy }
+        Self { store, feed, webhooks, settings, admins, rules, clock, entropy }
     }
 
     /// Answers a request.
@@ -74,6 +79,7 @@ where
             Route::Open(open) => documents::answer(open, &request, &routed),
             Route::Admin(admin) => self.administer(admin, &request, &routed).await,
             Route::Endpoints(call) => self.endpoints(call, &request, &routed).await,
+            Route::Feed => self.feed(&request).await,
         }
     }
 
@@ -107,6 +113,19 @@ where
                 gone(manage::revoke_key(store, kind, id, routed.parameter("key_id"), now).await)
             }
         }
+    }
+
+    async fn feed(&self, request: &Request) -> Result<Response, Problem> {
+        let now = self.clock.now();
+        let tenant = self.require_consumer(request, now).await?;
+        request.only_query(&FeedParameters::NAMES)?;
+        let wanted = FeedParameters {
+            after: request.query_value("after")?,
+            limit: request.query_value("limit")?,
+            event_type: request.query_value("type")?,
+        };
+        let answer = feed(&self.feed, &read_feed(&tenant, &wanted)?, now).await?;
+        Ok(Response::json_bytes(StatusCode::OK, answer.to_json()))
     }
 
     async fn require_admin(&self, request: &Request, now: Timestamp) -> Result<(), Problem> {

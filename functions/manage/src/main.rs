@@ -13,6 +13,7 @@ async fn main() -> Result<(), RunError> {
     telemetry::init()?;
     let clients = AwsClients::new(&config::aws()?);
     let store = stores::settings(&clients)?;
+    let feed = stores::feed(&clients)?;
     let client = SafeClient::new(config::AllowedPrivateHosts::from_env()?.0.into_iter().collect())?;
     let webhooks = Webhooks {
         log: stores::deliveries(&clients)?,
@@ -21,7 +22,7 @@ async fn main() -> Result<(), RunError> {
     };
     let admins = config::BootstrapAdmins::from_env()?.0;
     let rules = TargetRules { allow_plain_http: config::AllowPlainHttpTargets::from_env()?.0 };
-    let manage = Arc::new(Manage::new(store, webhooks, admins, rules, SystemClock, SystemEntropy));
+    let manage = Arc::new(Manage::new(store, feed, webhooks, admins, rules, SystemClock, SystemEntropy));
     http::run(router()?, move |request, routed| {
         let manage = Arc::clone(&manage);
         async move { manage.handle(request, routed).await }

@@ -13,6 +13,8 @@ pub enum Route {
     Admin(Admin),
     /// Needs a consumer's key.
     Endpoints(Endpoints),
+    /// `GET /v1/events`; needs a consumer's key.
+    Feed,
 }
 
 /// Calls that are open to all.
@@ -85,6 +87,7 @@ const PROVIDER: &str = "/v1/admin/providers/{id}";
 const PROVIDER_KEYS: &str = "/v1/admin/providers/{id}/keys";
 const PROVIDER_KEY: &str = "/v1/admin/providers/{id}/keys/{key_id}";
 const ENDPOINTS: &str = "/v1/webhook-endpoints";
+const EVENTS: &str = "/v1/events";
 const ENDPOINT: &str = "/v1/webhook-endpoints/{id}";
 const ROTATE_SECRET: &str = "/v1/webhook-endpoints/{id}/rotate-secret";
 const TEST: &str = "/v1/webhook-endpoints/{id}/test";
@@ -121,5 +124,6 @@ pub fn router() -> Result<Router<Route>, RouteError> {
         (Method::POST, TEST, Route::Endpoints(Endpoints::Test)),
         (Method::GET, DELIVERIES, Route::Endpoints(Endpoints::Deliveries)),
         (Method::POST, REPLAY, Route::Endpoints(Endpoints::Replay)),
+        (Method::GET, EVENTS, Route::Feed),
     ])
 }

@@ -2,7 +2,8 @@
 
 use holdfast_app::manage::{self, AttemptParameters};
 use holdfast_app::ports::{
-    AttemptLog, Clock, ConfigurationStore, EndpointStore, Entropy, ReplayQueue, SettingsReader, WebhookSender,
+    AttemptLog, Clock, ConfigurationStore, EndpointStore, Entropy, EventFeed, ReplayQueue, SettingsReader,
+    WebhookSender,
 };
 use holdfast_app::problem::Problem;
 use holdfast_lambda::http::{Request, Response, Routed, json_body};
@@ -22,9 +23,10 @@ pub struct Webhooks<L, Q, W> {
     pub sender: W,
 }
 
-impl<S, L, Q, W, C, E> Manage<S, L, Q, W, C, E>
+impl<S, F, L, Q, W, C, E> Manage<S, F, L, Q, W, C, E>
 where
     S: ConfigurationStore + EndpointStore + SettingsReader,
+    F: EventFeed,
     L: AttemptLog,
     Q: ReplayQueue,
     W: WebhookSender,

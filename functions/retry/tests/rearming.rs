@@ -4,7 +4,8 @@
 
 use holdfast_app::bookings::{Breakers, Engine};
 use holdfast_app::ports::{
-    AttemptReport, CompensationCall, CompensationReport, ProviderCall, ProviderGateway, TimerMessage,
+    AttemptReport, CompensationCall, CompensationReport, NotificationCall, NotificationReport, ProviderCall,
+    ProviderGateway, TimerMessage,
 };
 use holdfast_app::settings::ProviderSettings;
 use holdfast_app::test_util::{
@@ -33,6 +34,10 @@ impl ProviderGateway for Unreachable {
     async fn compensate(&self, _: CompensationCall<'_>) -> CompensationReport {
         let outcome = CompensationOutcome::Failed(AttemptError::ConnectionFailed);
         CompensationReport { outcome, retry_after_ms: None }
+    }
+
+    async fn notify(&self, _: NotificationCall<'_>) -> NotificationReport {
+        NotificationReport { error: Some(AttemptError::ConnectionFailed), retry_after_ms: None }
     }
 }
 

@@ -7,9 +7,10 @@
 use std::sync::Arc;
 
 use holdfast_app::deliveries::{Deliveries, DeliveryError, HintOutcome, IncomingEvent, Lane};
+use holdfast_app::feed::FeedAppender;
 use holdfast_app::ports::{
     AttemptLog, Clock, DeliveryHint, DeliveryQueue, DeliveryStore, EndpointStore, Entropy, EventBus,
-    ReplayMessage, ReplayQueue, StoreError, WebhookSender,
+    EventFeed, NewEntry, ReplayMessage, ReplayQueue, StoreError, WebhookSender,
 };
 use holdfast_aws::{EVENT_SOURCE, endpoint_of_resources, tenant_of_resources};
 use holdfast_domain::EventId;
@@ -23,6 +24,9 @@ pub enum MessageError {
     /// The message is neither an event of Holdfast's bus nor a hint nor a replay.
     #[error("the message is malformed: {0}")]
     Malformed(&'static str),
+    /// The event could not be appended to the feed. Its endpoints may have it all the same.
+    #[error("an event could not be appended to the feed: {0}")]
+    Feed(#[source] StoreError),
     /// The event could not be given to all endpoints.
     #[error("an event could not be given to all endpoints: {0}")]
     FanOut(#[source] StoreError),
@@ -108,15 +112,18 @@ pub fn queue_name(queue_url: &str) -> String {
 
 /// The function, over what it needs of the world.
 #[derive(Debug)]
-pub struct Service<E, S, Q, W, B, C, R> {
+pub struct Service<F, E, S, Q, W, B, C, R> {
+    /// Appends events to the feed.
+    pub feed: FeedAppender<F, C>,
     /// Takes events to endpoints.
     pub deliveries: Deliveries<E, S, Q, W, B, C, R>,
     /// The queue whose hints are of slow endpoints.
     pub slow_queue_name: String,
 }
 
-impl<E, S, Q, W, B, C, R> Service<E, S, Q, W, B, C, R>
+impl<F, E, S, Q, W, B, C, R> Service<F, E, S, Q, W, B, C, R>
 where
+    F: EventFeed,
     E: EndpointStore,
     S: DeliveryStore + AttemptLog,
     Q: DeliveryQueue + ReplayQueue,
@@ -129,7 +136,10 @@ where
     pub async fn on_message(self: Arc<Self>, message: QueueMessage) -> Result<(), MessageError> {
         match read(&message.body)? {
             Incoming::Event(event) => {
+                let appended = self.feed.append(&event.tenant, entry(&event)).await;
+                // Endpoints do not wait for the feed; both take an event once, however often it comes.
                 let endpoints = self.deliveries.fan_out(&event).await.map_err(MessageError::FanOut)?;
+                appended.map_err(MessageError::Feed)?;
                 tracing::info!(
                     event.id = %event.id,
                     event.r#type = event.event_type,
@@ -154,6 +164,10 @@ where
         }
         Ok(())
     }
+}
+
+fn entry(event: &IncomingEvent) -> NewEntry {
+    NewEntry { event_id: event.id.clone(), event_type: event.event_type.clone(), body: event.body.clone() }
 }
 
 /// Attempts and ends are logged where they happen; what did nothing is only for whoever looks closely.

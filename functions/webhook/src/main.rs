@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use holdfast_app::deliveries::Deliveries;
+use holdfast_app::feed::FeedAppender;
 use holdfast_aws::{AwsClients, EventBridgeBus, SqsDeliveries};
 use holdfast_lambda::{RunError, SystemClock, SystemEntropy, batch, config, stores, telemetry};
 use holdfast_provider::{SafeClient, WebhookClient};
@@ -16,6 +17,7 @@ async fn main() -> Result<(), RunError> {
     let slow_queue_name = queue_name(&queues.slow_delivery_queue_url);
     let client = SafeClient::new(config::AllowedPrivateHosts::from_env()?.0.into_iter().collect())?;
     let (clock, entropy) = (SystemClock, SystemEntropy);
+    let feed = FeedAppender::new(stores::feed(&aws)?, clock);
     let deliveries = Deliveries {
         endpoints: stores::settings(&aws)?,
         store: stores::deliveries(&aws)?,
@@ -25,6 +27,6 @@ async fn main() -> Result<(), RunError> {
         clock,
         entropy,
     };
-    let service = Arc::new(Service { deliveries, slow_queue_name });
+    let service = Arc::new(Service { feed, deliveries, slow_queue_name });
     batch::run_queue(move |message, _| Arc::clone(&service).on_message(message)).await
 }

@@ -7,8 +7,11 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use holdfast_app::deliveries::Deliveries;
+use holdfast_app::feed::FeedAppender;
 use holdfast_app::ports::Clock;
-use holdfast_app::test_util::{MemoryDeliveries, MemoryDeliveryStore, MemorySettings};
+use holdfast_app::test_util::{
+    Fault, Faults, MemoryDeliveries, MemoryDeliveryStore, MemoryFeed, MemorySettings,
+};
 use holdfast_app::webhook::{DeliveryState, WebhookEndpoint};
 use holdfast_domain::{EventId, Tenant, Timestamp, WebhookEndpointId};
 use holdfast_lambda::batch::{Invocation, QueueMessage, handle_messages};
@@ -19,6 +22,7 @@ use secrecy::ExposeSecret;
 use super::Service;
 
 type TestService = Service<
+    MemoryFeed,
     MemorySettings,
     MemoryDeliveryStore,
     MemoryDeliveries,
@@ -28,16 +32,21 @@ type TestService = Service<
 >;
 
 fn service() -> Arc<TestService> {
+    service_with(&Faults::new())
+}
+
+fn service_with(faults: &Faults) -> Arc<TestService> {
     let client = SafeClient::new(AllowedHosts::parse("127.0.0.1")).unwrap();
     let deliveries = Deliveries {
         endpoints: MemorySettings::new(),
-        store: MemoryDeliveryStore::new(),
+        store: MemoryDeliveryStore::with_faults(faults.clone()),
         queue: MemoryDeliveries::new(),
         sender: WebhookClient::new(client, SystemClock),
         clock: SystemClock,
         entropy: SystemEntropy,
     };
-    Arc::new(Service { deliveries, slow_queue_name: "slow".to_owned() })
+    let feed = FeedAppender::new(MemoryFeed::with_faults(faults.clone()), SystemClock);
+    Arc::new(Service { feed, deliveries, slow_queue_name: "slow".to_owned() })
 }
 
 fn endpoint(url: String) -> WebhookEndpoint {
@@ -114,6 +123,42 @@ async fn an_event_reaches_its_endpoint_signed_and_malformed_messages_fail_alone(
     assert_eq!(*received.lock().unwrap(), [detail]);
     let items = service.deliveries.store.items();
     assert!(matches!(items[0].state, DeliveryState::Delivered { .. }), "{items:?}");
+}
+
+fn event_message(id: u8) -> QueueMessage {
+    let event = format!(
+        r#"{{"detail-type":"booking.created","source":"holdfast",
+        "resources":["urn:holdfast:tenant:test:shop"],"detail":{{ "id":"{}" }}}}"#,
+        EventId::from_bytes([id; 16])
+    );
+    message(&id.to_string(), "events", event)
+}
+
+#[tokio::test]
+async fn the_feed_has_every_event_of_a_batch_once_whatever_fails() {
+    let faults = Faults::new();
+    let service = service_with(&faults);
+    let tenant = Tenant::parse("test:shop").unwrap();
+    service.deliveries.endpoints.add_endpoint(endpoint("http://127.0.0.1:9".to_owned()));
+    let batch = || (1..=10).map(event_message).collect::<Vec<_>>();
+
+    // The feed fails, and the endpoints have their deliveries all the same.
+    faults.on("feed.append", 1, Fault::FailBefore);
+    assert_eq!(invoke(&service, batch()).await.len(), 10, "all come again");
+    assert_eq!(service.deliveries.store.items().len(), 10);
+    // It has done its work, but nobody heard of it.
+    faults.on("feed.append", 2, Fault::FailAfter);
+    assert_eq!(invoke(&service, batch()).await.len(), 10);
+    // A delivery cannot be made; its event alone comes again.
+    faults.next("deliveries.create", Fault::FailBefore);
+    assert_eq!(invoke(&service, batch()).await.len(), 1);
+    assert!(invoke(&service, batch()).await.is_empty());
+
+    assert_eq!(faults.calls().iter().filter(|call| **call == "feed.append").count(), 4, "one call a batch");
+    let entries = service.feed.store().entries(&tenant);
+    assert_eq!(entries.iter().map(|entry| entry.number).collect::<Vec<_>>(), (1..=10).collect::<Vec<_>>());
+    let first = format!(r#"{{ "id":"{}" }}"#, EventId::from_bytes([1; 16]));
+    assert_eq!((&entries[0].event.body, entries[0].event.event_type.as_str()), (&first, "booking.created"));
 }
 
 #[tokio::test]

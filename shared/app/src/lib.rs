@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod bookings;
 pub mod deliveries;
+pub mod feed;
 pub mod idempotency;
 pub mod manage;
 pub mod outbox;

@@ -132,7 +132,18 @@ where
                         notification,
                         released: false,
                     };
-                    self.mailbox.keep(&kept).await?;
+                    match self.mailbox.keep(&kept).await {
+                        Ok(()) => {}
+                        Err(error @ StoreError::Unavailable(_)) => return Err(error),
+                        // It would fail again, and hold up all that follow.
+                        Err(error @ (StoreError::Corrupt(_) | StoreError::Refused(_))) => {
+                            tracing::error!(booking.id = %new.id, %error, "A notification cannot be kept.");
+                            let version = kept.notification.version;
+                            self.parking
+                                .park(&record(new, version, version, "notification_not_kept"))
+                                .await?;
+                        }
+                    }
                 }
                 Effect::DeadLetter { reason, version } => {
                     tracing::error!(booking.id = %new.id, reason = reason.as_str(), "A booking needs a look.");

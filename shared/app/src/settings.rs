@@ -165,6 +165,11 @@ impl ProviderSettings {
         }
     }
 
+    /// Whether it may be called only so often, or by so many at once.
+    pub fn is_limited(&self) -> bool {
+        self.requests_per_second.is_some() || self.max_attempts_in_flight.is_some()
+    }
+
     /// Whether the provider fetches its notifications.
     pub fn pulls(&self) -> bool {
         self.base_url.is_none()

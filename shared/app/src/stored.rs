@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use holdfast_domain::{Booking, Change, ProviderId, Slot, Status, Timestamp};
+use holdfast_domain::{Booking, Change, Mode, ProviderId, Slot, Status, Timestamp};
 
 use crate::ports::{BookingStore, Claim, Replaced, SlotExchange, StoreError};
 
@@ -70,7 +70,9 @@ pub struct StoredBooking {
 /// What an exclusive slot is known by. Slots that merely overlap are different ones.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SlotKey {
-    /// The provider; its name stands for its mode too.
+    /// Live or test.
+    pub mode: Mode,
+    /// The provider.
     pub provider_id: ProviderId,
     /// The location.
     pub location_id: String,
@@ -119,6 +121,7 @@ impl StoredBooking {
 
     fn slot_key(&self, slot: &Slot) -> SlotKey {
         SlotKey {
+            mode: self.booking.tenant.mode,
             provider_id: self.booking.request.provider_id.clone(),
             location_id: slot.location_id.clone(),
             resource_id: slot.resource_id.clone(),

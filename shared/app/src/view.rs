@@ -166,7 +166,7 @@ fn view_at<'a>(booking: &'a Booking, event: &Event) -> BookingView<'a> {
         // The provider's no to the change: nobody else tells those who did not wait for it.
         view.rejection = booking.refusal.as_ref().and_then(|refusal| match &refusal.reason {
             RefusalReason::Declined(rejection) => Some(RejectionView::new(rejection)),
-            RefusalReason::Failed(_) => None,
+            RefusalReason::Failed(_) | RefusalReason::Unresolved => None,
         });
     }
     view

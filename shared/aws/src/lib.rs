@@ -12,6 +12,7 @@ mod calls;
 mod clients;
 mod delivery;
 mod error;
+mod feed;
 mod item;
 mod mailbox;
 mod queues;
@@ -29,6 +30,7 @@ pub use bus::{EVENT_SOURCE, EventBridgeBus, endpoint_of_resources, tenant_of_res
 pub use calls::CallLog;
 pub use clients::{AwsClients, AwsConfig, AwsCredentials, AwsHooks};
 pub use delivery::{CREATED_INDEX, DynamoDeliveryStore};
+pub use feed::DynamoFeed;
 pub use mailbox::DynamoMailbox;
 pub use queues::{SqsDeliveries, SqsParking, SqsReplays, SqsTimers};
 pub use settings::DynamoSettings;

@@ -35,6 +35,17 @@ pub(crate) enum Transacted {
     Refused,
 }
 
+/// How one try of a transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tried {
+    /// All of it is written.
+    Done,
+    /// A condition failed, and nothing is written.
+    Refused,
+    /// Others were in the way, and nothing is written.
+    Busy,
+}
+
 enum Verdict {
     Refused,
     Again,
@@ -47,22 +58,40 @@ pub(crate) async fn transact(
     entropy: &dyn Entropy,
     actions: Vec<TransactWriteItem>,
 ) -> Result<Transacted, StoreError> {
-    let token = HEXLOWER.encode(&entropy.bytes16());
+    let token = token(entropy);
     for tried in 0..MAX_TRIES {
-        let transaction = client.transact_write_items().set_transact_items(Some(actions.clone()));
-        let Err(error) = transaction.client_request_token(&token).send().await else {
-            return Ok(Transacted::Done);
-        };
-        match verdict(&error) {
-            Verdict::Refused => return Ok(Transacted::Refused),
-            Verdict::Failed => return Err(store_error(CALL, &error)),
-            Verdict::Again => {
+        match try_transact(client, &token, actions.clone()).await? {
+            Tried::Done => return Ok(Transacted::Done),
+            Tried::Refused => return Ok(Transacted::Refused),
+            Tried::Busy => {
                 let pause_ms = jittered_ms(entropy, FIRST_PAUSE_MS, tried);
                 tokio::time::sleep(Duration::from_millis(pause_ms)).await;
             }
         }
     }
     Err(StoreError::Unavailable(format!("{CALL}: conflicts with others")))
+}
+
+/// By what a transaction is known that is tried again unchanged.
+pub(crate) fn token(entropy: &dyn Entropy) -> String {
+    HEXLOWER.encode(&entropy.bytes16())
+}
+
+/// Writes all `actions` or none, once. One whose answer is lost and which the SDK repeats is done once.
+pub(crate) async fn try_transact(
+    client: &Client,
+    token: &str,
+    actions: Vec<TransactWriteItem>,
+) -> Result<Tried, StoreError> {
+    let transaction = client.transact_write_items().set_transact_items(Some(actions));
+    let Err(error) = transaction.client_request_token(token).send().await else {
+        return Ok(Tried::Done);
+    };
+    match verdict(&error) {
+        Verdict::Refused => Ok(Tried::Refused),
+        Verdict::Again => Ok(Tried::Busy),
+        Verdict::Failed => Err(store_error(CALL, &error)),
+    }
 }
 
 fn verdict<R>(error: &SdkError<TransactWriteItemsError, R>) -> Verdict {

@@ -171,6 +171,8 @@ pub enum RefusalReason {
     Declined(Rejection),
     /// The provider was not reached in time, or turned out not to have made the change.
     Failed(AttemptError),
+    /// Nobody could find out whether the provider made the change.
+    Unresolved,
 }
 
 /// Why Holdfast cancelled a booking.
@@ -413,6 +415,7 @@ impl Booking {
             number: self.operations_begun,
             begun_at: now,
             attempts: 0,
+            skipped: 0,
             last_error: None,
             phase: self.route.first_phase(now),
         });

@@ -236,3 +236,48 @@ fn event_type(entry: &HistoryEntry) -> Option<EventType> {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What listeners and operators hear of a version.
+    fn told(cause: Cause, status: Status) -> (Option<&'static str>, Option<&'static str>) {
+        let entry = HistoryEntry::new(status, Timestamp::EPOCH, cause, 0);
+        (event_type(&entry).map(EventType::as_str), dead_letter_reason(cause).map(DeadLetterReason::as_str))
+    }
+
+    #[test]
+    fn each_cause_has_its_event() {
+        let failed = Some("booking.operation_failed");
+        for (cause, status, event) in [
+            (Cause::Created, Status::Pending, Some("booking.created")),
+            (Cause::Accepted, Status::Confirmed, Some("booking.confirmed")),
+            // A confirm and an extend.
+            (Cause::ProviderAcknowledged, Status::Confirmed, Some("booking.confirmed")),
+            (Cause::ProviderAcknowledged, Status::Reserved, Some("booking.reserved")),
+            (Cause::ProviderEnded, Status::Expired, Some("booking.expired")),
+            (Cause::Rescheduled, Status::Reserved, Some("booking.rescheduled")),
+            (Cause::Rescheduled, Status::Confirmed, Some("booking.rescheduled")),
+            (Cause::OperationBegun, Status::Confirmed, None),
+            (Cause::OperationDeclined, Status::Confirmed, failed),
+            (Cause::OperationGivenUp, Status::Reserved, failed),
+            (Cause::WithdrawnByConsumer, Status::Cancelled, Some("booking.cancelled")),
+            (Cause::LateAcknowledgement, Status::Cancelled, None),
+            (Cause::CustomerErased, Status::Cancelled, None),
+        ] {
+            assert_eq!(told(cause, status), (event, None), "{cause:?}");
+        }
+    }
+
+    #[test]
+    fn what_somebody_has_to_look_at_is_an_event_and_a_dead_letter() {
+        for (cause, event, letter) in [
+            (Cause::CompensationFailed, "booking.compensation_failed", "compensation_failed"),
+            (Cause::OperationUnresolved, "booking.operation_failed", "operation_unresolved"),
+            (Cause::NotificationFailed, "provider.notification_failed", "notification_failed"),
+        ] {
+            assert_eq!(told(cause, Status::Confirmed), (Some(event), Some(letter)));
+        }
+    }
+}

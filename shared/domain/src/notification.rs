@@ -84,6 +84,8 @@ pub struct Notification {
     pub begun_at: Timestamp,
     /// Attempts begun so far.
     pub attempts: u32,
+    /// Attempts of the schedule that were not made, because the provider was known to be down.
+    pub skipped: u32,
     /// Why the last attempt failed.
     pub last_error: Option<AttemptError>,
     /// What goes on with it now.

@@ -143,6 +143,10 @@ pub struct Overtaken {
     pub change: Change,
     /// Its number.
     pub number: u32,
+    /// Whether it went on after its request.
+    pub patience: Patience,
+    /// Attempts begun.
+    pub attempts: u32,
     /// The latest moment at which a request for it may have been sent.
     pub unanswered_send_at: Timestamp,
 }
@@ -186,7 +190,7 @@ pub enum LookUpOutcome {
     Found(Found),
     /// It knows the booking and has not decided.
     StillPending,
-    /// It had the booking and ended it: its cancelled or expired.
+    /// It had the booking, and cancelled it or let it expire.
     Ended,
     /// It knows no such booking.
     NotFound,
@@ -369,5 +373,105 @@ impl AttemptError {
         ]
         .into_iter()
         .find(|error| error.code() == code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXPIRES_AT_MS: u64 = 1_800_000_900_000;
+
+    fn at(unix_ms: u64) -> Timestamp {
+        Timestamp::EPOCH.plus_ms(unix_ms)
+    }
+
+    fn slot(start_ms: u64) -> Slot {
+        Slot {
+            location_id: "main".to_owned(),
+            start: at(start_ms),
+            end: at(start_ms + 1),
+            resource_id: None,
+            service_id: None,
+        }
+    }
+
+    fn judged(
+        change: Change,
+        reserved_until: Option<u64>,
+        slot_ms: Option<u64>,
+        last: Option<u32>,
+    ) -> Judgement {
+        let operation = Operation {
+            change,
+            number: 2,
+            patience: Patience::Background,
+            deadline_at: at(0),
+            attempts: 1,
+            last_error: None,
+            unanswered_send_at: None,
+            resolve_until: None,
+            overtaken: None,
+            phase: Phase::Waiting { next_attempt_at: at(0) },
+        };
+        let acknowledgement =
+            Acknowledgement { provider_reference: None, reserved_until: reserved_until.map(at) };
+        let found = Found { acknowledgement, slot: slot_ms.map(slot), operation: last };
+        operation.judge(&slot(1), Some(at(EXPIRES_AT_MS)), &found)
+    }
+
+    #[test]
+    fn a_hold_that_is_still_one_was_not_confirmed() {
+        let unchanged = judged(Change::Confirm, Some(EXPIRES_AT_MS), Some(1), None);
+        assert_eq!(unchanged, Judgement::NotMade { decided: false });
+        assert!(matches!(judged(Change::Confirm, None, Some(1), None), Judgement::Made(_)));
+    }
+
+    #[test]
+    fn a_no_is_decided_once_the_provider_has_answered_this_operation_or_a_later_one() {
+        for (last, decided) in [(None, false), (Some(1), false), (Some(2), true), (Some(3), true)] {
+            let judgement = judged(Change::Confirm, Some(EXPIRES_AT_MS), Some(1), last);
+            assert_eq!(judgement, Judgement::NotMade { decided });
+        }
+    }
+
+    #[test]
+    fn a_hold_was_extended_if_it_ends_later_than_before_even_if_earlier_than_asked_for() {
+        let extend = || Change::Extend { expires_at: at(EXPIRES_AT_MS + 1_000) };
+        let same = judged(extend(), Some(EXPIRES_AT_MS), Some(1), None);
+        assert_eq!(same, Judgement::NotMade { decided: false });
+        for until in [Some(EXPIRES_AT_MS + 1), Some(EXPIRES_AT_MS + 1_000), None] {
+            assert!(matches!(judged(extend(), until, Some(1), None), Judgement::Made(_)));
+        }
+    }
+
+    #[test]
+    fn a_reschedule_is_judged_by_the_slot_alone() {
+        let to_two = |slot_ms| judged(Change::Reschedule(slot(2)), None, slot_ms, Some(2));
+        assert!(matches!(to_two(Some(2)), Judgement::Made(_)));
+        assert_eq!(to_two(Some(1)), Judgement::NotMade { decided: true });
+        assert_eq!(to_two(Some(3)), Judgement::Unclear, "a third slot");
+        assert_eq!(to_two(None), Judgement::Unclear, "a provider that does not tell");
+    }
+
+    #[test]
+    fn a_booking_that_is_found_was_made_and_is_not_cancelled() {
+        assert!(matches!(judged(Change::Book, None, None, None), Judgement::Made(_)));
+        let cancel = judged(Change::Cancel(Withdrawal::default()), None, None, None);
+        assert_eq!(cancel, Judgement::NotMade { decided: false });
+    }
+
+    #[test]
+    fn codes_of_errors_are_read_back() {
+        for error in [
+            AttemptError::LimitReached,
+            AttemptError::CircuitOpen,
+            AttemptError::WorkerLost,
+            AttemptError::HttpStatus(503),
+            AttemptError::Misconfigured(401),
+        ] {
+            assert_eq!(AttemptError::parse(&error.code()), Some(error));
+        }
+        assert_eq!(AttemptError::parse("http_"), None);
     }
 }

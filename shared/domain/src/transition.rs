@@ -16,7 +16,10 @@ use book::{acknowledge, adopt_ended, decline};
 use cancel::cancel_by_provider;
 use change::{adopt_unchanged, begin};
 use compensation::{claim_compensation, give_up_compensation, record_compensation};
-use notification::{acknowledge_notification, claim_notification, give_up_notification, record_notification};
+use notification::{
+    acknowledge_notification, claim_notification, give_up_notification, postpone_notification,
+    record_notification,
+};
 
 use crate::{
     Acknowledgement, AttemptError, AttemptOutcome, Booking, Cause, Change, Compensation, CompensationOutcome,
@@ -112,6 +115,15 @@ pub enum Command {
     },
     /// The consumer has the customer's data erased.
     EraseCustomer,
+    /// The provider cannot be told now, for reasons that have nothing to do with the booking.
+    PostponeNotification {
+        /// When to try again; `None` if that was the last time.
+        until: Option<Timestamp>,
+        /// Why.
+        error: AttemptError,
+        /// Whether it stands for an attempt of the schedule.
+        is_skipped: bool,
+    },
     /// A worker takes the lease for the next attempt to tell the provider.
     ClaimNotification {
         /// The end of its lease.
@@ -254,6 +266,7 @@ pub struct Transition {
 /// Applies `command` to `booking` at `now`.
 pub fn transition(booking: &Booking, command: Command, now: Timestamp) -> Result<Transition, Refused> {
     let mut next = booking.clone();
+    let room = room_to_leave(&command);
     match command {
         Command::ClaimAttempt { lease_until } => claim_attempt(&mut next, lease_until, now)?,
         Command::Postpone { until, error } => postpone(&mut next, until, error, now)?,
@@ -276,16 +289,31 @@ pub fn transition(booking: &Booking, command: Command, now: Timestamp) -> Result
         Command::CancelByProvider(withdrawal) => cancel_by_provider(&mut next, withdrawal, now)?,
         Command::TellAttendance { attended } => tell_attendance(&mut next, attended, now)?,
         Command::EraseCustomer => erase_customer(&mut next, now)?,
+        Command::PostponeNotification { until, error, is_skipped } => {
+            postpone_notification(&mut next, until, error, is_skipped, now)?;
+        }
         Command::ClaimNotification { lease_until } => claim_notification(&mut next, lease_until, now)?,
         Command::RecordNotification(record) => record_notification(&mut next, record, now)?,
         Command::GiveUpNotification => give_up_notification(&mut next, now)?,
         Command::AcknowledgeNotification { number } => acknowledge_notification(&mut next, number, now)?,
     }
-    if next.version() > booking.version() && next.history.len() + versions_owed(&next) > MAX_VERSIONS {
+    if next.version() > booking.version() && next.history.len() + versions_owed(&next) + room > MAX_VERSIONS {
         return Err(Refused::TooManyVersions);
     }
     let events = events_since(&next, booking.version());
     Ok(Transition { booking: next, events })
+}
+
+/// The versions of a cancel: that it began, its end, and the compensation's.
+const CANCEL_VERSIONS: usize = 3;
+
+/// How many versions a command has to leave beyond those that are owed: whoever changes a booking again and
+/// again must still be able to cancel it.
+fn room_to_leave(command: &Command) -> usize {
+    match command {
+        Command::Begin(request) if !matches!(request.change, Change::Cancel(_)) => CANCEL_VERSIONS,
+        _ => 0,
+    }
 }
 
 /// The most versions that a booking must still be able to make: the ends of what is under way, and the

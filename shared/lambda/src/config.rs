@@ -83,7 +83,7 @@ required_variable!(
     ConfigTable, "CONFIG_TABLE"
 );
 required_variable!(
-    /// The name of the table of webhook deliveries and mailboxes (`DELIVERY_TABLE`).
+    /// The name of the table of webhook deliveries, event feeds and mailboxes (`DELIVERY_TABLE`).
     DeliveryTable, "DELIVERY_TABLE"
 );
 required_variable!(

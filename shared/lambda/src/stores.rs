@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use holdfast_aws::{AwsClients, DynamoBookingStore, DynamoDeliveryStore, DynamoMailbox, DynamoSettings};
+use holdfast_aws::{
+    AwsClients, DynamoBookingStore, DynamoDeliveryStore, DynamoFeed, DynamoMailbox, DynamoSettings,
+};
 
 use crate::SystemEntropy;
 use crate::config::{BookingRetention, BookingTable, ConfigError, ConfigTable, DeliveryTable};
@@ -20,6 +22,12 @@ pub fn bookings(aws: &AwsClients) -> Result<DynamoBookingStore, ConfigError> {
 pub fn settings(aws: &AwsClients) -> Result<DynamoSettings, ConfigError> {
     let table = ConfigTable::from_env()?.0;
     Ok(DynamoSettings::new(aws.dynamodb.clone(), table, Arc::new(SystemEntropy)))
+}
+
+/// The feeds of events (`DELIVERY_TABLE`).
+pub fn feed(aws: &AwsClients) -> Result<DynamoFeed, ConfigError> {
+    let table = DeliveryTable::from_env()?.0;
+    Ok(DynamoFeed::new(aws.dynamodb.clone(), table, Arc::new(SystemEntropy)))
 }
 
 /// The mailboxes of providers that fetch their notifications (`DELIVERY_TABLE`).

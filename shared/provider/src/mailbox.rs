@@ -52,6 +52,7 @@ mod tests {
             number: 3,
             begun_at: Timestamp::EPOCH,
             attempts: 0,
+            skipped: 0,
             last_error: None,
             phase: Phase::Waiting { next_attempt_at: Timestamp::EPOCH },
         }

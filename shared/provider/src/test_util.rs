@@ -156,6 +156,7 @@ pub(crate) async fn notify(
         number: 3,
         begun_at,
         attempts: 2,
+        skipped: 0,
         last_error: None,
         phase: Phase::InFlight { lease_until: begun_at },
     };

@@ -7,6 +7,10 @@ mod contract;
 #[cfg(test)]
 mod end_to_end;
 #[cfg(test)]
+mod event_schemas;
+#[cfg(test)]
 mod hot_path;
+#[cfg(test)]
+mod receivers;
 #[cfg(test)]
 mod use_cases;

@@ -4,7 +4,7 @@ use holdfast_app::auth::{hash_key, new_key};
 use holdfast_app::manage::TargetRules;
 use holdfast_app::ports::{Clock, ConfigurationStore};
 use holdfast_app::settings::KeyOwner;
-use holdfast_app::test_util::{MemorySettings, SeededEntropy, TestClock};
+use holdfast_app::test_util::{MemoryFeed, MemorySettings, SeededEntropy, TestClock};
 use holdfast_domain::{Mode, Timestamp};
 use holdfast_lambda::http::{Router, serve};
 use lambda_runtime::Context;
@@ -17,9 +17,10 @@ pub(crate) const ADMIN: &str = "hf_live_admin_k00000000000000000000000000_secret
 
 pub(crate) struct Harness {
     pub(crate) store: MemorySettings,
+    pub(crate) feed: MemoryFeed,
     pub(crate) clock: TestClock,
     entropy: SeededEntropy,
-    manage: Manage<MemorySettings, TestClock, SeededEntropy>,
+    manage: Manage<MemorySettings, MemoryFeed, TestClock, SeededEntropy>,
     router: Router<Route>,
 }
 
@@ -52,11 +53,12 @@ impl Harness {
 
     pub(crate) fn with_rules(rules: TargetRules) -> Self {
         let store = MemorySettings::new();
+        let feed = MemoryFeed::new();
         let clock = TestClock::starting_at(Timestamp::parse_rfc3339("2027-01-01T00:00:00Z").unwrap());
         let entropy = SeededEntropy::new(1);
         let admins = vec![hash_key("another"), hash_key(ADMIN)];
-        let manage = Manage::new(store.clone(), admins, rules, clock, entropy.clone());
-        Self { store, clock, entropy, manage, router: router().unwrap() }
+        let manage = Manage::new(store.clone(), feed.clone(), admins, rules, clock, entropy.clone());
+        Self { store, feed, clock, entropy, manage, router: router().unwrap() }
     }
 
     pub(crate) async fn call(
@@ -81,7 +83,8 @@ impl Harness {
         body: Option<Value>,
     ) -> Answer {
         let event = json!({
-            "rawPath": path,
+            "rawPath": path.split('?').next(),
+            "rawQueryString": path.split_once('?').map_or("", |(_, query)| query),
             "headers": headers,
             "requestContext": {"http": {"method": method}, "requestId": "request-1"},
             "body": body.map(|body| body.to_string()),

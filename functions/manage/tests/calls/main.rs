@@ -4,6 +4,8 @@ mod administration;
 mod documents;
 mod endpoints;
 #[cfg(test)]
+mod feed;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod providers;

@@ -4,7 +4,7 @@
 //! none writes them; whoever finds some returns those.
 
 use holdfast_domain::{
-    AttemptError, Booking, Cancellation, CancellationReason, Compensation, OperationKind, Patience, Phase,
+    AttemptError, Booking, Cancellation, CancellationReason, Change, Compensation, Patience, Phase,
     RefusalReason, State, Status, Timestamp,
 };
 use serde_json::json;
@@ -34,20 +34,20 @@ const OK: u16 = 200;
 
 /// What a response is to.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Asked {
+pub(super) enum Asked<'a> {
     /// The create.
     Create,
     /// An operation after the create.
-    Operation(AskedOperation),
+    Operation(AskedOperation<'a>),
 }
 
 /// Which operation a response is to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct AskedOperation {
+pub(super) struct AskedOperation<'a> {
     /// Its idempotency key, if it came with one.
     pub(super) key: Option<OperationKey>,
     /// What was asked for.
-    pub(super) kind: OperationKind,
+    pub(super) change: &'a Change,
     /// Its number; zero if the provider did not have to be asked.
     pub(super) number: u32,
 }
@@ -69,7 +69,7 @@ impl Answer {
     /// The response that a booking's state calls for.
     pub(super) fn from_state(
         booking: &Booking,
-        asked: Asked,
+        asked: Asked<'_>,
         name: RequestName<'_>,
         now: Timestamp,
     ) -> Result<Self, serde_json::Error> {
@@ -81,11 +81,11 @@ impl Answer {
 
     fn to_operation(
         booking: &Booking,
-        operation: AskedOperation,
+        operation: AskedOperation<'_>,
         name: RequestName<'_>,
         now: Timestamp,
     ) -> Result<Self, serde_json::Error> {
-        let AskedOperation { kind, number, .. } = operation;
+        let AskedOperation { change, number, .. } = operation;
         let in_flight = booking.operation.as_ref().filter(|in_flight| in_flight.number == number);
         let refusal = booking.refusal.as_ref().filter(|refusal| refusal.operation == number);
         let problem = match (in_flight, refusal) {
@@ -94,7 +94,7 @@ impl Answer {
             }
             (Some(_), _) => None,
             (None, Some(refusal)) => Some(refused(&refusal.reason)),
-            (None, None) => unsaid_end(booking, kind, number),
+            (None, None) => unsaid_end(booking, change, number),
         };
         if let Some(problem) = problem {
             return Self::problem(&problem.about(&booking.id), name);
@@ -158,6 +158,11 @@ fn refused(reason: &RefusalReason) -> Problem {
             Problem::new(ProblemCode::OperationDeclined, detail)
                 .with_extension("rejection", json!(RejectionView::new(rejection)))
         }
+        RefusalReason::Unresolved => Problem::new(
+            ProblemCode::ProviderTimeout,
+            "The provider did not answer, and nobody could find out whether it made the change.",
+        )
+        .with_side_effects(SideEffects::Unknown),
         RefusalReason::Failed(AttemptError::CircuitOpen | AttemptError::LimitReached) => {
             provider_unavailable()
         }
@@ -186,33 +191,39 @@ fn unresolved(error: Option<AttemptError>) -> Problem {
 }
 
 /// The problem with an operation that is over without a refusal, if it was not made.
-fn unsaid_end(booking: &Booking, kind: OperationKind, number: u32) -> Option<Problem> {
+fn unsaid_end(booking: &Booking, change: &Change, number: u32) -> Option<Problem> {
     let in_flight = booking.operation.as_ref();
     let is_overtaken = in_flight.is_some_and(|operation| {
         operation.overtaken.as_ref().is_some_and(|overtaken| overtaken.number == number)
     });
     let has_ended = matches!(booking.status(), Status::Rejected | Status::Cancelled | Status::Expired);
-    match kind {
-        // A later refusal has taken the place of this one's.
-        OperationKind::Cancel if booking.status() != Status::Cancelled => {
-            Some(Problem::new(ProblemCode::OperationDeclined, "The provider refused the change."))
-        }
-        OperationKind::Cancel => None,
-        OperationKind::Book | OperationKind::Confirm | OperationKind::Extend | OperationKind::Reschedule
-            if is_overtaken || has_ended =>
-        {
-            let detail = format!("The booking was {} meanwhile.", ended_how(booking, is_overtaken));
-            // The request may have reached the provider; the cancel undoes what it did.
-            Some(Problem::new(ProblemCode::StatusConflict, detail).with_side_effects(SideEffects::Unknown))
-        }
-        OperationKind::Book | OperationKind::Confirm | OperationKind::Extend | OperationKind::Reschedule => {
-            None
-        }
+    let is_cancel = matches!(change, Change::Cancel(_));
+    if !is_cancel && (is_overtaken || has_ended) {
+        let how = if is_overtaken { "being cancelled" } else { booking.status().as_str() };
+        let problem = Problem::new(ProblemCode::StatusConflict, format!("The booking was {how} meanwhile."));
+        // The request may have reached the provider, unless that only lets through; the cancel undoes what
+        // it did.
+        let side_effects =
+            if booking.confirmation.tells() { SideEffects::None } else { SideEffects::Unknown };
+        return Some(problem.with_side_effects(side_effects));
     }
+    // A later refusal has taken the place of this one's.
+    let is_refused = number > 0 && !was_made(booking, change);
+    is_refused.then(|| Problem::new(ProblemCode::OperationDeclined, "The provider refused the change."))
 }
 
-fn ended_how(booking: &Booking, is_overtaken: bool) -> &'static str {
-    if is_overtaken { "being cancelled" } else { booking.status().as_str() }
+/// Whether the booking is, or was, as a change makes it.
+fn was_made(booking: &Booking, change: &Change) -> bool {
+    match change {
+        Change::Cancel(_) => booking.status() == Status::Cancelled,
+        Change::Confirm => booking.status() != Status::Reserved,
+        // The provider may have granted less time than was asked for.
+        Change::Book | Change::Extend { .. } => true,
+        Change::Reschedule(slot) => {
+            let mut left = booking.history.iter().filter_map(|entry| entry.moved_from.as_ref());
+            booking.slot == *slot || left.any(|left| left == slot)
+        }
+    }
 }
 
 fn was_acknowledged(booking: &Booking) -> bool {
@@ -261,7 +272,7 @@ pub(super) fn retry_after_s(booking: &Booking, now: Timestamp) -> u64 {
 
 impl StoredBooking {
     /// The item with `answer` frozen in it, where the request came with a key and has none yet.
-    pub(super) fn freezing(mut self, asked: Asked, answer: &Answer) -> Self {
+    pub(super) fn freezing(mut self, asked: Asked<'_>, answer: &Answer) -> Self {
         if let Some(response) = self.response_slot(asked)
             && response.is_none()
         {
@@ -270,7 +281,7 @@ impl StoredBooking {
         self
     }
 
-    fn response_slot(&mut self, asked: Asked) -> Option<&mut Option<FrozenResponse>> {
+    fn response_slot(&mut self, asked: Asked<'_>) -> Option<&mut Option<FrozenResponse>> {
         match asked {
             Asked::Create => self.create.as_mut().map(|create| &mut create.response),
             Asked::Operation(operation) => self
@@ -282,7 +293,7 @@ impl StoredBooking {
     }
 
     /// The frozen response, if there is one.
-    pub(super) fn response(&self, asked: Asked) -> Option<&FrozenResponse> {
+    pub(super) fn response(&self, asked: Asked<'_>) -> Option<&FrozenResponse> {
         match asked {
             Asked::Create => self.create.as_ref()?.response.as_ref(),
             Asked::Operation(operation) => self.operation_record(operation.key)?.response.as_ref(),
@@ -290,7 +301,7 @@ impl StoredBooking {
     }
 
     /// Whether the request came with a key and its response has to be frozen before it may leave.
-    pub(super) fn lacks_response(&self, asked: Asked) -> bool {
+    pub(super) fn lacks_response(&self, asked: Asked<'_>) -> bool {
         let is_keyed = match asked {
             Asked::Create => self.create.is_some(),
             Asked::Operation(operation) => self.operation_record(operation.key).is_some(),

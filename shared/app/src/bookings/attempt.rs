@@ -97,7 +97,7 @@ where
         &self,
         mut seen: StoredBooking,
         mut command: Option<Command>,
-        asked: Asked,
+        asked: Asked<'_>,
         name: RequestName<'_>,
     ) -> Result<(StoredBooking, Answer), Problem> {
         for _ in 0..MAX_CONFLICTS {
@@ -146,7 +146,7 @@ pub(super) fn log_refused(seen: &StoredBooking, refused: Refused) {
 /// The answer that a booking's state calls for.
 pub(super) fn answer_from(
     booking: &Booking,
-    asked: Asked,
+    asked: Asked<'_>,
     name: RequestName<'_>,
     now: Timestamp,
 ) -> Result<Answer, Problem> {

@@ -99,11 +99,13 @@ where
             return self.accept(&call, provider).await;
         }
         let mut known_pass = None;
-        if self.breakers.known_open(&provider.provider_id).is_some() {
-            // A repetition needs no provider, and must not use up the probe.
-            if let Some(used) = self.find_used(&call).await? {
-                return self.replay(&call, used).await;
-            }
+        let is_open = self.breakers.known_open(&provider.provider_id).is_some();
+        // A repetition needs no provider, and must not use up the probe.
+        if is_open && let Some(used) = self.find_used(&call).await? {
+            return self.replay(&call, used).await;
+        }
+        // Who is refused for the limits makes no booking, so that these are asked before the claim.
+        if is_open || provider.is_limited() {
             match self.enter(provider, call.create.sync_timeout_ms).await {
                 Err(shut) => return self.create_while_shut(&call, provider, shut).await,
                 Ok(pass) => known_pass = Some(pass),
@@ -111,8 +113,9 @@ where
         }
         let lease_until = call.received_at.plus_ms(call.create.sync_timeout_ms + LEASE_GRACE_MS);
         let phase = Phase::InFlight { lease_until };
-        let claim = self.claim(&call, |generation| self.new_booking(&call, provider, generation, phase));
-        // Breaker and limits are asked beside the first write, before anything is sent.
+        let claim =
+            self.claim(&call, |generation| self.new_booking(&call, provider, generation, phase, None));
+        // The breaker is asked beside the first write, before anything is sent.
         let (start, pass) = tokio::join!(claim, async {
             match known_pass {
                 Some(pass) => Ok(pass),
@@ -156,7 +159,7 @@ where
             }
         }
         let report = match &pass {
-            // The circuit opened, or the limit was reached, within the last moment.
+            // The circuit opened within the last moment.
             Err(shut) => not_sent(shut.error),
             Ok(_) => self.attempt(provider, &seen, &operation, limit).await,
         };
@@ -248,7 +251,9 @@ where
         }
         let deadline_at = call.received_at.plus_ms(call.create.async_timeout_ms);
         let phase = Phase::Waiting { next_attempt_at: shut.until.max(now).min(deadline_at) };
-        match self.claim(call, |generation| self.new_booking(call, provider, generation, phase)).await? {
+        let error = Some(shut.error);
+        let new_item = |generation| self.new_booking(call, provider, generation, phase, error);
+        match self.claim(call, new_item).await? {
             Start::Used(seen) => self.replay(call, *seen).await,
             Start::Fresh(stored) => {
                 let name = RequestName { path: call.path, request_id: call.request_id };
@@ -318,6 +323,7 @@ where
         provider: &ProviderSettings,
         generation: u32,
         phase: Phase,
+        error: Option<AttemptError>,
     ) -> Result<StoredBooking, Problem> {
         let create = &call.create;
         let deadline_at = match (create.patience, phase) {
@@ -328,7 +334,7 @@ where
         };
         let (attempts, last_error) = match phase {
             Phase::InFlight { .. } => (1, None),
-            Phase::Waiting { .. } => (0, Some(AttemptError::CircuitOpen)),
+            Phase::Waiting { .. } => (0, error),
         };
         let operation = Operation {
             change: Change::Book,

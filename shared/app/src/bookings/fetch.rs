@@ -7,7 +7,9 @@
 use std::collections::HashSet;
 
 use futures_util::future::join_all;
-use holdfast_domain::{Booking, BookingId, Command, Notification, Timestamp, transition};
+use holdfast_domain::{
+    Booking, BookingId, Command, Notification, NotificationKind, Status, Timestamp, transition,
+};
 use serde_json::Value;
 
 use super::{MAX_CONFLICTS, ProviderCaller, store_problem};
@@ -241,7 +243,9 @@ where
             let command = Command::AcknowledgeNotification { number: kept.notification.number };
             let Ok(told) = transition(&seen.booking, command, self.clock.now()) else {
                 return match unsure {
-                    None if kept.released => Verdict::Again(body),
+                    None if kept.released && is_news(&seen.booking, &kept.notification) => {
+                        Verdict::Again(body)
+                    }
                     None => Verdict::Over,
                     // It was this call's own write, or another's who has it too. Twice is better than never.
                     Some(_) => Verdict::Ours(body),
@@ -263,6 +267,12 @@ where
         seen.booking.request.provider_id == self.caller.provider_id
             && seen.booking.tenant.mode == self.caller.mode
     }
+}
+
+/// Whether a notification that was fetched before still says something true. Of a booking that has been
+/// withdrawn only that is told again: the provider may never have heard of it.
+fn is_news(booking: &Booking, notification: &Notification) -> bool {
+    notification.kind == NotificationKind::Cancelled || booking.status() != Status::Cancelled
 }
 
 /// A booking whose item cannot be read holds up nobody else; a store that fails would fail again.

@@ -7,12 +7,12 @@ use tokio::time::timeout;
 
 use super::Engine;
 use super::pass::Shut;
-use super::timers::{LEASE_GRACE_MS, Work};
+use super::timers::{LEASE_GRACE_MS, MAX_JITTER_MS, Work};
 use crate::ports::{
     BookingStore, BreakerStore, Clock, Entropy, LimitStore, NotificationCall, NotificationReport,
     ProviderGateway, SettingsReader, StoreError,
 };
-use crate::settings::{DEFAULT_ATTEMPT_TIMEOUT_MS, DEFAULT_NOTIFICATION_SCHEDULE_S, ProviderSettings};
+use crate::settings::{DEFAULT_NOTIFICATION_SCHEDULE_S, ProviderSettings};
 use crate::stored::StoredBooking;
 
 impl<S, G, B, C, E> Engine<S, G, B, C, E>
@@ -23,38 +23,64 @@ where
     C: Clock,
     E: Entropy,
 {
-    /// Makes the attempt to tell the provider that is due. What cannot be sent for want of the provider's
-    /// circuit, limits or configuration counts as an attempt that failed: the schedule bounds them all.
+    /// Makes the attempt to tell the provider that is due. One that cannot be made because the provider is
+    /// known to be down is skipped; what only our own limits keep from being sent is put off.
     pub(super) async fn try_notify(
         &self,
         seen: &StoredBooking,
         settings: &impl SettingsReader,
     ) -> Result<Work, StoreError> {
-        let provider = self.provider_of(&seen.booking, settings).await?;
-        let limit_ms =
-            provider.as_ref().map_or(DEFAULT_ATTEMPT_TIMEOUT_MS, |provider| provider.attempt_timeout_ms);
+        let Some(provider) = self.provider_of(&seen.booking, settings).await? else {
+            return self.skip_notification(seen, None, AttemptError::TargetRefused).await;
+        };
+        let limit_ms = provider.attempt_timeout_ms;
+        let pass = match self.enter(&provider, limit_ms).await {
+            Ok(pass) => pass,
+            Err(Shut { error: AttemptError::LimitReached, until }) => {
+                let until = Some(until.plus_ms(self.entropy.u64() % MAX_JITTER_MS));
+                let error = AttemptError::LimitReached;
+                let postpone = Command::PostponeNotification { until, error, is_skipped: false };
+                return self.do_write(seen, postpone).await;
+            }
+            Err(Shut { error, .. }) => return self.skip_notification(seen, Some(&provider), error).await,
+        };
         let now = self.clock.now();
         let claim = Command::ClaimNotification { lease_until: now.plus_ms(limit_ms + LEASE_GRACE_MS) };
-        let claimed = match self.write(seen, claim, now).await? {
-            Ok(claimed) => claimed,
-            Err(Some(current)) => return Ok(Work::Overtaken(Box::new(current))),
-            Err(None) => return Ok(Work::Done),
+        let claimed = match self.write(seen, claim, now).await {
+            Ok(Ok(claimed)) => claimed,
+            not_claimed => {
+                self.leave_unused(&provider, pass).await;
+                return Ok(match not_claimed? {
+                    Ok(current) | Err(Some(current)) => Work::Overtaken(Box::new(current)),
+                    Err(None) => Work::Done,
+                });
+            }
         };
         let Some(notification) = claimed.booking.notifications.first().cloned() else {
             return Ok(Work::Done);
         };
-        let report = match &provider {
-            Some(provider) => self.notify(provider, &claimed, &notification, limit_ms).await,
-            None => NotificationReport { error: Some(AttemptError::TargetRefused), retry_after_ms: None },
+        let call = NotificationCall {
+            provider: &provider,
+            booking: &claimed.booking,
+            notification: &notification,
+            limit_ms,
         };
-        let retry_at = retry_at(provider.as_ref(), &notification, report.retry_after_ms, self.clock.now());
+        let report = timeout(Duration::from_millis(limit_ms), self.gateway.notify(call))
+            .await
+            .unwrap_or(NotificationReport { error: Some(AttemptError::TimedOut), retry_after_ms: None });
+        let now = self.clock.now();
+        let next = next_at(Some(&provider), &notification);
         let command = Command::RecordNotification(NotificationRecord {
             number: notification.number,
             attempt: notification.attempts,
             error: report.error,
-            retry_at,
+            retry_at: next.map(|next| next.max(now.plus_ms(report.retry_after_ms.unwrap_or(0)))),
         });
-        let booking = self.write_outcome(claimed, command).await?;
+        let (written, ()) = tokio::join!(
+            self.write_outcome(claimed, command),
+            self.leave_call(&provider, report.error, pass)
+        );
+        let booking = written?;
         tracing::info!(
             booking.id = %booking.id,
             provider.id = %booking.request.provider_id,
@@ -66,42 +92,30 @@ where
         Ok(Work::Done)
     }
 
-    async fn notify(
+    /// Lets an attempt of the schedule pass by.
+    async fn skip_notification(
         &self,
-        provider: &ProviderSettings,
-        claimed: &StoredBooking,
-        notification: &Notification,
-        limit_ms: u64,
-    ) -> NotificationReport {
-        let pass = match self.enter(provider, limit_ms).await {
-            Ok(pass) => pass,
-            Err(Shut { error, until }) => {
-                let retry_after_ms = Some(self.clock.now().ms_until(until));
-                return NotificationReport { error: Some(error), retry_after_ms };
-            }
-        };
-        let call = NotificationCall { provider, booking: &claimed.booking, notification, limit_ms };
-        let report = timeout(Duration::from_millis(limit_ms), self.gateway.notify(call))
-            .await
-            .unwrap_or(NotificationReport { error: Some(AttemptError::TimedOut), retry_after_ms: None });
-        self.leave_call(provider, report.error, pass).await;
-        report
+        seen: &StoredBooking,
+        provider: Option<&ProviderSettings>,
+        error: AttemptError,
+    ) -> Result<Work, StoreError> {
+        let Some(notification) = seen.booking.notifications.first() else { return Ok(Work::Over) };
+        // As if it had been made.
+        let skipped =
+            Notification { skipped: notification.skipped.saturating_add(1), ..notification.clone() };
+        let until = next_at(provider, &skipped);
+        self.do_write(seen, Command::PostponeNotification { until, error, is_skipped: true }).await
     }
 }
 
-/// When a notification is sent again whose attempt failed; `None` if that was the last. The schedule counts
-/// from when it was first due; what the provider asks for counts from now.
-fn retry_at(
-    provider: Option<&ProviderSettings>,
-    notification: &Notification,
-    retry_after_ms: Option<u64>,
-    now: Timestamp,
-) -> Option<Timestamp> {
-    let made = usize::try_from(notification.attempts).unwrap_or(usize::MAX).checked_sub(1)?;
+/// When a notification is sent again whose attempt has failed; `None` if that was the last. The schedule
+/// counts from when it was first due.
+fn next_at(provider: Option<&ProviderSettings>, notification: &Notification) -> Option<Timestamp> {
+    let made = notification.attempts.saturating_add(notification.skipped);
+    let index = usize::try_from(made).ok()?.checked_sub(1)?;
     let delay_ms = match provider {
-        Some(provider) => *provider.notification_schedule_ms.get(made)?,
-        None => u64::from(*DEFAULT_NOTIFICATION_SCHEDULE_S.get(made)?) * 1_000,
+        Some(provider) => *provider.notification_schedule_ms.get(index)?,
+        None => u64::from(*DEFAULT_NOTIFICATION_SCHEDULE_S.get(index)?) * 1_000,
     };
-    let due_at = notification.begun_at.plus_ms(delay_ms);
-    Some(due_at.max(now.plus_ms(retry_after_ms.unwrap_or(0))))
+    Some(notification.begun_at.plus_ms(delay_ms))
 }

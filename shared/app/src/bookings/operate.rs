@@ -16,7 +16,7 @@ use super::answer::{Answer, Asked, AskedOperation, RequestName, provider_unavail
 use super::attempt::{answer_from, not_sent};
 use super::change_request::ValidChange;
 use super::create::LEASE_GRACE_MS;
-use super::pass::Shut;
+use super::pass::{Pass, Shut};
 use super::request::invalid;
 use super::{
     Engine, MAX_CONFLICTS, POLL_MS, contention_problem, in_flight_problem, key_reused_problem,
@@ -91,24 +91,44 @@ where
         settings: &SettingsCache<R>,
     ) -> Result<Operated, Problem> {
         let first = self.owned_item(&call).await?;
-        let known_shut = self.known_shut(&call, &first, settings).await;
-        let seen = match self.begin(&call, first, known_shut).await? {
-            Begun::Answered(operated) => return Ok(operated),
-            Begun::Asking(seen) => *seen,
+        let early = self.early_pass(&call, &first, settings).await;
+        let shut = early.as_ref().and_then(|(_, pass)| pass.as_ref().err().copied());
+        let begun = self.begin(&call, first, shut).await;
+        let seen = match begun {
+            Ok(Begun::Asking(seen)) => *seen,
+            answered => {
+                if let Some((provider, Ok(pass))) = early {
+                    self.leave_unused(&provider, pass).await;
+                }
+                return match answered? {
+                    Begun::Answered(operated) => Ok(operated),
+                    Begun::Asking(_) => Err(Problem::new(ProblemCode::Internal, "There is no answer.")),
+                };
+            }
         };
         let name = RequestName { path: call.path, request_id: call.request_id };
         let Some(operation) = seen.booking.operation.clone() else {
             return Err(Problem::new(ProblemCode::Internal, "The booking has no operation."));
         };
         let asked = asked(&call, operation.number);
-        let Some(provider) = self.provider_to_ask(&seen.booking, settings).await else {
+        let asked_now = match early {
+            Some((provider, pass)) => Some((provider, pass)),
+            None => match self.provider_to_ask(&seen.booking, settings).await {
+                Some(provider) => {
+                    let pass = self.enter(&provider, call.wish.sync_timeout_ms).await;
+                    Some((provider, pass))
+                }
+                None => None,
+            },
+        };
+        let Some((provider, pass)) = asked_now else {
             // Nobody can be asked now. The timer goes on with it when the lease is over.
             let command = self.unreachable_command(&operation);
             let (_, answer) = self.settle_and_answer(seen, command, asked, name).await?;
             return Ok(Operated { answer, replayed: false });
         };
         let limit = call.received_at.plus_ms(call.wish.sync_timeout_ms).min(operation.deadline_at);
-        let (report, pass) = match self.enter(&provider, call.wish.sync_timeout_ms).await {
+        let (report, pass) = match pass {
             Err(Shut { error, .. }) => (not_sent(error), None),
             Ok(pass) => (self.attempt(&provider, &seen, &operation, limit).await, Some(pass)),
         };
@@ -130,28 +150,24 @@ where
         Ok(Operated { answer, replayed: false })
     }
 
-    /// Whether the provider's circuit is known to be open to a caller who does not want to wait. A cancel
-    /// always goes on, and what a provider is only told of needs no circuit.
-    async fn known_shut<R: SettingsReader>(
+    /// The leave to ask the provider, before anything is written: a caller who does not want to wait is
+    /// refused without a trace where it is not given. `None` where that does not matter: a cancel goes on in
+    /// any case, what a provider is only told of needs no leave, and a repetition asks nobody.
+    async fn early_pass<R: SettingsReader>(
         &self,
         call: &OperationCall<'_>,
         first: &StoredBooking,
         settings: &SettingsCache<R>,
-    ) -> Option<Shut> {
+    ) -> Option<(ProviderSettings, Result<Pass, Shut>)> {
         let booking = &first.booking;
         let is_at_once = booking.confirmation == ConfirmationMode::Notify;
-        if call.wish.patience == Patience::Background || is_at_once {
+        let is_repeated = record_of(first, call.key, self.clock.now()).is_some();
+        if call.wish.patience == Patience::Background || is_at_once || is_repeated {
             return None;
         }
-        self.breakers.known_open(&booking.request.provider_id)?;
         let provider = self.provider_to_ask(booking, settings).await?;
-        match self.enter(&provider, call.wish.sync_timeout_ms).await {
-            Err(shut) => Some(shut),
-            Ok(pass) => {
-                self.leave_unused(&provider, pass).await;
-                None
-            }
-        }
+        let pass = self.enter(&provider, call.wish.sync_timeout_ms).await;
+        Some((provider, pass))
     }
 
     async fn provider_to_ask<R: SettingsReader>(
@@ -161,7 +177,8 @@ where
     ) -> Option<ProviderSettings> {
         let wanted = Wanted { key_id: None, provider_id: Some(booking.request.provider_id.clone()) };
         match settings.load(&wanted, self.clock.now()).await {
-            Ok(known) => known.provider,
+            // Another provider may have got the name since, in the other mode.
+            Ok(known) => known.provider.filter(|provider| provider.mode == booking.tenant.mode),
             Err(error) => {
                 tracing::warn!(booking.id = %booking.id, %error, "A booking's provider cannot be read.");
                 None
@@ -184,7 +201,7 @@ where
         &self,
         call: &OperationCall<'_>,
         first: StoredBooking,
-        known_shut: Option<Shut>,
+        shut: Option<Shut>,
     ) -> Result<Begun, Problem> {
         let name = RequestName { path: call.path, request_id: call.request_id };
         let mut seen = first;
@@ -208,7 +225,7 @@ where
                 operation.number > seen.booking.operations_begun
             });
             let number = begun.map_or(0, |operation| operation.number);
-            if let (Some(shut), true) = (known_shut, number > 0) {
+            if let (Some(shut), true) = (shut, number > 0) {
                 let retry_after_s = now.ms_until(shut.until).div_ceil(1000).max(1);
                 return Err(provider_unavailable().retry_after_s(retry_after_s).about(&call.booking_id));
             }
@@ -323,7 +340,7 @@ fn kept_bytes(stored: &StoredBooking, now: Timestamp) -> usize {
 }
 
 /// Whether something may come of a beginning whose write failed. The write may have happened all the same,
-/// and then the cancel goes on in the background.
+/// and then the change goes on in the background, or is given up by its guard without having been sent.
 fn begin_side_effects(error: &StoreError) -> SideEffects {
     match error {
         StoreError::Unavailable(_) => SideEffects::Unknown,
@@ -331,8 +348,8 @@ fn begin_side_effects(error: &StoreError) -> SideEffects {
     }
 }
 
-fn asked(call: &OperationCall<'_>, number: u32) -> Asked {
-    Asked::Operation(AskedOperation { key: call.key, kind: call.wish.change.kind(), number })
+fn asked<'a>(call: &'a OperationCall<'_>, number: u32) -> Asked<'a> {
+    Asked::Operation(AskedOperation { key: call.key, change: &call.wish.change, number })
 }
 
 fn begin_command(call: &OperationCall<'_>) -> Command {

@@ -1,6 +1,9 @@
 //! Finding out what became of a change that ended unknown: the provider is asked, and its truth adopted.
 
-use holdfast_domain::{AttemptError, AttemptOutcome, Command, Judgement, LookUpOutcome, UnchangedRecord};
+use holdfast_domain::{
+    AttemptError, AttemptOutcome, Booking, Command, Judgement, LookUpOutcome, Operation, Timestamp,
+    UnchangedRecord,
+};
 
 use super::Engine;
 use super::attempt::not_sent;
@@ -9,6 +12,7 @@ use crate::ports::{
     AttemptReport, BookingStore, BreakerStore, Clock, Entropy, LimitStore, ProviderGateway, SettingsReader,
     StoreError,
 };
+use crate::settings::ProviderSettings;
 use crate::stored::StoredBooking;
 
 impl<S, G, B, C, E> Engine<S, G, B, C, E>
@@ -51,42 +55,7 @@ where
             LookUpOutcome::Unavailable { error, .. } => Some(*error),
             _ => None,
         };
-        let report = match found {
-            LookUpOutcome::Found(found) => match claimed.booking.judge(&operation, &found) {
-                Judgement::Made(acknowledgement) => AttemptReport {
-                    outcome: AttemptOutcome::Acknowledged(acknowledgement),
-                    retry_after_ms: None,
-                },
-                Judgement::NotMade { decided } => {
-                    let command = Command::AdoptUnchanged(UnchangedRecord {
-                        operation: operation.number,
-                        attempt: operation.attempts,
-                        asked_at,
-                        decided,
-                        settle_window_ms: provider.attempt_timeout_ms,
-                    });
-                    let written = self.write_outcome(claimed, command);
-                    let (written, ()) = tokio::join!(written, self.leave_call(&provider, error, pass));
-                    written?;
-                    return Ok(Work::Done);
-                }
-                Judgement::Unclear => not_sent(AttemptError::UnusableAnswer),
-            },
-            LookUpOutcome::Ended => {
-                let command = Command::AdoptEnded { attempt: operation.attempts };
-                let written = self.write_outcome(claimed, command);
-                let (written, ()) = tokio::join!(written, self.leave_call(&provider, error, pass));
-                written?;
-                return Ok(Work::Done);
-            }
-            LookUpOutcome::StillPending => not_sent(AttemptError::AcceptedForLater),
-            LookUpOutcome::Unavailable { error, retry_after_ms } => {
-                AttemptReport { outcome: AttemptOutcome::NotSent(error), retry_after_ms }
-            }
-            // It held the booking by its own word: that it knows none now is nothing to act upon.
-            LookUpOutcome::NotFound | LookUpOutcome::Unsupported => not_sent(AttemptError::UnusableAnswer),
-        };
-        let command = self.record_command(&provider, &operation, report);
+        let command = self.finding(&provider, &claimed.booking, &operation, found, asked_at);
         let written = self.write_outcome(claimed, command);
         let (written, ()) = tokio::join!(written, self.leave_call(&provider, error, pass));
         let booking = written?;
@@ -99,5 +68,42 @@ where
             "The provider was asked what became of a change."
         );
         Ok(Work::Done)
+    }
+
+    /// The command that tells a booking what the provider says of the change.
+    fn finding(
+        &self,
+        provider: &ProviderSettings,
+        booking: &Booking,
+        operation: &Operation,
+        found: LookUpOutcome,
+        asked_at: Timestamp,
+    ) -> Command {
+        let report = match found {
+            LookUpOutcome::Found(found) => match booking.judge(operation, &found) {
+                Judgement::Made(acknowledgement) => AttemptReport {
+                    outcome: AttemptOutcome::Acknowledged(acknowledgement),
+                    retry_after_ms: None,
+                },
+                Judgement::NotMade { decided } => {
+                    return Command::AdoptUnchanged(UnchangedRecord {
+                        operation: operation.number,
+                        attempt: operation.attempts,
+                        asked_at,
+                        decided,
+                        settle_window_ms: provider.attempt_timeout_ms,
+                    });
+                }
+                Judgement::Unclear => not_sent(AttemptError::UnusableAnswer),
+            },
+            LookUpOutcome::Ended => return Command::AdoptEnded { attempt: operation.attempts },
+            LookUpOutcome::StillPending => not_sent(AttemptError::AcceptedForLater),
+            LookUpOutcome::Unavailable { error, retry_after_ms } => {
+                AttemptReport { outcome: AttemptOutcome::NotSent(error), retry_after_ms }
+            }
+            // It held the booking by its own word: that it knows none now is nothing to act upon.
+            LookUpOutcome::NotFound | LookUpOutcome::Unsupported => not_sent(AttemptError::UnusableAnswer),
+        };
+        self.record_command(provider, operation, report)
     }
 }

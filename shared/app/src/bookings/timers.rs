@@ -18,7 +18,7 @@ pub(super) const LOOK_UP_LIMIT_MS: u64 = 10_000;
 /// By how much a background lease outlasts the calls made under it, in milliseconds.
 pub(super) const LEASE_GRACE_MS: u64 = 5_000;
 /// The longest that chance adds to a time at which many wait for one provider, in milliseconds.
-const MAX_JITTER_MS: u64 = 5_000;
+pub(super) const MAX_JITTER_MS: u64 = 5_000;
 /// How late a booking must be before the sweep takes it for forgotten, in milliseconds: timers come
 /// within a second or two when all is well.
 const OVERDUE_AFTER_MS: u64 = 60_000;
@@ -106,7 +106,7 @@ where
     }
 
     /// One conditional write of a command, and nothing else.
-    async fn do_write(&self, seen: &StoredBooking, command: Command) -> Result<Work, StoreError> {
+    pub(super) async fn do_write(&self, seen: &StoredBooking, command: Command) -> Result<Work, StoreError> {
         Ok(match self.write(seen, command, self.clock.now()).await? {
             Ok(_) => Work::Done,
             Err(Some(current)) => Work::Overtaken(Box::new(current)),
@@ -181,13 +181,15 @@ where
         let asked_at = self.clock.now();
         let loaded = settings.load(&wanted).await?;
         self.breakers.remember(&provider_id, loaded.breaker, asked_at);
-        if loaded.provider.is_none() {
+        // Another provider may have got the name since, in the other mode.
+        let provider = loaded.provider.filter(|provider| provider.mode == booking.tenant.mode);
+        if provider.is_none() {
             tracing::error!(
                 booking.id = %booking.id,
                 provider.id = %provider_id,
                 "A booking's provider is not configured any more."
             );
         }
-        Ok(loaded.provider)
+        Ok(provider)
     }
 }

@@ -5,6 +5,7 @@
 
 mod admin;
 mod delivery;
+mod feed;
 mod mailbox;
 mod outside;
 mod signals;
@@ -15,6 +16,7 @@ pub use delivery::{
     AttemptEntry, AttemptLog, AttemptPage, AttemptPlace, DeliveryClaim, DeliveryHint, DeliveryPage,
     DeliveryPlace, DeliveryQuery, DeliveryQueue, DeliveryStore, DeliveryUpdate, ReplayMessage, ReplayQueue,
 };
+pub use feed::{EventFeed, FEED_RETENTION_MS, FeedEntry, FeedPage, MAX_APPENDED, NewEntry, SETTLE_LIMIT_MS};
 pub use mailbox::{
     FETCHED_KEPT_MS, KeptNotification, NotificationMailbox, RELEASE_PAUSE_MS, Release, ReleaseWindow,
     Waiting, fetched_at,

@@ -44,7 +44,8 @@ struct Plan {
 /// `limits.take_calls`, `limits.take_place`, `limits.give_place_back`, `configuration.<method>`, `endpoints.<method>`,
 /// `deliveries.create`, `deliveries.read`, `deliveries.replace`, `deliveries.created_between`,
 /// `attempts.append`, `attempts.attempts`, `delivery_queue.send`, `delivery_queue.ask`, `timers.arm`,
-/// `bus.publish`, `parking.park`, `parking.dead_letter`, `mailbox.keep`, `mailbox.waiting`,
+/// `feed.append`, `feed.read`, `feed.last_number`, `bus.publish`, `parking.park`, `parking.dead_letter`,
+/// `mailbox.keep`, `mailbox.waiting`,
 /// `mailbox.mark_fetched`, `mailbox.release`.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Arc<Mutex<Plan>>);

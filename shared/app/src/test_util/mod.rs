@@ -6,6 +6,7 @@
 mod bookings;
 mod deliveries;
 mod faults;
+mod feed;
 mod mailbox;
 mod provider;
 mod provider_ledger;
@@ -16,6 +17,7 @@ mod time;
 pub use bookings::{Change, MemoryBookingStore};
 pub use deliveries::{MemoryDeliveries, MemoryDeliveryStore};
 pub use faults::{Fault, Faults};
+pub use feed::MemoryFeed;
 pub use mailbox::MemoryMailbox;
 pub use provider::{Deed, MemoryProvider, Reply, Request, Script, Seen, Told};
 pub use settings::MemorySettings;

@@ -133,10 +133,13 @@ fn rejection(item: RejectionItem) -> Rejection {
 }
 
 fn refusal(item: RefusalItem) -> Result<Refusal, CodecError> {
-    let reason = match (item.rejection, attempt_error("rf", item.error)?) {
-        (Some(item), None) => RefusalReason::Declined(rejection(item)),
-        (None, Some(error)) => RefusalReason::Failed(error),
-        (None, None) | (Some(_), Some(_)) => return Err(malformed("rf")),
+    let reason = match (item.rejection, attempt_error("rf", item.error)?, item.unresolved) {
+        (Some(item), None, false) => RefusalReason::Declined(rejection(item)),
+        (None, Some(error), false) => RefusalReason::Failed(error),
+        (None, None, true) => RefusalReason::Unresolved,
+        (None, None, false) | (Some(_), Some(_), _) | (Some(_), _, true) | (_, Some(_), true) => {
+            return Err(malformed("rf"));
+        }
     };
     Ok(Refusal { operation: item.operation, reason })
 }
@@ -181,6 +184,7 @@ pub(super) fn notification(item: NotificationItem, own_slot: &Slot) -> Result<No
         number: item.number,
         begun_at: time("nt", item.begun_at)?,
         attempts: item.attempts,
+        skipped: item.skipped,
         last_error: attempt_error("nt", item.last_error)?,
         phase: phase("nt", &item.phase)?,
     })
@@ -289,6 +293,8 @@ fn overtaken(item: OvertakenItem) -> Result<Overtaken, CodecError> {
     Ok(Overtaken {
         change: change(&item.kind, item.withdrawal, item.expires_at, item.slot)?,
         number: item.number,
+        patience: if item.background { Patience::Background } else { Patience::Synchronous },
+        attempts: item.attempts,
         unanswered_send_at: time("op", item.unanswered_send_at)?,
     })
 }

@@ -169,6 +169,7 @@ pub(super) fn notification(notification: &Notification, slot: &Slot) -> Notifica
         number: notification.number,
         begun_at: notification.begun_at.as_unix_ms(),
         attempts: notification.attempts,
+        skipped: notification.skipped,
         last_error: notification.last_error.map(AttemptError::code),
         phase: phase(notification.phase),
     }
@@ -178,8 +179,10 @@ fn refusal(refusal: &Refusal) -> RefusalItem {
     let (rejection, error) = match &refusal.reason {
         RefusalReason::Declined(rejection) => (Some(rejection_item(rejection)), None),
         RefusalReason::Failed(error) => (None, Some(error.code())),
+        RefusalReason::Unresolved => (None, None),
     };
-    RefusalItem { operation: refusal.operation, rejection, error }
+    let unresolved = refusal.reason == RefusalReason::Unresolved;
+    RefusalItem { operation: refusal.operation, rejection, error, unresolved }
 }
 
 /// When the booking is due, as the sparse index shows it. While the request that made it is still at work
@@ -314,6 +317,8 @@ fn overtaken(overtaken: &Overtaken) -> OvertakenItem {
         expires_at,
         slot,
         number: overtaken.number,
+        background: overtaken.patience == Patience::Background,
+        attempts: overtaken.attempts,
         unanswered_send_at: overtaken.unanswered_send_at.as_unix_ms(),
     }
 }

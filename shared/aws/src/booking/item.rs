@@ -234,6 +234,9 @@ pub(super) struct RefusalItem {
     pub(super) rejection: Option<RejectionItem>,
     #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<String>,
+    /// Nobody could find out.
+    #[serde(rename = "u", default, skip_serializing_if = "is_false")]
+    pub(super) unresolved: bool,
 }
 
 /// A slot other than the booking's own.
@@ -280,6 +283,8 @@ pub(crate) struct NotificationItem {
     pub(super) begun_at: i64,
     #[serde(rename = "a", default, skip_serializing_if = "is_zero")]
     pub(super) attempts: u32,
+    #[serde(rename = "o", default, skip_serializing_if = "is_zero")]
+    pub(super) skipped: u32,
     #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
     pub(super) last_error: Option<String>,
     #[serde(rename = "ph")]
@@ -353,6 +358,11 @@ pub(super) struct OvertakenItem {
     pub(super) slot: Option<SlotItem>,
     #[serde(rename = "n")]
     pub(super) number: u32,
+    /// It went on after its request.
+    #[serde(rename = "b", default, skip_serializing_if = "is_false")]
+    pub(super) background: bool,
+    #[serde(rename = "a", default, skip_serializing_if = "is_zero")]
+    pub(super) attempts: u32,
     #[serde(rename = "u")]
     pub(super) unanswered_send_at: i64,
 }

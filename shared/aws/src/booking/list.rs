@@ -149,11 +149,15 @@ impl Lists<'_> {
             .buffered(CONCURRENT_BATCHES)
             .try_collect()
             .await?;
-        let bookings = items.into_iter().flatten().map(|item| {
-            let booking = decoded(item)?.booking;
-            Ok((booking.id.clone(), booking))
+        let bookings = items.into_iter().flatten().filter_map(|item| match decoded(item) {
+            Ok(stored) => Some((stored.booking.id.clone(), stored.booking)),
+            // One that cannot be read must not hide all the others.
+            Err(error) => {
+                tracing::error!(%error, "A booking is missing in a list.");
+                None
+            }
         });
-        bookings.collect()
+        Ok(bookings.collect())
     }
 }
 

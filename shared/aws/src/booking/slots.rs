@@ -30,6 +30,7 @@ fn partition_key(slot: &SlotKey) -> String {
     let id = digest(
         "holdfast/slot",
         &[
+            slot.mode.as_str().as_bytes(),
             slot.provider_id.as_str().as_bytes(),
             slot.location_id.as_bytes(),
             // No resource is another thing than a resource with an empty name.
@@ -88,13 +89,14 @@ pub(super) fn exchange_of(
 mod tests {
     use std::collections::BTreeSet;
 
-    use holdfast_domain::{ProviderId, Timestamp};
+    use holdfast_domain::{Mode, ProviderId, Timestamp};
 
     use super::*;
 
     #[test]
     fn slots_have_the_same_key_only_if_they_are_the_same() {
         let slot = |provider: &str, location: &str, resource: Option<&str>, start_ms: i64| SlotKey {
+            mode: Mode::Test,
             provider_id: ProviderId::parse(provider).unwrap(),
             location_id: location.to_owned(),
             resource_id: resource.map(str::to_owned),
@@ -119,6 +121,7 @@ mod tests {
     fn a_slot_is_kept_until_it_is_surely_over() {
         let start = Timestamp::from_unix_ms(1_795_257_665_123).unwrap();
         let slot = SlotKey {
+            mode: Mode::Test,
             provider_id: ProviderId::parse("clinic").unwrap(),
             location_id: "main".to_owned(),
             resource_id: None,

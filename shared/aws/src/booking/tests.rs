@@ -130,6 +130,7 @@ fn told() -> StoredBooking {
         number: version + 10,
         begun_at: at(version.into()),
         attempts,
+        skipped: 0,
         last_error: (attempts > 0).then_some(AttemptError::HttpStatus(500)),
         phase: Phase::Waiting { next_attempt_at: at(60_000) },
     };
@@ -240,7 +241,13 @@ fn a_change_that_is_resolved_and_one_that_was_overtaken_survive() {
         let mut stored = full();
         if let Some(operation) = &mut stored.booking.operation {
             operation.resolve_until = Some(at(5 * 60_000));
-            operation.overtaken = Some(Overtaken { change, number: 3, unanswered_send_at: at(77) });
+            operation.overtaken = Some(Overtaken {
+                change,
+                number: 3,
+                patience: Patience::Background,
+                attempts: 2,
+                unanswered_send_at: at(77),
+            });
         }
         assert_eq!(stored_from_image(image(&stored)).unwrap(), stored);
     }
@@ -289,7 +296,13 @@ fn what_older_code_would_misunderstand_has_a_format_that_it_refuses() {
         change(&mut stored);
         format(&stored)
     };
-    let overtaken = Overtaken { change: Change::Confirm, number: 3, unanswered_send_at: at(77) };
+    let overtaken = Overtaken {
+        change: Change::Confirm,
+        number: 3,
+        patience: Patience::Synchronous,
+        attempts: 1,
+        unanswered_send_at: at(77),
+    };
     let all: [&dyn Fn(&mut StoredBooking); 6] = [
         &|stored| stored.booking.confirmation = ConfirmationMode::RealTime,
         &|stored| stored.booking.route = NotificationRoute::Pull,

@@ -15,6 +15,10 @@ use crate::{
     Rejection, Slot, State, Status, Timestamp,
 };
 
+/// The shortest pause between two look-ups for a change that is not made, in milliseconds. Otherwise it is as
+/// long as has passed since the change was asked for.
+const MIN_LOOK_AGAIN_MS: u64 = 1_000;
+
 /// The consumer asks for a change: it is written down before the provider is asked. What a provider is
 /// only told of is made at once.
 pub(super) fn begin(booking: &mut Booking, request: ChangeRequest, now: Timestamp) -> Result<(), Refused> {
@@ -22,10 +26,11 @@ pub(super) fn begin(booking: &mut Booking, request: ChangeRequest, now: Timestam
     if let Change::Cancel(withdrawal) = request.change.clone() {
         return begin_cancel(booking, withdrawal, &request, now);
     }
-    check_change(booking, &request.change, now)?;
-    if booking.operation.is_some() {
+    let checked = check_change(booking, &request.change, now);
+    if booking.operation.is_some() && matches!(checked, Ok(()) | Err(Refused::NothingToChange)) {
         return Err(Refused::OperationInFlight);
     }
+    checked?;
     if booking.confirmation == ConfirmationMode::Notify {
         return match request.change {
             Change::Reschedule(slot) => {
@@ -202,7 +207,7 @@ pub(super) fn give_up_change(
     }
     let failed = RefusalReason::Failed(operation.last_error.unwrap_or(AttemptError::TimedOut));
     if operation.is_resolving() {
-        end_unchanged(booking, Cause::OperationUnresolved, failed, now);
+        end_unchanged(booking, Cause::OperationUnresolved, RefusalReason::Unresolved, now);
         return Ok(());
     }
     // A gate makes nothing, so that nothing has to be found out.
@@ -241,7 +246,10 @@ pub(super) fn adopt_unchanged(
     let believed_from = operation.unanswered_send_at.map(|sent_at| sent_at.plus_ms(settle_window_ms));
     match believed_from {
         Some(believed_from) if !record.decided && record.asked_at < believed_from => {
-            let next_attempt_at = believed_from.max(now).min(operation.ends_at());
+            // It may be made any moment, and the sooner the likelier.
+            let waited_ms = operation.unanswered_send_at.map_or(0, |sent_at| sent_at.ms_until(now));
+            let next_look_at = now.plus_ms(waited_ms.max(MIN_LOOK_AGAIN_MS));
+            let next_attempt_at = believed_from.min(next_look_at).max(now).min(operation.ends_at());
             operation.phase = Phase::Waiting { next_attempt_at };
         }
         Some(_) | None => {
@@ -257,7 +265,8 @@ pub(super) fn adopt_unchanged(
 pub(super) fn overtake(booking: &mut Booking) -> Option<Overtaken> {
     let operation = booking.operation.take()?;
     let unanswered_send_at = operation.may_be_sent_at()?;
-    Some(Overtaken { change: operation.change, number: operation.number, unanswered_send_at })
+    let Operation { change, number, patience, attempts, .. } = operation;
+    Some(Overtaken { change, number, patience, attempts, unanswered_send_at })
 }
 
 /// What came of the change that a cancel overtook, as its worker reports it.
@@ -277,8 +286,10 @@ pub(super) fn record_overtaken(
             apply(booking, change, yes, 0, now);
             Ok(())
         }
-        AttemptOutcome::Declined(_) => {
+        AttemptOutcome::Declined(rejection) => {
+            let number = overtaken.number;
             operation.overtaken = None;
+            booking.refusal = Some(Refusal { operation: number, reason: RefusalReason::Declined(rejection) });
             Ok(())
         }
         AttemptOutcome::Acknowledged(_) | AttemptOutcome::Unknown(_)
@@ -295,13 +306,13 @@ pub(super) fn record_overtaken(
 
 /// The cancel that overtook a change came to nothing: what became of that change has to be found out.
 pub(super) fn take_up_overtaken(booking: &mut Booking, overtaken: Overtaken, now: Timestamp) {
-    let Overtaken { change, number, unanswered_send_at } = overtaken;
+    let Overtaken { change, number, patience, attempts, unanswered_send_at } = overtaken;
     let mut operation = Operation {
         change,
         number,
-        patience: Patience::Background,
+        patience,
         deadline_at: now,
-        attempts: 0,
+        attempts,
         last_error: None,
         unanswered_send_at: None,
         resolve_until: None,

@@ -97,7 +97,7 @@ pub(super) fn record_compensation(
         }
         CompensationOutcome::NoSuchBooking => {
             // The request may still arrive there: ask again when it no longer can.
-            run.phase = Phase::Waiting { next_attempt_at: believed_from.max(now) };
+            run.phase = Phase::Waiting { next_attempt_at: believed_from.max(now).min(run.give_up_at) };
         }
         CompensationOutcome::Declined => {
             end_compensation(booking, Compensation::Failed, Cause::CompensationFailed, now);

@@ -3,11 +3,8 @@
 use super::{NotificationRecord, Refused, advance};
 use crate::{AttemptError, Booking, Cause, Notification, NotificationRoute, Phase, Timestamp};
 
-pub(super) fn claim_notification(
-    booking: &mut Booking,
-    lease_until: Timestamp,
-    now: Timestamp,
-) -> Result<(), Refused> {
+/// The notification that is due to be sent.
+fn due(booking: &mut Booking, now: Timestamp) -> Result<&mut Notification, Refused> {
     if booking.route == NotificationRoute::Pull {
         // Nobody sends what the provider fetches.
         return Err(Refused::NothingToTell);
@@ -26,6 +23,36 @@ pub(super) fn claim_notification(
         Phase::InFlight { .. } => notification.last_error = Some(AttemptError::WorkerLost),
         Phase::Waiting { .. } => {}
     }
+    Ok(notification)
+}
+
+/// It cannot be sent now.
+pub(super) fn postpone_notification(
+    booking: &mut Booking,
+    until: Option<Timestamp>,
+    error: AttemptError,
+    is_skipped: bool,
+    now: Timestamp,
+) -> Result<(), Refused> {
+    let notification = due(booking, now)?;
+    notification.last_error = Some(error);
+    notification.skipped = notification.skipped.saturating_add(u32::from(is_skipped));
+    let (attempts, ends_at) = (notification.attempts, notification.ends_at());
+    if let Some(until) = until {
+        notification.phase = Phase::Waiting { next_attempt_at: until.min(ends_at) };
+    } else {
+        end_current(booking, now);
+        advance(booking, None, Cause::NotificationFailed, attempts, now);
+    }
+    Ok(())
+}
+
+pub(super) fn claim_notification(
+    booking: &mut Booking,
+    lease_until: Timestamp,
+    now: Timestamp,
+) -> Result<(), Refused> {
+    let notification = due(booking, now)?;
     notification.attempts = notification.attempts.saturating_add(1);
     notification.phase = Phase::InFlight { lease_until };
     Ok(())

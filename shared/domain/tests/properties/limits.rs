@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use crate::beginning::slot;
 use crate::moves::{
-    Beginning, SLOTS, Wish, any_beginning, any_compensation_outcome, any_error, any_moves, any_patience, no,
-    yes,
+    Beginning, Move, SLOTS, Wish, any_beginning, any_compensation_outcome, any_error, any_moves,
+    any_patience, any_told_beginning, no, yes,
 };
 use crate::world::World;
 
@@ -83,6 +83,9 @@ fn any_command() -> impl Strategy<Value = Command> {
                 Command::RecordNotification(NotificationRecord { number, attempt, error, retry_at })
             }
         ),
+        (prop::option::of(any_time()), any_error(), any::<bool>()).prop_map(|(until, error, is_skipped)| {
+            Command::PostponeNotification { until, error, is_skipped }
+        }),
         Just(Command::GiveUpNotification),
         any_number().prop_map(|number| Command::AcknowledgeNotification { number }),
         any_number().prop_map(|attempt| Command::AdoptEnded { attempt }),
@@ -147,23 +150,38 @@ fn may_be_too_much(before: &Booking, command: &Command) -> bool {
     }
 }
 
+/// Plays the moves on a booking that has room for few more versions.
+fn check_room(beginning: &Beginning, room: usize, moves: &[Move]) -> Result<(), TestCaseError> {
+    let mut world = World::new(beginning);
+    let filler = world.booking.history[0].clone();
+    let missing = MAX_VERSIONS - room - world.booking.history.len();
+    world.booking.history.splice(0..0, std::iter::repeat_n(filler, missing));
+    for applied in moves.iter().filter_map(|next| world.play(next)) {
+        if let Err(Refused::TooManyVersions) = applied.result {
+            prop_assert!(may_be_too_much(&applied.before, &applied.command), "{:?}", applied.command);
+        }
+    }
+    prop_assert!(world.booking.history.len() <= MAX_VERSIONS);
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn no_end_is_refused_for_want_of_versions(
         beginning in any_beginning(),
-        room in 5_usize..30,
+        room in 4_usize..12,
         moves in any_moves(),
     ) {
-        let mut world = World::new(&beginning);
-        let filler = world.booking.history[0].clone();
-        let missing = MAX_VERSIONS - room - world.booking.history.len();
-        world.booking.history.splice(0..0, std::iter::repeat_n(filler, missing));
-        for applied in moves.iter().filter_map(|next| world.play(next)) {
-            if let Err(Refused::TooManyVersions) = applied.result {
-                prop_assert!(may_be_too_much(&applied.before, &applied.command), "{:?}", applied.command);
-            }
-        }
-        prop_assert!(world.booking.history.len() <= MAX_VERSIONS);
+        check_room(&beginning, room, &moves)?;
+    }
+
+    #[test]
+    fn no_end_of_a_told_booking_is_refused_for_want_of_versions(
+        beginning in any_told_beginning(),
+        room in 4_usize..10,
+        moves in any_moves(),
+    ) {
+        check_room(&beginning, room, &moves)?;
     }
 }
 

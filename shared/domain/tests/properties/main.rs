@@ -10,6 +10,8 @@ mod compensation;
 #[cfg(test)]
 mod effects;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod history;
 #[cfg(test)]
 mod limits;

@@ -120,6 +120,8 @@ pub(crate) enum Move {
     Erase,
     /// A worker claims the next attempt to tell the provider, due or not.
     ClaimNotification { lease_ms: u64 },
+    /// The provider cannot be told now; with `None` that was the last time.
+    PutOffNotification { delay_ms: Option<u64>, error: AttemptError, is_skipped: bool },
     /// A worker that tells the provider reports; it failed if there is an error.
     ReportNotification { which: Index, error: Option<AttemptError>, retry_ms: Option<u64> },
     /// Somebody finds that the provider has not fetched in time.
@@ -286,6 +288,8 @@ fn any_worker_move() -> impl Strategy<Value = Move> {
         1 => Just(Move::GiveUpCompensation),
         1 => Just(Move::ExpireHold),
         1 => any_lease_ms().prop_map(|lease_ms| Move::ClaimNotification { lease_ms }),
+        1 => (prop::option::weighted(0.8, any_span_ms()), any_error(), any::<bool>())
+            .prop_map(|(delay_ms, error, is_skipped)| Move::PutOffNotification { delay_ms, error, is_skipped }),
         3 => (any::<Index>(), prop::option::weighted(0.6, any_error()), prop::option::of(any_span_ms()))
             .prop_map(|(which, error, retry_ms)| Move::ReportNotification { which, error, retry_ms }),
         1 => Just(Move::GiveUpNotification),
@@ -295,7 +299,7 @@ fn any_worker_move() -> impl Strategy<Value = Move> {
 /// A change that ends unknown and is looked up afterwards; its booking may be a hold.
 fn any_resolution() -> impl Strategy<Value = Vec<Move>> {
     let unknown = any_error().prop_map(AttemptOutcome::Unknown);
-    (prop::option::of(Just(DAY_MS)), any_wish(), any::<Index>(), unknown, 0_u64..200_000, any::<bool>())
+    (prop::option::of(Just(DAY_MS)), any_wish(), any::<Index>(), unknown, 0_u64..1_300_000, any::<bool>())
         .prop_map(|(hold_ms, wish, which, outcome, wait_ms, decided)| {
             let begin =
                 Move::Begin { wish, patience: Patience::Synchronous, lease_ms: 3_500, async_ms: 60_000 };
@@ -305,8 +309,33 @@ fn any_resolution() -> impl Strategy<Value = Vec<Move>> {
                 Move::Report { which, outcome, retry_delay_ms: wait_ms },
                 Move::DoWhatIsDue { lease_ms: 30_000, circuit_open: false },
                 Move::FindUnchanged { which, asked_ago_ms: 0, decided, settle_window_ms: 0 },
+                // If nobody finds out, it is over after a day.
+                Move::Sleep(if decided { 0 } else { DAY_MS }),
+                Move::DoWhatIsDue { lease_ms: 30_000, circuit_open: false },
             ]
         })
+}
+
+/// A cancel that overtakes a change, and is refused or not answered; the change may be answered meanwhile.
+fn any_overtaking() -> impl Strategy<Value = Vec<Move>> {
+    let answer = prop_oneof![Just(AttemptOutcome::Declined(no())), any_outcome()];
+    (prop::option::of(Just(DAY_MS)), any_wish(), any::<Index>(), any_outcome(), answer).prop_map(
+        |(hold_ms, wish, which, outcome, answer)| {
+            let begin = |wish| Move::Begin {
+                wish,
+                patience: Patience::Background,
+                lease_ms: 3_500,
+                async_ms: 900_000,
+            };
+            vec![
+                Move::CallYes { hold_ms, names: Names::None },
+                begin(wish),
+                begin(Wish::Cancel),
+                Move::Report { which, outcome, retry_delay_ms: 1_000 },
+                Move::Report { which, outcome: answer, retry_delay_ms: 1_000 },
+            ]
+        },
+    )
 }
 
 pub(crate) fn any_moves() -> impl Strategy<Value = Vec<Move>> {
@@ -314,6 +343,7 @@ pub(crate) fn any_moves() -> impl Strategy<Value = Vec<Move>> {
         12 => any_outside_move().prop_map(|next| vec![next]),
         18 => any_worker_move().prop_map(|next| vec![next]),
         1 => any_resolution(),
+        1 => any_overtaking(),
     ];
     prop::collection::vec(scene, 0..55).prop_map(|scenes| scenes.concat())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use holdfast_domain::{
     Booking, Cause, Change, Command, Compensation, DeadLetterReason, Effect, EventType, Notification,
-    NotificationKind, NotificationRoute, Phase, Status, effects,
+    NotificationKind, NotificationRoute, Phase, Status, Withdrawal, effects,
 };
 use proptest::prelude::*;
 
@@ -118,6 +118,17 @@ proptest! {
     }
 
     #[test]
+    fn what_the_provider_withdraws_it_is_not_told(beginning in any_told_beginning(), moves in any_moves()) {
+        let mut world = World::after(&beginning, &moves);
+        let had_ended = world.booking.status().is_final();
+        let before = world.booking.notifications.clone();
+        let applied = world.apply(Command::CancelByProvider(Withdrawal::default()));
+        prop_assert_eq!(applied.result.is_err(), had_ended);
+        let after = &world.booking.notifications;
+        prop_assert_eq!(after, &if had_ended { before } else { Vec::new() });
+    }
+
+    #[test]
     fn what_is_not_told_is_an_event_and_a_dead_letter(beginning in any_told_beginning(), moves in any_moves()) {
         let mut world = World::new(&beginning);
         for applied in moves.iter().filter_map(|next| world.play(next)) {
@@ -130,6 +141,7 @@ proptest! {
                         && record.retry_at.is_none()
                         && before.notifications.first().map(|first| first.number) == Some(record.number)
                 }
+                Command::PostponeNotification { until, .. } => until.is_none(),
                 Command::GiveUpNotification => true,
                 _ => false,
             };

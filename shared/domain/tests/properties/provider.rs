@@ -11,7 +11,7 @@ use holdfast_domain::{
 use crate::moves::no;
 
 /// For how long a hold holds, in milliseconds.
-pub(crate) const HOLD_MS: u64 = 900_000;
+pub(crate) const HOLD_MS: u64 = 300_000;
 
 /// What a provider is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

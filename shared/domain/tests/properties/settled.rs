@@ -8,6 +8,7 @@ use crate::moves::{Wish, any_beginning, any_patience, any_wish};
 use crate::provider::{Habits, Held};
 use crate::truth::{Fate, MAX_UNDERWAY_MS, Opening, Truth, Turn};
 
+const CASES: u32 = 3_000;
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 fn any_fate() -> impl Strategy<Value = Fate> {
@@ -17,7 +18,7 @@ fn any_fate() -> impl Strategy<Value = Fate> {
         3 => arrival().prop_map(|arrives_after_ms| Fate::Lost { arrives_after_ms }),
         1 => Just(Fate::NotSent),
         2 => arrival().prop_map(|arrives_after_ms| Fate::Dead { arrives_after_ms }),
-        1 => (1_u64..2 * DAY_MS).prop_map(|reports_after_ms| Fate::Frozen { reports_after_ms }),
+        2 => prop_oneof![2 => 1_u64..10_000, 1 => 1_u64..2 * DAY_MS].prop_map(|reports_after_ms| Fate::Frozen { reports_after_ms }),
     ]
 }
 
@@ -36,10 +37,28 @@ fn any_turn() -> impl Strategy<Value = Turn> {
     ]
 }
 
+fn any_pause_ms() -> impl Strategy<Value = u64> {
+    prop_oneof![2 => 0_u64..5_000, 1 => 0_u64..100_000]
+}
+
+/// A change whose answer may be lost, and what the provider tells of itself or is asked soon after.
+fn any_doubt() -> impl Strategy<Value = Vec<Turn>> {
+    (any_wish(), any_patience(), any_fate(), any_pause_ms(), any::<bool>()).prop_map(
+        |(wish, patience, fate, wait_ms, named)| {
+            vec![
+                Turn::Begin { wish, patience, fate, willing: true },
+                Turn::Wait(wait_ms),
+                Turn::CallBack { named },
+                Turn::Due { fate, willing: true, reachable: true },
+            ]
+        },
+    )
+}
+
 /// A change whose answer is lost, and a cancel that overtakes it and may be refused.
 fn any_overtaking() -> impl Strategy<Value = Vec<Turn>> {
     let begin = |wish, patience, fate, willing| Turn::Begin { wish, patience, fate, willing };
-    (any_wish(), any_patience(), any_fate(), 0_u64..100_000, any_fate(), prop::bool::weighted(0.4)).prop_map(
+    (any_wish(), any_patience(), any_fate(), any_pause_ms(), any_fate(), prop::bool::weighted(0.4)).prop_map(
         move |(wish, patience, fate, wait_ms, cancel_fate, willing)| {
             vec![
                 begin(wish, patience, fate, true),
@@ -51,7 +70,8 @@ fn any_overtaking() -> impl Strategy<Value = Vec<Turn>> {
 }
 
 fn any_turns() -> impl Strategy<Value = Vec<Turn>> {
-    let scene = prop_oneof![6 => any_turn().prop_map(|turn| vec![turn]), 1 => any_overtaking()];
+    let scene =
+        prop_oneof![6 => any_turn().prop_map(|turn| vec![turn]), 1 => any_overtaking(), 1 => any_doubt()];
     prop::collection::vec(scene, 0..20).prop_map(|scenes| scenes.concat())
 }
 
@@ -96,6 +116,9 @@ fn check_agreement(truth: &Truth) -> Result<(), TestCaseError> {
 }
 
 proptest! {
+    // Most of what can go wrong here takes several things at once; a case is short.
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
+
     #[test]
     fn what_is_reported_is_what_the_provider_holds(
         opening in any_opening(),

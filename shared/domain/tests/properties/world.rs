@@ -124,6 +124,11 @@ impl World {
             Move::ClaimNotification { lease_ms } => {
                 Command::ClaimNotification { lease_until: now.plus_ms(*lease_ms) }
             }
+            Move::PutOffNotification { delay_ms, error, is_skipped } => Command::PostponeNotification {
+                until: delay_ms.map(|delay_ms| now.plus_ms(delay_ms)),
+                error: *error,
+                is_skipped: *is_skipped,
+            },
             Move::GiveUpNotification => Command::GiveUpNotification,
             Move::Fetch { earlier } => {
                 let number = self.booking.notifications.first()?.number;

@@ -12,7 +12,9 @@ use holdfast_app::ports::{
     AttemptReport, Clock, CompensationReport, NotificationCall, NotificationReport, ProviderCall,
 };
 use holdfast_app::settings::ProviderSettings;
-use holdfast_domain::{AttemptOutcome, Booking, Change, CompensationOutcome, Notification, NotificationKind};
+use holdfast_domain::{
+    AttemptError, AttemptOutcome, Booking, Change, CompensationOutcome, Notification, NotificationKind,
+};
 use http::{HeaderMap, Method};
 use serde::Serialize;
 
@@ -32,6 +34,11 @@ impl<C: Clock> Docplanner<'_, C> {
     /// a no counts as not sent.
     pub(crate) async fn attempt(&self, call: ProviderCall<'_>) -> AttemptReport {
         let ProviderCall { provider, booking, operation_number, attempt, limit_ms } = call;
+        if !booking.confirmation.tells() {
+            // It was made when another protocol was configured under this name; a gate cannot book it.
+            let outcome = AttemptOutcome::NotSent(AttemptError::UnusableAnswer);
+            return AttemptReport { outcome, retry_after_ms: None };
+        }
         let now = self.0.now();
         let change = booking.operation.as_ref().map_or(&Change::Book, |operation| &operation.change);
         let about = About { provider, booking, number: operation_number, attempt };
@@ -62,10 +69,11 @@ impl<C: Clock> Docplanner<'_, C> {
         }
     }
 
-    /// A compensation undoes what an attempt may have booked. A gate books nothing, so that there is nothing
-    /// to undo and nobody to ask; what was told of a booking is taken back by a notification.
+    /// A compensation undoes what an attempt may have booked. A gate books nothing, and what was told of a
+    /// booking is taken back by a notification, so that none ever begins here. One that is due all the same was
+    /// begun at a provider of another protocol that had this name: nobody here can undo that.
     pub(crate) fn compensate() -> CompensationReport {
-        CompensationReport { outcome: CompensationOutcome::NoSuchBooking, retry_after_ms: None }
+        CompensationReport { outcome: CompensationOutcome::Declined, retry_after_ms: None }
     }
 
     pub(crate) async fn notify(&self, call: NotificationCall<'_>) -> NotificationReport {

@@ -15,9 +15,21 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::test_util::{
-    AMPLE_MS, BRIEF_MS, Received, SECRET, attempt, being_booked, booking, changing, compensate, gateway,
-    json_answer, notify, raw, serve, slot,
+    self, AMPLE_MS, BRIEF_MS, Received, SECRET, attempt, compensate, gateway, json_answer, notify, raw, serve,
+    slot,
 };
+
+fn being_booked() -> Booking {
+    test_util::being_booked().in_mode(ConfirmationMode::RealTime)
+}
+
+fn booking() -> Booking {
+    test_util::booking().in_mode(ConfirmationMode::RealTime)
+}
+
+fn changing(state: State, change: Change) -> Booking {
+    test_util::changing(state, change).in_mode(ConfirmationMode::RealTime)
+}
 
 async fn clinic(status: u16, body: Value) -> (ProviderSettings, Arc<Mutex<Vec<Received>>>) {
     let (provider, received) = serve(move |_: &Received| json_answer(status, &body)).await;
@@ -185,7 +197,10 @@ async fn what_has_no_callback_is_refused_without_a_call() {
     let looked_up = gateway("127.0.0.1").look_up(&provider, &booking(), AMPLE_MS).await;
     assert_eq!(looked_up, LookUpOutcome::Unsupported);
     let compensated = compensate(&provider, &booking()).await;
-    assert_eq!(compensated.outcome, CompensationOutcome::NoSuchBooking);
+    assert_eq!(compensated.outcome, CompensationOutcome::Declined, "nobody here can undo it");
+    // A booking of another protocol that had this name.
+    let report = attempt(&provider, &test_util::being_booked(), 1).await;
+    assert_eq!(report.outcome, AttemptOutcome::NotSent(AttemptError::UnusableAnswer));
     assert!(received.lock().unwrap().is_empty());
 }
 

@@ -6,7 +6,9 @@ use holdfast_domain::{
     Acknowledgement, AttemptError, AttemptOutcome, Found, LookUpOutcome, OperationKind, Slot, Timestamp,
 };
 
-use super::wire::{BookingAnswer, ProviderStatus, Refusal, SlotAnswer};
+use serde::de::DeserializeOwned;
+
+use super::wire::{BookingAnswer, LookUpAnswer, ProviderStatus, Refusal, SlotAnswer};
 use crate::calling::{is_never_definite, transient};
 use crate::outcomes::{CancelOutcome, rejection};
 use crate::text::{clean, is_clean};
@@ -97,8 +99,8 @@ pub(super) fn look_up(
     }
 }
 
-fn known(answer: BookingAnswer, hold_end: Timestamp) -> Result<LookUpOutcome, AttemptError> {
-    match (acknowledgement(&answer, hold_end), answer.status) {
+fn known(answer: LookUpAnswer, hold_end: Timestamp) -> Result<LookUpOutcome, AttemptError> {
+    match (acknowledgement(&answer.booking, hold_end), answer.booking.status) {
         (Some(acknowledgement), _) => {
             let slot = answer.slot.map(slot).transpose()?;
             Ok(LookUpOutcome::Found(Found { acknowledgement, slot, operation: answer.operation }))
@@ -155,7 +157,7 @@ fn failed(status: u16, body: &[u8]) -> Failed {
     }
 }
 
-fn read(body: &[u8]) -> Result<BookingAnswer, AttemptError> {
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, AttemptError> {
     // The parser's words may quote the body, so they are dropped.
     serde_json::from_slice(body).map_err(|_| AttemptError::UnusableAnswer)
 }

@@ -157,15 +157,22 @@ pub(super) enum ProviderStatus {
     Expired,
 }
 
-/// A yes, and the answer to a look-up. What else is in it is read over.
+/// A yes. What else is in it is read over.
 #[derive(Deserialize)]
 pub(super) struct BookingAnswer {
     pub(super) status: ProviderStatus,
     pub(super) provider_reference: Option<String>,
     pub(super) expires_at: Option<Timestamp>,
-    /// In a look-up: what is booked.
+}
+
+/// The answer to a look-up. What else is in it is read over.
+#[derive(Deserialize)]
+pub(super) struct LookUpAnswer {
+    #[serde(flatten)]
+    pub(super) booking: BookingAnswer,
+    /// What is booked.
     pub(super) slot: Option<SlotAnswer>,
-    /// In a look-up: the number of the last operation that was decided.
+    /// The number of the last operation that was decided.
     pub(super) operation: Option<u32>,
 }
 

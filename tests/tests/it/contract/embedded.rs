@@ -11,8 +11,8 @@ use aws_sdk_dynamodb::types::{
 };
 use holdfast_app::test_util::SeededEntropy;
 use holdfast_aws::{
-    AwsClients, AwsConfig, AwsCredentials, AwsHooks, DynamoBookingStore, DynamoDeliveryStore, DynamoMailbox,
-    DynamoSettings, OVERDUE_INDEX, REFERENCE_INDEX, TENANT_INDEX,
+    AwsClients, AwsConfig, AwsCredentials, AwsHooks, DynamoBookingStore, DynamoDeliveryStore, DynamoFeed,
+    DynamoMailbox, DynamoSettings, OVERDUE_INDEX, REFERENCE_INDEX, TENANT_INDEX,
 };
 
 pub(crate) const BOOKING_TABLE: &str = "bookings";
@@ -68,6 +68,10 @@ impl Embedded {
 
     pub(crate) fn settings(&self) -> DynamoSettings {
         DynamoSettings::new(self.client.clone(), CONFIG_TABLE, entropy())
+    }
+
+    pub(crate) fn feed(&self) -> DynamoFeed {
+        DynamoFeed::new(self.client.clone(), DELIVERY_TABLE, entropy())
     }
 
     pub(crate) fn mailbox(&self) -> DynamoMailbox {

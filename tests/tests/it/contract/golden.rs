@@ -67,6 +67,7 @@ fn told() -> StoredBooking {
         number,
         begun_at: now().plus_ms(number.into()),
         attempts: 2 - number,
+        skipped: 0,
         last_error: (number == 1).then_some(AttemptError::HttpStatus(503)),
         phase: Phase::Waiting { next_attempt_at: now().plus_ms(60_000) },
     };
@@ -137,6 +138,8 @@ fn overtaking() -> StoredBooking {
             overtaken: Some(Overtaken {
                 change: Change::Extend { expires_at: now().plus_ms(1_800_000) },
                 number: 2,
+                patience: Patience::Synchronous,
+                attempts: 0,
                 unanswered_send_at: now().plus_ms(2_000),
             }),
             phase: Phase::InFlight { lease_until: now().plus_ms(5_000) },

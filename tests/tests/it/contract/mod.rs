@@ -38,6 +38,7 @@ mod dynamodb_slots;
 pub(crate) mod embedded;
 mod endpoints;
 mod faults;
+mod feed;
 pub(crate) mod fixtures;
 mod golden;
 mod limits;

@@ -7,7 +7,8 @@ use holdfast_app::settings::ProviderSettings;
 use holdfast_app::test_util::{Deed, Fault, Reply, Request, Script};
 use holdfast_domain::{COMPENSATION_LIMIT_MS, Compensation, RetryPolicy, Status};
 
-use super::bench::{Bench, Chaos, body};
+use super::bench::{Bench, body};
+use super::timers::Chaos;
 
 /// The background deadline unless asked otherwise, in milliseconds.
 const DEADLINE_MS: u64 = 900_000;

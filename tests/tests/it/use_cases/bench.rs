@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use holdfast_app::bookings::{
@@ -12,7 +12,7 @@ use holdfast_app::bookings::{
 };
 use holdfast_app::idempotency::{IdempotencyKey, fingerprint};
 use holdfast_app::outbox::{Change, Outbox};
-use holdfast_app::ports::{Clock, Entropy, StoreError, TimerMessage, TimerQueue};
+use holdfast_app::ports::{Clock, Entropy, TimerMessage};
 use holdfast_app::problem::{Problem, ProblemCode};
 use holdfast_app::settings::ProviderSettings;
 use holdfast_app::settings_cache::SettingsCache;
@@ -28,10 +28,10 @@ use holdfast_domain::{
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
+use super::timers::{Chaos, MAX_DELAY_MS, Timers};
+
 /// When all tests begin.
 pub(super) const BEGINNING: &str = "2027-01-15T08:00:00Z";
-/// The longest delay of a queue, in milliseconds, as SQS has it.
-const MAX_DELAY_MS: u64 = 900_000;
 /// How long a function may run for one timer, in milliseconds; then it is ended.
 const WORKER_LIMIT_MS: u64 = 150_000;
 /// How long a provider waits for the answer to a callback, in milliseconds.
@@ -46,70 +46,11 @@ const TICK_MS: u64 = 200;
 const IDLE_MS: u64 = 1_000;
 /// How often forgotten bookings are looked for, in milliseconds.
 const SWEEP_MS: u64 = 300_000;
-/// How long a test may last in virtual time, in milliseconds: three days.
-const MAX_RUN_MS: u64 = 3 * 24 * 60 * 60 * 1_000;
+/// How long a test may last in virtual time, in milliseconds: four days.
+const MAX_RUN_MS: u64 = 4 * 24 * 60 * 60 * 1_000;
 
 pub(super) type MemoryEngine =
     Engine<MemoryBookingStore, MemoryProvider, MemorySettings, TestClock, SeededEntropy>;
-
-/// What goes wrong around the use cases, in percent.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Chaos {
-    pub(super) lost_timers: u64,
-    pub(super) doubled_timers: u64,
-    pub(super) killed_workers: u64,
-}
-
-/// A queue of timers with relative delays, so that the clocks of sender and queue may differ.
-#[derive(Clone, Debug)]
-pub(super) struct Timers {
-    queue: Arc<Mutex<Vec<(Timestamp, TimerMessage)>>>,
-    clock: TestClock,
-    chaos: Arc<Mutex<Chaos>>,
-    entropy: SeededEntropy,
-}
-
-impl Timers {
-    fn send(&self, message: TimerMessage, delay_ms: u64) {
-        let at = self.clock.now().plus_ms(delay_ms.min(MAX_DELAY_MS));
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push((at, message));
-    }
-
-    fn receive(&self) -> Vec<TimerMessage> {
-        let now = self.clock.now();
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let (due, later) = queue.drain(..).partition(|(at, _)| *at <= now);
-        *queue = later;
-        let due: Vec<(Timestamp, TimerMessage)> = due;
-        due.into_iter().map(|(_, message)| message).collect()
-    }
-
-    fn next_at(&self) -> Option<Timestamp> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(at, _)| *at).min()
-    }
-
-    fn chances(&self) -> Chaos {
-        *self.chaos.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn happens(&self, percent: u64) -> bool {
-        percent > 0 && self.entropy.u64() % 100 < percent
-    }
-}
-
-impl TimerQueue for Timers {
-    async fn arm(&self, timers: &[TimerMessage], now: Timestamp) -> Vec<Result<(), StoreError>> {
-        let chances = self.chances();
-        for timer in timers {
-            let delay_ms = now.ms_until(timer.not_before);
-            if self.happens(chances.doubled_timers) {
-                self.send(timer.clone(), delay_ms + self.entropy.u64() % 60_000);
-            }
-            self.send(timer.clone(), delay_ms);
-        }
-        timers.iter().map(|_| Ok(())).collect()
-    }
-}
 
 /// The world of a test.
 #[derive(Debug)]

@@ -36,7 +36,7 @@ async fn create_with_callback(bench: &Arc<Bench>, delay_ms: u64, answer: &Provid
         call_back(bench, answer).await.unwrap();
     };
     let wish = body(false);
-    let (created, ()) = tokio::join!(bench.create(Some("k"), &wish), callback);
+    let (created, ()) = tokio::join!(Box::pin(bench.create(Some("k"), &wish)), callback);
     created.unwrap()
 }
 

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_app::bookings::{cancel_by_provider, erase_customer};
+use holdfast_app::bookings::{FetchCall, cancel_by_provider, erase_customer, fetch_notifications};
 use holdfast_app::ports::Clock;
 use holdfast_app::problem::{ProblemCode, SideEffects};
 use holdfast_app::settings::Protocol;
 use holdfast_app::test_util::{Deed, Reply, Request, Script};
 use holdfast_domain::{
-    Cause, Compensation, ConfirmationMode, NotificationKind, OperationKind, Status, Withdrawal,
+    Booking, Cause, Compensation, ConfirmationMode, Notification, NotificationKind, OperationKind, Status,
+    Withdrawal,
 };
 use serde_json::{Value, json};
 
-use super::bench::{Bench, body, caller, json_of, tenant};
+use super::bench::{Bench, body, caller, json_of, provider_id, tenant};
 
 /// The usual schedule: at once, and after 1, 5 and 15 minutes.
 const SCHEDULE_MS: [u64; 4] = [0, 60_000, 300_000, 900_000];
@@ -85,6 +86,46 @@ async fn it_is_told_by_its_schedule_and_then_given_up_with_an_event_and_a_dead_l
     assert_eq!(booking.history.last().unwrap().cause, Cause::NotificationFailed);
     assert_eq!(bench.event_types().last().map(String::as_str), Some("provider.notification_failed"));
     assert_eq!(bench.parking.dead_letters().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_over_the_providers_limit_is_told_all_the_same() {
+    let bench = Bench::with_provider(0, &[0], |provider| {
+        provider.confirmation = ConfirmationMode::Notify;
+        provider.requests_per_second = Some(1);
+    });
+    for _ in 0..100 {
+        bench.create(None, &body(false)).await.unwrap();
+    }
+    bench.run_until_quiet().await;
+    bench.check();
+    assert_eq!(bench.provider.told().len(), 100);
+    assert!(bench.parking.dead_letters().is_empty(), "our own limit is no failure of the provider's");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_is_known_to_be_down_is_not_called_and_given_up_by_the_schedule() {
+    let bench = telling(ConfirmationMode::Notify);
+    bench.provider.always(Request::Notify, Script::failing(Reply::Status(500)));
+    for _ in 0..6 {
+        bench.create(None, &body(false)).await.unwrap();
+    }
+    while bench.settings.breaker(&provider_id()).open_until.is_none() {
+        bench.run_for_ms(100).await;
+    }
+    let sent = bench.provider.seen().len();
+    let unheard = bench.create(None, &body(false)).await.unwrap().booking_id;
+    for _ in 0..30 {
+        bench.create(None, &body(false)).await.unwrap();
+    }
+    while bench.booking(&unheard).notifications[0].skipped == 0 {
+        bench.run_for_ms(100).await;
+    }
+    assert_eq!(bench.provider.seen().len(), sent, "nobody calls it");
+    bench.cancel(&unheard, None, &json!({})).await.unwrap();
+    bench.run_until_quiet().await;
+    assert!(bench.provider.seen().iter().all(|seen| seen.booking_id != unheard), "it never heard of it");
+    assert_eq!(bench.parking.dead_letters().len(), 36);
 }
 
 #[tokio::test(start_paused = true)]
@@ -214,6 +255,35 @@ async fn a_move_asks_the_gate_first() {
     bench.run_until_quiet().await;
     bench.check();
     assert_eq!(kinds_told(&bench), ["booked", "moved"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_fetches_gets_everything_in_order_and_what_it_leaves_is_given_up() {
+    let bench = Bench::with_provider(0, &[0], |provider| {
+        provider.confirmation = ConfirmationMode::Notify;
+        provider.base_url = None;
+    });
+    let pull = async || {
+        let caller = caller();
+        let call = FetchCall { caller: &caller, limit: 100, until: bench.clock.now().plus_ms(25_000) };
+        let name = |_: &Booking, told: &Notification| Ok(json!([told.number, told.version]));
+        fetch_notifications(&bench.store, &bench.mailbox, &bench.clock, call, &name)
+            .await
+            .unwrap()
+            .notifications
+    };
+    let id = bench.create(None, &body(false)).await.unwrap().booking_id;
+    bench.operate(OperationKind::Reschedule, &id, None, &moved_to(2)).await.unwrap();
+    bench.run_for_ms(2_000).await;
+    assert_eq!(pull().await, [json!([1, 2])], "one at a time");
+    bench.run_for_ms(2_000).await;
+    assert_eq!(pull().await, [json!([2, 3])]);
+    assert_eq!(bench.cancel(&id, None, &json!({})).await.unwrap().answer.status, 200);
+    bench.run_until_quiet().await;
+    assert!(pull().await.is_empty(), "it is too old");
+    assert!(bench.provider.seen().is_empty(), "nobody is called");
+    assert_eq!(bench.booking(&id).history.last().unwrap().cause, Cause::NotificationFailed);
+    assert_eq!(bench.event_types().last().map(String::as_str), Some("provider.notification_failed"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -270,6 +270,82 @@ async fn a_cancel_overtakes_any_other_change() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_that_is_refused_while_a_cancel_overtakes_it_is_told_so() {
+    for kind in KINDS {
+        let (bench, id) = held().await;
+        bench.provider.plan(
+            Request::Change,
+            Script { reply_after_ms: 1_000, ..Script::doing(Deed::Decline).after_ms(900) },
+        );
+        bench.provider.plan(Request::Cancel, Script { reply_after_ms: 2_000, ..Script::WELL });
+        let change = {
+            let (bench, id) = (Arc::clone(&bench), id.clone());
+            tokio::spawn(
+                async move { bench.operate(kind, &id, Some("o"), &wish(kind, false)).await.unwrap() },
+            )
+        };
+        sleep(Duration::from_millis(500)).await;
+        let cancel = {
+            let (bench, id) = (Arc::clone(&bench), id.clone());
+            tokio::spawn(async move { bench.cancel(&id, Some("c"), &json!({})).await.unwrap() })
+        };
+        let told = change.await.unwrap();
+        assert_eq!(told.answer.status, 409, "{kind:?}: {}", body_of(&told));
+        assert_eq!(cancel.await.unwrap().answer.status, 200);
+        bench.run_until_quiet().await;
+        bench.check();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_refuses_who_does_not_want_to_wait_and_leaves_no_trace() {
+    let (bench, id) = booked(Deed::Book).await;
+    let mut limited = bench.provider_settings.clone();
+    limited.max_attempts_in_flight = Some(1);
+    bench.settings.add_provider(limited.clone());
+    bench.provider.plan(Request::Attempt, Script { reply_after_ms: 2_000, ..Script::WELL });
+    let slow = {
+        let (bench, limited) = (Arc::clone(&bench), limited.clone());
+        tokio::spawn(async move {
+            let body = super::bench::body(false);
+            bench.create_with(&bench.cold_engine(), &limited, None, &body, None).await.unwrap()
+        })
+    };
+    sleep(Duration::from_millis(500)).await;
+    let rev = bench.store.item(&id).unwrap().rev;
+    let kind = OperationKind::Reschedule;
+    let problem = bench.operate(kind, &id, Some("o"), &wish(kind, false)).await.unwrap_err();
+    assert_eq!((problem.code, problem.side_effects), (ProblemCode::ProviderUnavailable, SideEffects::None));
+    assert!(problem.retry_after_s.is_some());
+    assert_eq!(bench.store.item(&id).unwrap().rev, rev, "nothing is written");
+    let bookings = bench.store.items().len();
+    let engine = bench.cold_engine();
+    let refused = bench.create_with(&engine, &limited, Some("l"), &super::bench::body(false), None).await;
+    assert_eq!(refused.unwrap_err().code, ProblemCode::ProviderUnavailable);
+    assert_eq!(bench.store.items().len(), bookings, "no booking is made");
+    assert_eq!(slow.await.unwrap().answer.status, 201);
+    let done = bench.operate(kind, &id, Some("o"), &wish(kind, false)).await.unwrap();
+    assert_eq!((done.answer.status, done.replayed), (200, false), "the key is free");
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_often_a_booking_is_changed_it_can_still_be_cancelled() {
+    let (bench, id) = booked(Deed::Book).await;
+    bench.provider.always(Request::Change, Script::doing(Deed::Decline));
+    let kind = OperationKind::Reschedule;
+    let refused = loop {
+        match bench.operate(kind, &id, None, &wish(kind, false)).await {
+            Ok(declined) => assert_eq!(declined.answer.status, 409),
+            Err(problem) => break problem,
+        }
+    };
+    assert_eq!(refused.code, ProblemCode::TooManyChanges);
+    assert_eq!(bench.cancel(&id, None, &json!({})).await.unwrap().answer.status, 200);
+    bench.run_until_quiet().await;
+    bench.check();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_cancel_leaves_what_it_overtook_to_be_found_out() {
     for made in [true, false] {
         let (bench, id) = booked(Deed::Book).await;

@@ -85,9 +85,9 @@ impl Bench {
     }
 
     async fn change(&self, seed: u8, command: Command) {
-        let seen = self.store.item(&id(seed)).unwrap();
-        let next = transition(&seen.booking, command, self.clock.now()).unwrap().booking;
-        assert_eq!(self.store.replace(seen.rev, &seen.with_booking(next)).await, Ok(Replaced::Done));
+        let before = self.store.item(&id(seed)).unwrap();
+        let next = transition(&before.booking, command, self.clock.now()).unwrap().booking;
+        assert_eq!(self.store.replace(before.rev, &before.with_booking(next)).await, Ok(Replaced::Done));
     }
 
     async fn cancel(&self, seed: u8) {
@@ -164,6 +164,10 @@ async fn a_booking_that_was_cancelled_unheard_is_never_told() {
     let fetched = bench.fetch_as(&clinic(), 1).await.unwrap();
     assert_eq!(fetched, Fetched { notifications: vec![named(2, 1)], remaining: 0 });
     assert_eq!(bench.fetch().await, [] as [Value; 0]);
+    // Nor when the provider asks for everything once more.
+    let bench = bench.after_ms(1_000);
+    assert_eq!(release_notifications(&bench.mailbox, &bench.clock, &clinic()).await, Ok(2));
+    assert_eq!(bench.fetch().await, [named(2, 1)]);
 }
 
 #[tokio::test(start_paused = true)]
