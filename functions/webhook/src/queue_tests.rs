@@ -1,6 +1,5 @@
 //! The function over ports in memory, posting over real sockets: from the bus's message to the receiver.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -10,9 +9,9 @@ use holdfast_app::deliveries::Deliveries;
 use holdfast_app::feed::FeedAppender;
 use holdfast_app::ports::Clock;
 use holdfast_app::test_util::{
-    Fault, Faults, MemoryDeliveries, MemoryDeliveryStore, MemoryFeed, MemorySettings,
+    Fault, Faults, MemoryBus, MemoryDeliveries, MemoryDeliveryStore, MemoryFeed, MemorySettings,
 };
-use holdfast_app::webhook::{DeliveryState, WebhookEndpoint};
+use holdfast_app::webhook::{DeliveryState, Speed, WebhookEndpoint};
 use holdfast_domain::{EventId, Tenant, Timestamp, WebhookEndpointId};
 use holdfast_lambda::batch::{Invocation, QueueMessage, handle_messages};
 use holdfast_lambda::{SystemClock, SystemEntropy};
@@ -27,6 +26,7 @@ type TestService = Service<
     MemoryDeliveryStore,
     MemoryDeliveries,
     WebhookClient<SystemClock>,
+    MemoryBus,
     SystemClock,
     SystemEntropy,
 >;
@@ -42,6 +42,7 @@ fn service_with(faults: &Faults) -> Arc<TestService> {
         store: MemoryDeliveryStore::with_faults(faults.clone()),
         queue: MemoryDeliveries::new(),
         sender: WebhookClient::new(client, SystemClock),
+        bus: MemoryBus::new(),
         clock: SystemClock,
         entropy: SystemEntropy,
     };
@@ -50,18 +51,11 @@ fn service_with(faults: &Faults) -> Arc<TestService> {
 }
 
 fn endpoint(url: String) -> WebhookEndpoint {
-    WebhookEndpoint {
-        id: WebhookEndpointId::from_bytes([1; 16]),
-        tenant: Tenant::parse("test:shop").unwrap(),
-        url,
-        event_types: Vec::new(),
-        headers: BTreeMap::new(),
-        retry_schedule_seconds: vec![0],
-        enabled: true,
-        secret: holdfast_app::signing_secret::generate(&SystemEntropy),
-        created_at: Timestamp::EPOCH,
-        slow_until: None,
-    }
+    let tenant = Tenant::parse("test:shop").unwrap();
+    let secret = holdfast_app::signing_secret::generate(&SystemEntropy);
+    let id = WebhookEndpointId::from_bytes([1; 16]);
+    let usual = WebhookEndpoint::new(id, tenant, url, secret, Timestamp::EPOCH);
+    WebhookEndpoint { retry_schedule_seconds: vec![0], ..usual }
 }
 
 /// A receiver that checks signatures and keeps what it got.
@@ -166,7 +160,8 @@ async fn hints_of_a_slow_endpoint_stay_in_the_slow_queue() {
     let service = service();
     let mut slow = endpoint(String::new());
     let (url, received) = inbox(slow.secret.expose_secret().to_owned()).await;
-    (slow.url, slow.slow_until) = (url, Some(SystemClock.now().plus_ms(60_000)));
+    let slow_until = Some(SystemClock.now().plus_ms(60_000));
+    (slow.url, slow.speed) = (url, Speed { slow_until, hung_until: None });
     service.deliveries.endpoints.add_endpoint(slow);
     let event = format!(
         r#"{{"detail-type":"booking.created","source":"holdfast",
@@ -184,4 +179,44 @@ async fn hints_of_a_slow_endpoint_stay_in_the_slow_queue() {
 
     assert!(invoke(&service, vec![message("slow", "slow", body)]).await.is_empty());
     assert_eq!(received.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_replay_sends_what_was_sent_and_an_exhausted_delivery_is_told() {
+    let service = service();
+    let mut wanting = endpoint(String::new());
+    let (url, received) = inbox(wanting.secret.expose_secret().to_owned()).await;
+    wanting.url = url;
+    let (tenant, id) = (wanting.tenant.clone(), wanting.id.clone());
+    service.deliveries.endpoints.add_endpoint(wanting.clone());
+    let detail = format!(r#"{{"id":"{}",  "type":"booking.created"}}"#, EventId::from_bytes([2; 16]));
+    let event = format!(
+        r#"{{"detail-type":"booking.created","source":"holdfast",
+        "resources":["urn:holdfast:tenant:test:shop"],"detail":{detail}}}"#
+    );
+    // The receiver does not take what another secret has signed.
+    service.deliveries.endpoints.add_endpoint(WebhookEndpoint {
+        secret: holdfast_app::signing_secret::generate(&SystemEntropy),
+        ..wanting.clone()
+    });
+    assert!(invoke(&service, vec![message("event", "events", event)]).await.is_empty());
+    let hints = service.deliveries.queue.receive(false, SystemClock.now());
+    let hint = serde_json::to_string(&hints[0]).unwrap();
+    assert!(invoke(&service, vec![message("hint", "quick", hint)]).await.is_empty());
+    let told = service.deliveries.bus.events();
+    assert_eq!((told.len(), told[0].event_type.as_str()), (1, "webhook.exhausted"));
+    assert_eq!(service.deliveries.store.log()[0].status, Some(401));
+
+    service.deliveries.endpoints.add_endpoint(wanting);
+    let (since, now) = (Timestamp::EPOCH, SystemClock.now().plus_ms(1_000));
+    let replay = format!(
+        r#"{{"replay":{{"tenant":"{tenant}","endpoint_id":"{id}","since":"{since}","until":"{now}",
+        "only_failed":true,"requested_at":"{now}","after":null}}}}"#
+    );
+    assert!(invoke(&service, vec![message("replay", "slow", replay)]).await.is_empty());
+    let hints = service.deliveries.queue.receive(true, SystemClock.now());
+    let hint = serde_json::to_string(&hints[0]).unwrap();
+    assert!(invoke(&service, vec![message("hint", "slow", hint)]).await.is_empty());
+    assert_eq!(*received.lock().unwrap(), [detail.clone(), detail]);
+    assert!(matches!(service.deliveries.store.items()[0].state, DeliveryState::Delivered { .. }));
 }

@@ -41,6 +41,9 @@ async fn an_endpoint_shows_its_secret_once() {
             "header_names": ["x-token"],
             "retry_schedule_seconds": [0, 60],
             "enabled": false,
+            "disabled_reason": null,
+            "failing_since": null,
+            "previous_secret_valid_until": null,
             "created_at": "2027-01-01T00:00:00Z",
         })
     );
@@ -108,7 +111,7 @@ async fn every_field_is_checked() {
         ("headers", json!({"X-A": 1}), vec!["/headers/X-A"]),
         ("headers", headers, vec!["/headers"]),
         ("retry_schedule_seconds", json!([]), vec!["/retry_schedule_seconds"]),
-        ("retry_schedule_seconds", json!(vec![0; 21]), vec!["/retry_schedule_seconds"]),
+        ("retry_schedule_seconds", json!(vec![0; 31]), vec!["/retry_schedule_seconds"]),
         (
             "retry_schedule_seconds",
             json!([0, 86_401, -1]),

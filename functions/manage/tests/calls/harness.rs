@@ -1,26 +1,88 @@
 //! A function over memory, and callers of it.
 
+use std::sync::{Arc, Mutex};
+
 use holdfast_app::auth::{hash_key, new_key};
 use holdfast_app::manage::TargetRules;
-use holdfast_app::ports::{Clock, ConfigurationStore};
+use holdfast_app::ports::{Clock, ConfigurationStore, PostOutcome, WebhookPost, WebhookSender};
 use holdfast_app::settings::KeyOwner;
-use holdfast_app::test_util::{MemoryFeed, MemorySettings, SeededEntropy, TestClock};
+use holdfast_app::test_util::{
+    MemoryDeliveries, MemoryDeliveryStore, MemoryFeed, MemorySettings, SeededEntropy, TestClock,
+};
 use holdfast_domain::{Mode, Timestamp};
 use holdfast_lambda::http::{Router, serve};
 use lambda_runtime::Context;
-use manage::{Manage, Route, router};
+use manage::{Manage, Route, Webhooks, router};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 /// A key whose hash the deployment was given.
 pub(crate) const ADMIN: &str = "hf_live_admin_k00000000000000000000000000_secret";
 
+/// What was posted to an endpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct Posted {
+    pub(crate) message_id: String,
+    pub(crate) body: String,
+    pub(crate) secrets: Vec<String>,
+    pub(crate) headers: Vec<String>,
+    pub(crate) limit_ms: u64,
+}
+
+/// Endpoints that answer 204 until they are told otherwise; `None` is silence.
+#[derive(Clone, Debug)]
+pub(crate) struct Receivers {
+    pub(crate) reply: Arc<Mutex<Option<PostOutcome>>>,
+    pub(crate) posts: Arc<Mutex<Vec<Posted>>>,
+}
+
+impl Receivers {
+    fn new() -> Self {
+        let outcome = PostOutcome::Answered { status: 204, retry_after_ms: None, body: String::new() };
+        Self { reply: Arc::new(Mutex::new(Some(outcome))), posts: Arc::default() }
+    }
+
+    pub(crate) fn will(&self, reply: Option<PostOutcome>) {
+        *self.reply.lock().unwrap() = reply;
+    }
+}
+
+impl WebhookSender for Receivers {
+    async fn post(&self, post: WebhookPost<'_>) -> PostOutcome {
+        self.posts.lock().unwrap().push(Posted {
+            message_id: post.message_id.to_owned(),
+            body: post.body.to_owned(),
+            secrets: post.secrets.iter().map(|secret| exposed(secret).to_owned()).collect(),
+            headers: post.headers.keys().cloned().collect(),
+            limit_ms: post.limit_ms,
+        });
+        let reply = self.reply.lock().unwrap().clone();
+        match reply {
+            Some(outcome) => outcome,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+type TestManage = Manage<
+    MemorySettings,
+    MemoryFeed,
+    MemoryDeliveryStore,
+    MemoryDeliveries,
+    Receivers,
+    TestClock,
+    SeededEntropy,
+>;
+
 pub(crate) struct Harness {
     pub(crate) store: MemorySettings,
+    pub(crate) log: MemoryDeliveryStore,
+    pub(crate) replays: MemoryDeliveries,
+    pub(crate) receivers: Receivers,
     pub(crate) feed: MemoryFeed,
     pub(crate) clock: TestClock,
     entropy: SeededEntropy,
-    manage: Manage<MemorySettings, MemoryFeed, TestClock, SeededEntropy>,
+    manage: TestManage,
     router: Router<Route>,
 }
 
@@ -57,8 +119,13 @@ impl Harness {
         let clock = TestClock::starting_at(Timestamp::parse_rfc3339("2027-01-01T00:00:00Z").unwrap());
         let entropy = SeededEntropy::new(1);
         let admins = vec![hash_key("another"), hash_key(ADMIN)];
-        let manage = Manage::new(store.clone(), feed.clone(), admins, rules, clock, entropy.clone());
-        Self { store, feed, clock, entropy, manage, router: router().unwrap() }
+        let (log, replays) = (MemoryDeliveryStore::new(), MemoryDeliveries::new());
+        let receivers = Receivers::new();
+        let webhooks = Webhooks { log: log.clone(), replays: replays.clone(), sender: receivers.clone() };
+        let manage =
+            Manage::new(store.clone(), feed.clone(), webhooks, admins, rules, clock, entropy.clone());
+        let router = router().unwrap();
+        Self { store, log, replays, receivers, feed, clock, entropy, manage, router }
     }
 
     pub(crate) async fn call(

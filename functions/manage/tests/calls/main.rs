@@ -2,6 +2,7 @@
 
 mod administration;
 mod documents;
+mod endpoint_life;
 mod endpoints;
 #[cfg(test)]
 mod feed;

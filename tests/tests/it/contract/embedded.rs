@@ -11,8 +11,8 @@ use aws_sdk_dynamodb::types::{
 };
 use holdfast_app::test_util::SeededEntropy;
 use holdfast_aws::{
-    AwsClients, AwsConfig, AwsCredentials, AwsHooks, DynamoBookingStore, DynamoDeliveryStore, DynamoFeed,
-    DynamoMailbox, DynamoSettings, OVERDUE_INDEX, REFERENCE_INDEX, TENANT_INDEX,
+    AwsClients, AwsConfig, AwsCredentials, AwsHooks, CREATED_INDEX, DynamoBookingStore, DynamoDeliveryStore,
+    DynamoFeed, DynamoMailbox, DynamoSettings, OVERDUE_INDEX, REFERENCE_INDEX, TENANT_INDEX,
 };
 
 pub(crate) const BOOKING_TABLE: &str = "bookings";
@@ -125,17 +125,21 @@ async fn create_tables(client: &Client) {
         .await
         .unwrap();
     for table in [CONFIG_TABLE, DELIVERY_TABLE] {
-        client
+        let create = client
             .create_table()
             .table_name(table)
             .billing_mode(BillingMode::PayPerRequest)
             .attribute_definitions(attribute("pk", ScalarAttributeType::S))
             .attribute_definitions(attribute("sk", ScalarAttributeType::S))
             .key_schema(key("pk", KeyType::Hash))
-            .key_schema(key("sk", KeyType::Range))
-            .send()
-            .await
-            .unwrap();
+            .key_schema(key("sk", KeyType::Range));
+        let create = match table {
+            DELIVERY_TABLE => create
+                .attribute_definitions(attribute("ca", ScalarAttributeType::N))
+                .global_secondary_indexes(index(CREATED_INDEX, "pk", "ca")),
+            _ => create,
+        };
+        create.send().await.unwrap();
     }
     for table in [BOOKING_TABLE, CONFIG_TABLE, DELIVERY_TABLE] {
         let ttl = TimeToLiveSpecification::builder().enabled(true).attribute_name("ttl").build().unwrap();

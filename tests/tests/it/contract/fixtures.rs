@@ -131,16 +131,13 @@ pub(crate) fn consumer_owner(name: &str) -> KeyOwner {
 }
 
 pub(crate) fn endpoint(seed: u8, tenant: &Tenant) -> WebhookEndpoint {
+    let id = WebhookEndpointId::from_bytes([seed; 16]);
+    let url = format!("https://shop.example.com/hooks/{seed}");
+    let secret = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=".into();
     WebhookEndpoint {
-        id: WebhookEndpointId::from_bytes([seed; 16]),
-        tenant: tenant.clone(),
-        url: format!("https://shop.example.com/hooks/{seed}"),
         event_types: vec!["booking.confirmed".to_owned()],
         headers: [("x-token".to_owned(), "sesame".into())].into(),
         retry_schedule_seconds: vec![0, 5, 300],
-        enabled: true,
-        secret: "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=".into(),
-        created_at: now().plus_ms(seed.into()),
-        slow_until: None,
+        ..WebhookEndpoint::new(id, tenant.clone(), url, secret, now().plus_ms(seed.into()))
     }
 }
