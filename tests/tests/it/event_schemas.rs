@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use holdfast_app::manage;
 use holdfast_app::test_util::MemorySettings;
 use holdfast_app::view::event_body;
+use holdfast_app::webhook::{DisabledReason, WebhookEndpoint};
 use holdfast_domain::{
     AttemptError, Booking, Cancellation, CancellationReason, Cause, Event, EventId, EventType, HistoryEntry,
     Patience, Phase, Refusal, RefusalReason, Rejection, Slot, State, Status, Withdrawal, events_since,
@@ -183,11 +184,12 @@ fn elsewhere(slot: &Slot) -> Slot {
 
 /// Bodies of events about an endpoint, which is shown as the API shows it.
 async fn endpoint_events() -> Vec<Value> {
-    let mut disabled = endpoint(1, &tenant());
-    disabled.enabled = false;
+    let rotated = endpoint(1, &tenant()).with_secret("whsec_".into(), now());
+    let failing = WebhookEndpoint { failing_since: Some(now()), ..rotated };
+    let disabled = failing.disabled(DisabledReason::Failing);
     let store = MemorySettings::new();
     store.add_endpoint(disabled.clone());
-    let data = manage::endpoint(&store, &tenant(), disabled.id.as_str()).await.unwrap();
+    let data = manage::endpoint(&store, &tenant(), disabled.id.as_str(), now()).await.unwrap();
     let event = |event_type: &str, data: &Value| {
         let id = EventId::derived(disabled.id.as_str(), 1, event_type);
         json!({"id": id.as_str(), "type": event_type, "timestamp": now(), "data": data})
@@ -197,10 +199,12 @@ async fn endpoint_events() -> Vec<Value> {
     exhausted["event_type"] = json!("booking.created");
     exhausted["attempts"] = json!(8);
     exhausted["last_error"] = json!("http_500");
+    let mut told = data.clone();
+    told["reason"] = data["disabled_reason"].clone();
     let mut silent = exhausted.clone();
     silent["last_error"] = Value::Null;
     vec![
-        event("webhook_endpoint.disabled", &data),
+        event("webhook_endpoint.disabled", &told),
         event("webhook.exhausted", &exhausted),
         event("webhook.exhausted", &silent),
     ]

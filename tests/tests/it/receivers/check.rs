@@ -86,7 +86,7 @@ async fn post(url: &str, secret: &str, id: &str, timestamp_unix_s: i64, body: &s
     let post = WebhookPost {
         url,
         headers: &headers,
-        secret: &secret,
+        secrets: &[&secret],
         message_id: id,
         timestamp_unix_s,
         body,
