@@ -18,9 +18,21 @@ const OTHER_CONSUMER: Consumer =
 
 /// The demo providers, one of each kind.
 const PROVIDERS: [Kind; 6] = [
-    Kind { id: "demo-clinic", name: "Demo Clinic", protocol: "holdfast", confirmation: "confirm", pulls: false },
+    Kind {
+        id: "demo-clinic",
+        name: "Demo Clinic",
+        protocol: "holdfast",
+        confirmation: "confirm",
+        pulls: false,
+    },
     Kind { id: "demo-tours", name: "Demo Tours", protocol: "octo", confirmation: "confirm", pulls: false },
-    Kind { id: "demo-lab", name: "Demo Laboratory", protocol: "holdfast", confirmation: "notify", pulls: false },
+    Kind {
+        id: "demo-lab",
+        name: "Demo Laboratory",
+        protocol: "holdfast",
+        confirmation: "notify",
+        pulls: false,
+    },
     Kind {
         id: "demo-practice",
         name: "Demo Practice",
@@ -35,7 +47,13 @@ const PROVIDERS: [Kind; 6] = [
         confirmation: "real_time",
         pulls: false,
     },
-    Kind { id: "demo-physio", name: "Demo Physio", protocol: "holdfast", confirmation: "notify", pulls: true },
+    Kind {
+        id: "demo-physio",
+        name: "Demo Physio",
+        protocol: "holdfast",
+        confirmation: "notify",
+        pulls: true,
+    },
 ];
 
 /// The unit that is booked at an OCTO provider where the consumer names none.

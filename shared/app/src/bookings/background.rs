@@ -47,15 +47,9 @@ where
         let deadline_at = seen.booking.operation.as_ref().map_or(now, |operation| operation.deadline_at);
         let lease_until = now.plus_ms(budget_ms).min(deadline_at.plus_ms(LEASE_GRACE_MS));
         let claim = Command::ClaimAttempt { lease_until };
-        let claimed = match self.write(seen, claim, now).await {
-            Ok(Ok(claimed)) => claimed,
-            not_claimed => {
-                self.leave_unused(&provider, pass).await;
-                return Ok(match not_claimed? {
-                    Ok(current) | Err(Some(current)) => Work::Overtaken(Box::new(current)),
-                    Err(None) => Work::Done,
-                });
-            }
+        let (claimed, pass) = match self.claim_for(seen, &provider, pass, claim).await? {
+            Ok(claimed) => claimed,
+            Err(work) => return Ok(work),
         };
         let Some(operation) = claimed.booking.operation.clone() else { return Ok(Work::Done) };
         let (command, report) = self.claimed_attempt(&provider, &claimed, &operation, look_up_first).await;

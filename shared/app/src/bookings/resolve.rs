@@ -38,15 +38,9 @@ where
         };
         let now = self.clock.now();
         let claim = Command::ClaimAttempt { lease_until: now.plus_ms(LOOK_UP_LIMIT_MS + LEASE_GRACE_MS) };
-        let claimed = match self.write(seen, claim, now).await {
-            Ok(Ok(claimed)) => claimed,
-            not_claimed => {
-                self.leave_unused(&provider, pass).await;
-                return Ok(match not_claimed? {
-                    Ok(current) | Err(Some(current)) => Work::Overtaken(Box::new(current)),
-                    Err(None) => Work::Done,
-                });
-            }
+        let (claimed, pass) = match self.claim_for(seen, &provider, pass, claim).await? {
+            Ok(claimed) => claimed,
+            Err(work) => return Ok(work),
         };
         let Some(operation) = claimed.booking.operation.clone() else { return Ok(Work::Done) };
         let asked_at = self.clock.now();

@@ -4,7 +4,7 @@
 use holdfast_domain::{AttemptError, Booking, BookingId, Command, Step, Timestamp, next_step, transition};
 
 use super::attempt::log_refused;
-use super::pass::Shut;
+use super::pass::{Pass, Shut};
 use super::{Engine, MAX_CONFLICTS};
 use crate::ports::{
     BookingStore, BreakerStore, Clock, Entropy, LimitStore, ProviderGateway, Replaced, SettingsReader,
@@ -136,6 +136,25 @@ where
             // What is done in the background takes no slot that the booking does not have.
             Replaced::Gone | Replaced::SlotTaken => Err(None),
         })
+    }
+
+    /// Takes the lease for a call that `pass` permits. `Err` is what came of it otherwise; the pass is given
+    /// back then.
+    pub(super) async fn claim_for(
+        &self,
+        seen: &StoredBooking,
+        provider: &ProviderSettings,
+        pass: Pass,
+        claim: Command,
+    ) -> Result<Result<(StoredBooking, Pass), Work>, StoreError> {
+        let not_claimed = match self.write(seen, claim, self.clock.now()).await {
+            Ok(Ok(claimed)) => return Ok(Ok((claimed, pass))),
+            Ok(Err(Some(current))) => Ok(Err(Work::Overtaken(Box::new(current)))),
+            Ok(Err(None)) => Ok(Err(Work::Done)),
+            Err(error) => Err(error),
+        };
+        self.leave_unused(provider, pass).await;
+        not_claimed
     }
 
     /// Writes an outcome until it is taken: a loser never drops one.

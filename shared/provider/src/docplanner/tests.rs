@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::test_util::{
-    self, AMPLE_MS, BRIEF_MS, Received, SECRET, attempt, compensate, gateway, json_answer, notify, raw, serve,
-    slot,
+    self, AMPLE_MS, BRIEF_MS, Received, SECRET, attempt, compensate, gateway, json_answer, notify, raw,
+    serve, slot,
 };
 
 fn being_booked() -> Booking {

@@ -22,9 +22,29 @@ const FOLDER_PREFIX: &str = "end-to-end-";
 
 /// Where the stack answers. Panics, for every test alike, if it could not be started.
 pub(super) fn stack() -> &'static StackFile {
+    &running().file
+}
+
+/// How often a provider's circuit or limits were passed over because their store did not answer in time, as the
+/// functions have logged it: on a busy machine that happens.
+pub(super) fn passed_over(provider_id: &str) -> usize {
+    let logs = fs::read_dir(running().folder.join("logs/functions")).unwrap();
+    let text =
+        logs.map(|log| fs::read_to_string(log.unwrap().path()).unwrap_or_default()).collect::<String>();
+    let of_provider = format!("\"{provider_id}\"");
+    let is_told = |line: &&str| {
+        line.contains(&of_provider)
+            && ["too long.", "too slow.", "failed."].iter().any(|end| line.contains(end))
+            // What is not counted in time is counted all the same.
+            && !line.contains("Counting a provider's failure")
+    };
+    text.lines().filter(is_told).count()
+}
+
+fn running() -> &'static Running {
     static STACK: OnceLock<Result<Running, String>> = OnceLock::new();
     match STACK.get_or_init(start) {
-        Ok(running) => &running.file,
+        Ok(running) => running,
         Err(reason) => panic!("the local stack could not be started:\n{reason}"),
     }
 }
@@ -32,6 +52,7 @@ pub(super) fn stack() -> &'static StackFile {
 /// A started stack.
 struct Running {
     file: StackFile,
+    folder: PathBuf,
     /// Holds the writing end of the stack's standard input, for as long as this process lives.
     _child: Child,
 }
@@ -47,7 +68,7 @@ fn start() -> Result<Running, String> {
     let mut child =
         launch(&program, &folder, &log).map_err(|error| format!("{}: {error}", program.display()))?;
     let file = wait_until_ready(&mut child, &folder, &log)?;
-    Ok(Running { file, _child: child })
+    Ok(Running { file, folder, _child: child })
 }
 
 /// Builds the program as the alias `cargo local` does, so that both use the same build, and returns its path.

@@ -93,7 +93,7 @@ async fn unknown_calls_are_answered_as_problems() {
         (Method::PATCH, "/v1/webhook-endpoints".to_owned(), "GET, HEAD, POST"),
         (Method::POST, format!("/v1/admin/consumers/{}", consumer.id), "DELETE, GET, HEAD, PUT"),
         (Method::GET, "/v1/provider/bookings/bkg_a/acknowledge".to_owned(), "POST"),
-        (Method::GET, "/v1/bookings".to_owned(), "POST"),
+        (Method::DELETE, "/v1/bookings".to_owned(), "GET, HEAD, POST"),
         (Method::DELETE, "/v1/bookings/bkg_a".to_owned(), "GET, HEAD"),
     ] {
         let reply = Reply::of(consumer.call(method, &path)).await;

@@ -1,15 +1,14 @@
 //! The actors of a test: consumers, providers and receivers of webhooks, each made for one test alone.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use holdfast_app::ports::Clock;
-use holdfast_domain::Timestamp;
-use holdfast_lambda::SystemClock;
 use holdfast_local::stack_file::StackFile;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
 
+pub(super) use super::provider::{PATIENT_MS, Protocol, Provider};
 use super::reply::Reply;
 use super::stack::stack;
 
@@ -21,16 +20,11 @@ pub(super) const SOON: Duration = Duration::from_secs(25);
 pub(super) const SETTLED: Duration = Duration::from_secs(100);
 
 /// How often the simulator and the inbox are looked at. They answer from memory.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How often the API is asked, which costs the emulator a good deal.
-const ASK_AGAIN: Duration = Duration::from_millis(600);
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(600);
 /// Beyond API Gateway's own limit.
 const CALL_LIMIT: Duration = Duration::from_secs(45);
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-
-/// The synchronous limit of a create that is not about it, in milliseconds: the longest there is, so that a
-/// busy machine changes no outcome.
-const PATIENT_MS: u64 = 10_000;
 
 /// A synchronous limit that a test waits out, in milliseconds: not the shortest, because on a busy machine
 /// nothing might be sent before it.
@@ -38,17 +32,26 @@ pub(super) const SHORT_MS: u64 = 4_000;
 
 /// Numbers the actors of this process.
 static ACTORS: AtomicUsize = AtomicUsize::new(1);
-/// Tests that are under way.
+/// Tests that are under way, and those of them that wait for the others.
 static WORLDS: AtomicUsize = AtomicUsize::new(0);
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+/// Which of those that have waited goes on.
+static TURN: Mutex<()> = Mutex::const_new(());
+/// The longest that all other tests take.
+const OTHERS_LIMIT: Duration = Duration::from_mins(8);
 
 /// What a test has to itself.
 pub(super) struct World {
     pub(super) stack: &'static StackFile,
     http: reqwest::Client,
+    stands_back: AtomicBool,
 }
 
 impl Drop for World {
     fn drop(&mut self) {
+        if self.stands_back.load(Ordering::Relaxed) {
+            WAITING.fetch_sub(1, Ordering::Relaxed);
+        }
         WORLDS.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -60,7 +63,25 @@ impl World {
         // A client belongs to its test: its connections live on that test's runtime.
         let http = reqwest::Client::builder().no_proxy().timeout(CALL_LIMIT).build().unwrap();
         WORLDS.fetch_add(1, Ordering::Relaxed);
-        Self { stack, http }
+        Self { stack, http, stands_back: AtomicBool::new(false) }
+    }
+
+    /// Lets those who wait for the other tests not wait for this one. Once for each test.
+    pub(super) fn stand_back(&self) {
+        self.stands_back.store(true, Ordering::Relaxed);
+        WAITING.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits until the tests that do not wait themselves are over, so that this one has the machine to itself for
+    /// as long as it keeps what is returned.
+    pub(super) async fn turn(&self) -> MutexGuard<'static, ()> {
+        self.stand_back();
+        until(OTHERS_LIMIT, ASK_AGAIN, "the other tests are over", async || {
+            let others = WORLDS.load(Ordering::Relaxed).saturating_sub(WAITING.load(Ordering::Relaxed));
+            if others == 0 { Ok(()) } else { Err(json!(others)) }
+        })
+        .await;
+        TURN.lock().await
     }
 
     /// How many tests are under way, this one included.
@@ -98,19 +119,32 @@ impl World {
 
     /// A new provider with a key, which the simulator plays; it behaves correctly until told otherwise.
     pub(super) async fn provider(&self) -> Provider<'_> {
-        let provider = Provider::named(self).await;
-        provider.configure(&json!({})).await;
+        self.provider_of(Protocol::Native, &json!({})).await
+    }
+
+    /// A new provider of this protocol with a key, configured with these fields in place of the usual ones.
+    pub(super) async fn provider_of(&self, protocol: Protocol, settings: &Value) -> Provider<'_> {
+        let provider = Provider::speaking(self, protocol).await;
+        provider.configure(settings).await;
         provider
     }
 
-    async fn get(&self, url: String) -> Value {
+    /// What the simulator or the inbox answers.
+    pub(super) async fn get(&self, url: String) -> Value {
         let response = self.http.get(url).send().await.unwrap();
         assert_eq!(response.status(), 200);
         response.json().await.unwrap()
     }
 
-    async fn put(&self, url: String, body: &Value) {
+    /// Tells the simulator or the inbox something.
+    pub(super) async fn put(&self, url: String, body: &Value) {
         let response = self.http.put(url).json(body).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{body}");
+    }
+
+    /// The same, of something that adds up.
+    pub(super) async fn post(&self, url: String, body: &Value) {
+        let response = self.http.post(url).json(body).send().await.unwrap();
         assert_eq!(response.status(), 200, "{body}");
     }
 }
@@ -144,14 +178,29 @@ impl Consumer<'_> {
         Reply::of(self.creating(body).header("idempotency-key", key)).await
     }
 
+    /// An operation (`confirm`, `extend`, `cancel` or `reschedule`), for headers to be added to.
+    pub(super) fn operating(&self, id: &str, operation: &str, body: &Value) -> RequestBuilder {
+        self.call(Method::POST, &format!("/v1/bookings/{id}/{operation}")).json(body)
+    }
+
+    /// Changes a booking without an idempotency key.
+    pub(super) async fn operate(&self, id: &str, operation: &str, body: &Value) -> Reply {
+        Reply::of(self.operating(id, operation, body)).await
+    }
+
+    /// Changes a booking with an idempotency key.
+    pub(super) async fn operate_with_key(&self, id: &str, operation: &str, key: &str, body: &Value) -> Reply {
+        Reply::of(self.operating(id, operation, body).header("idempotency-key", key)).await
+    }
+
     /// A cancel, for headers to be added to.
     pub(super) fn cancelling(&self, id: &str, body: &Value) -> RequestBuilder {
-        self.call(Method::POST, &format!("/v1/bookings/{id}/cancel")).json(body)
+        self.operating(id, "cancel", body)
     }
 
     /// Cancels a booking with an idempotency key.
     pub(super) async fn cancel_with_key(&self, id: &str, key: &str, body: &Value) -> Reply {
-        Reply::of(self.cancelling(id, body).header("idempotency-key", key)).await
+        self.operate_with_key(id, "cancel", key, body).await
     }
 
     /// Has the customer's data of a booking erased.
@@ -177,6 +226,15 @@ impl Consumer<'_> {
         until(limit, ASK_AGAIN, &what, async || {
             let booking = self.booking(id).await;
             if booking["status"] == status { Ok(booking) } else { Err(booking) }
+        })
+        .await
+    }
+
+    /// The booking as soon as no operation of it is in flight.
+    pub(super) async fn until_settled(&self, id: &str, limit: Duration) -> Value {
+        until(limit, ASK_AGAIN, &format!("{id} is settled"), async || {
+            let booking = self.booking(id).await;
+            if booking["operation"].is_null() { Ok(booking) } else { Err(booking) }
         })
         .await
     }
@@ -210,134 +268,6 @@ impl Consumer<'_> {
         let hook = Hook { world: self.world, name, id: text(&made.json["id"]), created: made.json };
         hook.behave(&json!({"secret": hook.created["secret"]})).await;
         hook
-    }
-}
-
-/// A provider that the simulator plays.
-pub(super) struct Provider<'a> {
-    world: &'a World,
-    pub(super) id: String,
-    signing_secret: &'static str,
-}
-
-impl<'a> Provider<'a> {
-    /// A provider that the deployment does not know yet.
-    pub(super) async fn named(world: &'a World) -> Self {
-        let id = format!("provider-{}", next_actor());
-        let provider = Self { world, id, signing_secret: "whsec_ZW5kLXRvLWVuZC1zaWduaW5nLXNlY3JldC0wMQ==" };
-        let known = json!({"signing_secret": provider.signing_secret, "api_url": world.stack.api_url});
-        world.put(provider.control(""), &known).await;
-        provider
-    }
-
-    /// Has an administrator configure it, with these fields in place of the usual ones.
-    pub(super) async fn configure(&self, changes: &Value) {
-        let mut settings = json!({
-            "name": "A clinic",
-            "mode": "test",
-            "base_url": format!("{}/providers/{}", self.world.stack.provider_simulator_url, self.id),
-            "protocol": "holdfast",
-            "confirmation": "confirm",
-            "auth": {"type": "bearer", "token": "a-token"},
-            "signing_secret": self.signing_secret,
-            "retry": {"first_delay_millisecond": 500, "factor": 2, "max_delay_millisecond": 2_000},
-            "attempt_timeout_millisecond": 5_000,
-        });
-        merge(&mut settings, changes);
-        let path = format!("/v1/admin/providers/{}", self.id);
-        let put = Reply::of(self.world.admin(Method::PUT, &path).json(&settings)).await;
-        assert!(matches!(put.status, 200 | 201), "{put:?}");
-    }
-
-    /// A key of this provider's, which its call-backs use from now on.
-    pub(super) async fn key(&self) -> String {
-        let (_, key) = self.world.key(&format!("/v1/admin/providers/{}", self.id)).await;
-        self.world.put(self.control(""), &json!({"callback_key": key})).await;
-        key
-    }
-
-    /// The body of a patient create, with these fields added or changed.
-    pub(super) fn body(&self, changes: &Value) -> Value {
-        let day = SystemClock.now().plus_ms(30 * DAY_MS).as_unix_ms();
-        let start = Timestamp::from_unix_ms(day - day % 3_600_000).unwrap();
-        let mut body = json!({
-            "provider_id": self.id,
-            "slot": {
-                "location_id": "main-street",
-                "start": start.to_string(),
-                "end": start.plus_ms(30 * 60 * 1000).to_string(),
-            },
-            "customer": {"name": "Ada Lovelace", "email": "ada@example.com"},
-            "sync_confirmation_timeout_millisecond": PATIENT_MS,
-        });
-        merge(&mut body, changes);
-        body
-    }
-
-    fn control(&self, what: &str) -> String {
-        format!("{}/control/providers/{}{what}", self.world.stack.provider_simulator_url, self.id)
-    }
-
-    /// Has it behave so from now on; `{}` is correctly.
-    pub(super) async fn behave(&self, behaviour: &Value) {
-        self.world.put(self.control("/behaviour"), behaviour).await;
-    }
-
-    /// Has it behave so for the next calls of this kind: `book`, `cancel`, `look_up` or `any`.
-    pub(super) async fn next(&self, count: u32, operation: &str, behaviour: &Value) {
-        let url = format!("{}/control/next", self.world.stack.provider_simulator_url);
-        let next =
-            json!({"count": count, "behaviour": behaviour, "provider_id": self.id, "operation": operation});
-        let response = self.world.http.post(url).json(&next).send().await.unwrap();
-        assert_eq!(response.status(), 200, "{next}");
-    }
-
-    /// The calls of a kind that it got, the first first. All were signed.
-    pub(super) async fn calls(&self, operation: &str) -> Vec<Value> {
-        let base = &self.world.stack.provider_simulator_url;
-        let url = format!("{base}/control/calls?provider_id={}&operation={operation}", self.id);
-        let calls = list(&self.world.get(url).await);
-        assert!(calls.iter().all(|call| call["signature_valid"] != false), "{calls:?}");
-        calls
-    }
-
-    /// The calls of a kind as soon as there are so many.
-    pub(super) async fn until_calls(&self, operation: &str, count: usize, limit: Duration) -> Vec<Value> {
-        let what = format!("{} got {count} calls to {operation}", self.id);
-        until(limit, LOOK_AGAIN, &what, async || {
-            let calls = self.calls(operation).await;
-            if calls.len() >= count { Ok(calls) } else { Err(json!(calls)) }
-        })
-        .await
-    }
-
-    /// Every booking in its books. None was made twice.
-    pub(super) async fn bookings(&self) -> Vec<Value> {
-        let base = &self.world.stack.provider_simulator_url;
-        let bookings =
-            list(&self.world.get(format!("{base}/control/bookings?provider_id={}", self.id)).await);
-        assert!(bookings.iter().all(|booking| booking["book_count"].as_u64() <= Some(1)), "{bookings:?}");
-        bookings
-    }
-
-    /// The ids of the bookings that it will honour.
-    pub(super) async fn live(&self) -> Vec<String> {
-        let bookings = self.bookings().await;
-        let live = bookings
-            .iter()
-            .filter(|booking| booking["status"] == "confirmed" || booking["status"] == "reserved");
-        live.map(|booking| text(&booking["booking_id"])).collect()
-    }
-
-    /// Answers a booking by calling the API, with this key.
-    pub(super) async fn acknowledge(&self, key: &str, booking_id: &str, answer: &Value) -> Reply {
-        self.tell(key, booking_id, "acknowledge", answer).await
-    }
-
-    /// Tells of a booking by calling the API: `acknowledge`, `cancel` or `attendance`.
-    pub(super) async fn tell(&self, key: &str, booking_id: &str, what: &str, body: &Value) -> Reply {
-        let path = format!("/v1/provider/bookings/{booking_id}/{what}");
-        Reply::of(self.world.call(Method::POST, &path).bearer_auth(key).json(body)).await
     }
 }
 
@@ -431,7 +361,7 @@ pub(super) fn list(body: &Value) -> Vec<Value> {
 }
 
 /// Sets the fields of `changes` in `target`; null removes one (RFC 7396).
-fn merge(target: &mut Value, changes: &Value) {
+pub(super) fn merge(target: &mut Value, changes: &Value) {
     let Some(changes) = changes.as_object() else {
         *target = changes.clone();
         return;
@@ -447,6 +377,6 @@ fn merge(target: &mut Value, changes: &Value) {
     }
 }
 
-fn next_actor() -> usize {
+pub(super) fn next_actor() -> usize {
     ACTORS.fetch_add(1, Ordering::Relaxed)
 }

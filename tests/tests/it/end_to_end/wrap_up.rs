@@ -20,7 +20,7 @@ const EMPTY_AT_THE_END: [&str; 6] = [
     "StreamFailureQueueUrl",
 ];
 /// The longest that the other tests take.
-const OTHERS_LIMIT: Duration = Duration::from_mins(4);
+const OTHERS_LIMIT: Duration = Duration::from_mins(10);
 const POLL: Duration = Duration::from_millis(500);
 
 fn client(stack: &StackFile) -> Client {
@@ -53,6 +53,7 @@ pub(super) async fn dead_letters_about(world: &World, booking_id: &str, limit: D
 #[tokio::test]
 async fn when_all_is_over_nothing_has_been_given_up() {
     let world = World::new();
+    world.stand_back();
     until(OTHERS_LIMIT, POLL, "the other tests are over", async || match World::count() {
         1 => Ok(()),
         others => Err(json!(others)),

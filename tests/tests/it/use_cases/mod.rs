@@ -12,7 +12,6 @@ mod calls;
 mod cancel;
 mod crashes;
 mod create;
-mod crowd;
 mod notifications;
 mod operations;
 mod replay;
