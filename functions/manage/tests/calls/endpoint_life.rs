@@ -173,7 +173,7 @@ async fn whoever_lost_the_answer_of_a_rotation_can_rotate_again() {
 #[tokio::test(start_paused = true)]
 async fn changes_at_the_same_time_are_all_made() {
     let world = World::new().await;
-    let patches = (0..6).map(|number| {
+    let changes = (0..6).map(|number| {
         let body = match number % 3 {
             0 => json!({"event_types": ["booking.created"]}),
             1 => json!({"retry_schedule_seconds": [0, 9]}),
@@ -181,7 +181,7 @@ async fn changes_at_the_same_time_are_all_made() {
         };
         world.patch(body)
     });
-    let (patched, rotated) = tokio::join!(join_all(patches), world.call("POST", "/rotate-secret", None));
+    let (patched, rotated) = tokio::join!(join_all(changes), world.call("POST", "/rotate-secret", None));
     assert!(patched.iter().all(|answer| answer.status == 200) && rotated.status == 200);
     let shown = world.call("GET", "", None).await.body;
     assert_eq!(

@@ -2,6 +2,7 @@
 
 mod administration;
 mod documents;
+#[cfg(test)]
 mod endpoint_life;
 mod endpoints;
 #[cfg(test)]

@@ -98,10 +98,12 @@ async fn what_is_gone_is_a_conflict(store: &impl DeliveryStore) {
 
 /// The `number`-th delivery of an endpoint, two of them at a time.
 fn numbered(endpoint: u8, number: u32) -> Delivery {
+    let created_at = now().plus_ms(u64::from(number / 2) * 10);
     Delivery {
         endpoint_id: WebhookEndpointId::from_bytes([endpoint; 16]),
         event_id: EventId::derived("bkg", number, "booking.created"),
-        created_at: now().plus_ms(u64::from(number / 2) * 10),
+        created_at,
+        round_at: created_at,
         ..delivery()
     }
 }

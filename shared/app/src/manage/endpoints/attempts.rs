@@ -251,7 +251,7 @@ mod tests {
 
     /// Attempt `number`, so many seconds ago; every third one failed.
     fn entry(number: u8) -> AttemptEntry {
-        let is_failed = number % 3 == 0;
+        let is_failed = number.is_multiple_of(3);
         AttemptEntry {
             endpoint_id: endpoint().id,
             event_id: EventId::from_bytes([number % 5; 16]),
@@ -337,14 +337,15 @@ mod tests {
         assert_eq!(all(&world, AttemptParameters::default()).await, [1]);
     }
 
+    async fn refused_by(world: &World, parameters: AttemptParameters<'_>) -> Vec<String> {
+        let problem = page(world, parameters).await.unwrap_err();
+        assert_eq!(problem.code, ProblemCode::InvalidParameter);
+        problem.errors.into_iter().map(|error| error.pointer).collect()
+    }
+
     #[tokio::test]
     async fn what_is_at_fault_is_named() {
         let world = world((1..=30).map(entry)).await;
-        async fn refused_by(world: &World, parameters: AttemptParameters<'_>) -> Vec<String> {
-            let problem = page(world, parameters).await.unwrap_err();
-            assert_eq!(problem.code, ProblemCode::InvalidParameter);
-            problem.errors.into_iter().map(|error| error.pointer).collect()
-        }
         let none = AttemptParameters::default();
         for limit in ["0", "101", "x", ""] {
             assert_eq!(refused_by(&world, AttemptParameters { limit: Some(limit), ..none }).await, ["limit"]);
