@@ -157,9 +157,9 @@ fn attempt(endpoint: u8, number: u32) -> AttemptEntry {
         attempt: number,
         at: now().plus_ms(u64::from(number / 2)),
         latency_ms: 15_000,
-        status: (number % 2 == 0).then_some(204),
-        error: (number % 2 != 0).then(|| "timed_out".to_owned()),
-        response_body: (number % 4 == 0).then(|| "Zoë".to_owned()),
+        status: number.is_multiple_of(2).then_some(204),
+        error: (!number.is_multiple_of(2)).then(|| "timed_out".to_owned()),
+        response_body: number.is_multiple_of(4).then(|| "Zoë".to_owned()),
     }
 }
 
