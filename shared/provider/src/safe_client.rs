@@ -102,7 +102,11 @@ pub struct SafeClient {
 impl SafeClient {
     /// Makes a client that reaches public addresses and `allowed`.
     pub fn new(allowed: AllowedHosts) -> Result<Self, ClientError> {
-        let targets = Targets::new(allowed);
+        Self::reaching(Targets::new(allowed))
+    }
+
+    /// Makes a client that reaches these targets.
+    pub(crate) fn reaching(targets: Targets) -> Result<Self, ClientError> {
         let client = Client::builder()
             .dns_resolver(targets.clone())
             // Only HTTP/1 lets the body prove that a request was not sent; see `once_body`.

@@ -5,7 +5,10 @@
 //! then connected to, so that a name that changes its address in between gains nothing.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -95,15 +98,38 @@ fn normalised(host: &str) -> String {
 #[error("the target's address is not public, and the deployment does not allow it by name")]
 pub(crate) struct TargetRefused;
 
+/// Finds the addresses of a name. The port of each is a placeholder; the client puts that of the URL in its
+/// place.
+type LookUp = Arc<dyn Fn(String) -> LookingUp + Send + Sync>;
+
+type LookingUp = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
 /// Checks names as they are resolved, and literal addresses before a request is made.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Targets {
     allowed: Arc<AllowedHosts>,
+    look_up: LookUp,
+}
+
+impl fmt::Debug for Targets {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Targets").field("allowed", &self.allowed).finish_non_exhaustive()
+    }
 }
 
 impl Targets {
+    /// Names are those of the system.
     pub(crate) fn new(allowed: AllowedHosts) -> Self {
-        Self { allowed: Arc::new(allowed) }
+        Self::resolving(allowed, |name| {
+            Box::pin(async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect()) })
+        })
+    }
+
+    fn resolving(
+        allowed: AllowedHosts,
+        look_up: impl Fn(String) -> LookingUp + Send + Sync + 'static,
+    ) -> Self {
+        Self { allowed: Arc::new(allowed), look_up: Arc::new(look_up) }
     }
 
     /// Refuses a host that is a literal address which must not be reached. Connecting to a literal
@@ -130,8 +156,7 @@ impl Resolve for Targets {
     fn resolve(&self, name: Name) -> Resolving {
         let targets = self.clone();
         Box::pin(async move {
-            // The port is a placeholder; the client puts that of the URL in its place.
-            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let addresses = (targets.look_up)(name.as_str().to_owned()).await?;
             let reachable = targets.reachable(name.as_str(), addresses)?;
             Ok(Box::new(reachable.into_iter()) as Addrs)
         })
@@ -140,7 +165,11 @@ impl Resolve for Targets {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
     use super::*;
+    use crate::safe_client::{Cause, Outgoing, SafeClient};
 
     fn targets(allowed: &str) -> Targets {
         Targets::new(AllowedHosts::parse(allowed))
@@ -244,5 +273,51 @@ mod tests {
         // The address is allowed as a literal; a name that points to it is not.
         assert_eq!(some.reachable("rebound.example", vec![private]), Err(TargetRefused));
         assert_eq!(some.reachable("sub.inside.example", vec![private]), Err(TargetRefused));
+    }
+
+    /// A name that has other addresses every time it is asked for, the last ones for ever.
+    fn rebound(answers: &[&str]) -> (Targets, Arc<AtomicUsize>) {
+        let answers: Vec<SocketAddr> = answers.iter().map(|text| text.parse().unwrap()).collect();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let targets = Targets::resolving(AllowedHosts::default(), move |_| {
+            let nth = counted.fetch_add(1, Ordering::Relaxed);
+            let answer = answers[nth.min(answers.len() - 1)];
+            Box::pin(async move { Ok(vec![answer]) })
+        });
+        (targets, asked)
+    }
+
+    #[tokio::test]
+    async fn a_name_that_changes_its_address_is_checked_at_every_connection() {
+        let resolve = async |targets: &Targets| {
+            let name: Name = "rebound.example".parse().unwrap();
+            let addresses = targets.resolve(name).await.ok()?;
+            Some(addresses.collect::<Vec<_>>())
+        };
+        let public: SocketAddr = "8.8.8.8:0".parse().unwrap();
+        let (targets, _) = rebound(&["8.8.8.8:0", "127.0.0.1:0"]);
+        // What was checked is what is connected to: the addresses come from the same answer.
+        assert_eq!(resolve(&targets).await, Some(vec![public]));
+        assert_eq!(resolve(&targets).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_client_connects_to_nothing_that_a_name_turned_to_since() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://rebound.example:{}/", listener.local_addr().unwrap().port());
+        let (targets, asked) = rebound(&["127.0.0.1:0"]);
+        let client = SafeClient::reaching(targets).unwrap();
+        let outgoing = Outgoing {
+            method: http::Method::POST,
+            url: url.parse().unwrap(),
+            headers: http::HeaderMap::new(),
+            body: bytes::Bytes::from_static(b"secret"),
+        };
+        let failure = client.exchange(outgoing, Duration::from_secs(5)).await.err().unwrap();
+        assert_eq!((failure.cause, failure.may_be_sent), (Cause::TargetRefused, false));
+        assert_eq!(asked.load(Ordering::Relaxed), 1, "the client asks for names here and nowhere else");
+        let nobody = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+        assert!(nobody.is_err(), "nothing was connected to");
     }
 }
