@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use holdfast_app::ports::{
-    BreakerStore, ConfigurationStore, EndpointStore, LimitStore, PlaceLease, PutEndpoint, SettingsReader,
-    StoreError, TakenCalls, Wanted, WantedCalls,
+    BreakerStore, ConfigurationStore, EndpointStore, EndpointUpdate, LimitStore, PlaceLease, PutEndpoint,
+    SettingsReader, StoreError, TakenCalls, Wanted, WantedCalls,
 };
 use holdfast_app::settings::{KeyOwner, ProviderSettings};
+use holdfast_app::webhook::{DisabledReason, WebhookEndpoint};
 use holdfast_aws::{AwsClients, AwsConfig, AwsCredentials, AwsHooks, CallLog, DynamoSettings};
 use serde_json::{Value, json};
 
@@ -217,6 +218,59 @@ async fn an_endpoint_whose_answer_was_lost_counts_once() {
     assert_eq!(store.put_endpoint(&endpoint(1, &tenant()), 2).await, Ok(PutEndpoint::Done));
     assert_eq!(store.put_endpoint(&endpoint(2, &tenant()), 2).await, Ok(PutEndpoint::Done));
     assert_eq!(store.put_endpoint(&endpoint(3, &tenant()), 2).await, Ok(PutEndpoint::LimitReached));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_an_endpoint_whose_answer_was_lost_is_done() {
+    let database = Embedded::start().await;
+    let seen = endpoint(1, &tenant());
+    database.settings().put_endpoint(&seen, 50).await.unwrap();
+    let clients = clients_of(lossy_proxy(database.address, 1).await, &AwsHooks::default());
+    let next = WebhookEndpoint { url: "https://new.example.com".to_owned(), rev: 2, ..seen };
+    let replaced = settings_through(&clients).replace_endpoint(1, &next).await;
+    assert_eq!(replaced, Ok(EndpointUpdate::Done));
+    assert_eq!(database.settings().replace_endpoint(1, &next).await, Ok(EndpointUpdate::Conflict));
+}
+
+/// An endpoint as the first version wrote it.
+async fn first_versions_endpoint(database: &Embedded) -> WebhookEndpoint {
+    let text = |value: &str| AttributeValue::S(value.to_owned());
+    let id = endpoint(1, &tenant()).id;
+    let zero = AttributeValue::N("0".to_owned());
+    let item = [
+        ("pk", text(&format!("ENDPOINTS#{}", tenant()))),
+        ("sk", text(id.as_str())),
+        ("tenant", text(&tenant().to_string())),
+        ("url", text("https://shop.example.com/hooks/1")),
+        ("retry_schedule_seconds", AttributeValue::L(vec![zero])),
+        ("enabled", AttributeValue::Bool(true)),
+        ("secret", text("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")),
+        ("created_at", AttributeValue::N("1795258065124".to_owned())),
+    ];
+    let item = item.map(|(name, value)| (name.to_owned(), value)).into();
+    let put = database.client.put_item().table_name(CONFIG_TABLE).set_item(Some(item));
+    put.send().await.unwrap();
+    database.settings().endpoint(&tenant(), &id).await.unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_of_the_first_version_is_read_and_changed() {
+    let database = Embedded::start().await;
+    let settings = database.settings();
+    let seen = first_versions_endpoint(&database).await;
+    assert_eq!((seen.rev, seen.times_disabled, seen.enabled), (0, 0, true));
+    let next = WebhookEndpoint { rev: 1, ..seen.clone() };
+    assert_eq!(settings.replace_endpoint(0, &next).await, Ok(EndpointUpdate::Done));
+    assert_eq!(settings.replace_endpoint(0, &next).await, Ok(EndpointUpdate::Conflict));
+    let seen = first_versions_endpoint(&database).await;
+    for expected in [EndpointUpdate::Done, EndpointUpdate::Conflict] {
+        let disabled = settings.disable(&tenant(), &seen.id, 0, DisabledReason::Gone).await;
+        assert_eq!(disabled, Ok(expected));
+    }
+    let seen = first_versions_endpoint(&database).await;
+    settings.mark_failing(&tenant(), &seen.id, Some(now())).await.unwrap();
+    assert_eq!(settings.replace_endpoint(0, &next).await, Ok(EndpointUpdate::Conflict));
+    assert_eq!(settings.endpoint(&tenant(), &seen.id).await.unwrap().unwrap().rev, 1);
 }
 
 #[tokio::test]
