@@ -15,8 +15,9 @@ fn named(line: &str) -> impl Iterator<Item = Vec<&str>> {
 #[test]
 fn every_test_that_the_architecture_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = fs::read_to_string(root.join("../ARCHITECTURE.md")).unwrap();
-    let section = text.split("## What is proved, and where").nth(1).unwrap().split("\n## ").next().unwrap();
+    let document = fs::read_to_string(root.join("../ARCHITECTURE.md")).unwrap();
+    let section =
+        document.split("## What is proved, and where").nth(1).unwrap().split("\n## ").next().unwrap();
     let mut found = 0;
     for name in section.lines().filter(|line| line.starts_with('|')).flat_map(named) {
         let (folder, module, test) = match name.as_slice() {
