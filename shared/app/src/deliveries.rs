@@ -42,7 +42,7 @@ const JITTER_PERMILLE: u64 = 200;
 const TURN_MS: u64 = 2_000;
 
 /// Over how much time those spread that did not get a turn, in milliseconds.
-const TURN_SPREAD_MS: u64 = 30_000;
+const TURN_SPREAD_MS: u64 = 10_000;
 
 /// An event as it arrived from the bus.
 #[derive(Clone, Debug, PartialEq, Eq)]

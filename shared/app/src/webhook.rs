@@ -291,8 +291,10 @@ mod tests {
             .with_secret("d".into(), at(20));
         assert_eq!(signing(&thrice, 20), ["d", "c", "b"]);
         assert_eq!(signing(&thrice, 10 + DAY_MS), ["d", "c"]);
+        assert_eq!(thrice.old_secrets.len(), 2);
         let much_later = thrice.with_secret("e".into(), at(20 + DAY_MS));
         assert_eq!(signing(&much_later, 20 + DAY_MS), ["e", "d"]);
+        assert_eq!(much_later.old_secrets.len(), 1, "what signs no more is not kept");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod breaker;
 mod cancel;
 mod compensation;
 mod create;
+mod endpoint_life;
 mod feed;
 mod history;
 mod idempotency;

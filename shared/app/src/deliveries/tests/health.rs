@@ -149,6 +149,26 @@ async fn what_is_told_is_told_before_it_is_written_and_the_same_each_time() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn no_delivery_is_given_up_untold_and_each_is_told_under_one_id() {
+    let mut once = endpoint(1);
+    once.retry_schedule_seconds = vec![0];
+    for (operation, nth) in [("bus.publish", 1), ("deliveries.replace", 1), ("deliveries.replace", 2)] {
+        for fault in [Fault::FailBefore, Fault::FailAfter, Fault::StopBefore, Fault::StopAfter] {
+            let world = World::new([once.clone()]);
+            world.faults.on(operation, nth, fault);
+            world.receivers.will_answer(replies(&status(500), 5));
+            world.fan_out().await;
+            world.run().await;
+            assert!(matches!(world.item().state, DeliveryState::Exhausted { .. }));
+            assert_eq!(types(&world), ["webhook.exhausted"], "{operation} {nth} {fault:?}");
+            let mut ids: Vec<String> = bodies(&world).iter().map(|body| body["id"].to_string()).collect();
+            ids.dedup();
+            assert_eq!(ids.len(), 1, "{operation} {nth} {fault:?}");
+        }
+    }
+}
+
 async fn patch(world: &World, body: Value) -> WebhookEndpoint {
     let id = endpoint(1).id;
     let store = &world.deliveries.endpoints;
