@@ -58,8 +58,11 @@ class Receiver(BaseHTTPRequestHandler):
     timeout = 15
 
     def do_POST(self):
-        length = int(self.headers.get("content-length", 0))
-        if length > MAX_BODY_BYTES:
+        try:
+            length = int(self.headers.get("content-length", 0))
+        except ValueError:
+            return self.answer(400)
+        if not 0 <= length <= MAX_BODY_BYTES:
             return self.answer(413)
         # The signature is over the bytes as they came, so they are checked before anything reads them.
         body = self.rfile.read(length)

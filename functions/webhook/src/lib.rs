@@ -136,9 +136,12 @@ where
     pub async fn on_message(self: Arc<Self>, message: QueueMessage) -> Result<(), MessageError> {
         match read(&message.body)? {
             Incoming::Event(event) => {
-                let appended = self.feed.append(&event.tenant, entry(&event)).await;
-                // Endpoints do not wait for the feed; both take an event once, however often it comes.
-                let endpoints = self.deliveries.fan_out(&event).await.map_err(MessageError::FanOut)?;
+                // Neither waits for the other; both take an event once, however often it comes.
+                let (appended, endpoints) = tokio::join!(
+                    self.feed.append(&event.tenant, entry(&event)),
+                    self.deliveries.fan_out(&event)
+                );
+                let endpoints = endpoints.map_err(MessageError::FanOut)?;
                 appended.map_err(MessageError::Feed)?;
                 tracing::info!(
                     event.id = %event.id,

@@ -1,6 +1,7 @@
 //! The function over ports in memory, posting over real sockets: from the bus's message to the receiver.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
@@ -126,6 +127,26 @@ fn event_message(id: u8) -> QueueMessage {
         EventId::from_bytes([id; 16])
     );
     message(&id.to_string(), "events", event)
+}
+
+#[tokio::test]
+async fn endpoints_do_not_wait_for_a_feed_that_hangs() {
+    let faults = Faults::new();
+    let service = service_with(&faults);
+    service.deliveries.endpoints.add_endpoint(endpoint("http://127.0.0.1:9".to_owned()));
+    faults.on("feed.append", 1, Fault::StopBefore);
+    let hanging = tokio::spawn({
+        let service = Arc::clone(&service);
+        async move { invoke(&service, vec![event_message(1)]).await }
+    });
+    let made = async {
+        while service.deliveries.store.items().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), made).await.expect("the delivery is made");
+    assert!(!hanging.is_finished());
+    hanging.abort();
 }
 
 #[tokio::test]
