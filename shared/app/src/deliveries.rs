@@ -41,8 +41,12 @@ const JITTER_PERMILLE: u64 = 200;
 /// answers nothing holds a worker for the whole limit, so that no more than eight are held by it.
 const TURN_MS: u64 = 2_000;
 
-/// Over how much time those spread that did not get a turn, in milliseconds.
-const TURN_SPREAD_MS: u64 = 10_000;
+/// When those try again that did not get a turn, in milliseconds. There may be very many of them, and each
+/// costs a message and two reads.
+const TURN_AGAIN_MS: u64 = 60_000;
+
+/// Over how much more time those spread that did not get a turn, in milliseconds.
+const TURN_SPREAD_MS: u64 = 60_000;
 
 /// An event as it arrived from the bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,7 +220,7 @@ where
                     continue;
                 }
             };
-            if let Some((lane, not_before)) = self.elsewhere(&endpoint, lane, now).await? {
+            if let Some((lane, not_before)) = self.elsewhere(&endpoint, lane, now).await {
                 return self.pass_on(&seen, not_before, lane, now).await;
             }
             if !may_begin(&seen, &endpoint) {
@@ -244,21 +248,39 @@ where
         endpoint: &WebhookEndpoint,
         lane: Lane,
         now: Timestamp,
-    ) -> Result<Option<(Lane, Timestamp)>, StoreError> {
+    ) -> Option<(Lane, Timestamp)> {
         if Lane::of(endpoint, now) == Lane::Quick {
-            return Ok(None);
+            return None;
         }
         if lane == Lane::Quick {
-            return Ok(Some((Lane::Slow, now)));
+            return Some((Lane::Slow, now));
         }
         if endpoint.speed.hung_until.is_none_or(|hung_until| hung_until <= now) {
-            return Ok(None);
+            return None;
         }
-        let (tenant, id) = (&endpoint.tenant, &endpoint.id);
-        if self.endpoints.take_turn(tenant, id, now, now.plus_ms(TURN_MS)).await? {
-            return Ok(None);
+        if self.takes_turn(endpoint, now).await {
+            return None;
         }
-        Ok(Some((Lane::Slow, now.plus_ms(TURN_MS + self.entropy.u64() % TURN_SPREAD_MS))))
+        let again_ms = TURN_AGAIN_MS + self.entropy.u64() % TURN_SPREAD_MS;
+        Some((Lane::Slow, now.plus_ms(again_ms)))
+    }
+
+    /// Takes the turn of an endpoint that does not answer, if it is free. Whether it is was read with the
+    /// endpoint, mostly: a write of every hint that waits would be too much for one item.
+    async fn takes_turn(&self, endpoint: &WebhookEndpoint, now: Timestamp) -> bool {
+        let next = now.plus_ms(TURN_MS);
+        // What is further away than a turn is long, the write judges.
+        if endpoint.next_turn_at.is_some_and(|taken_until| now < taken_until && taken_until <= next) {
+            return false;
+        }
+        match self.endpoints.take_turn(&endpoint.tenant, &endpoint.id, now, next).await {
+            Ok(is_taken) => is_taken,
+            Err(error) => {
+                // A store that is asked too much is not asked again at once, as a hint that fails would.
+                tracing::warn!(webhook_endpoint.id = %endpoint.id, %error, "An endpoint's turn could not be taken.");
+                false
+            }
+        }
     }
 
     /// Ends a delivery that cannot go on. Returns whether it was written; if not, somebody else wrote.

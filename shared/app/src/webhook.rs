@@ -19,9 +19,12 @@ pub const POST_LIMIT_MS: u64 = 15_000;
 /// For how long a secret that was replaced still signs, in milliseconds: 24 hours.
 pub const OLD_SECRET_VALID_MS: u64 = 24 * 60 * 60 * 1_000;
 
-/// How many secrets that were replaced still sign. Two, so that whoever lost the answer of a rotation and
+/// How many secrets that were replaced may still sign. Two, so that whoever lost the answer of a rotation and
 /// rotates again goes on with the secret that is in use.
 pub const MAX_OLD_SECRETS: usize = 2;
+
+/// The longest that a schedule may take from the first attempt to the last, in seconds: 14 days.
+pub const MAX_SCHEDULE_S: u32 = 14 * 24 * 60 * 60;
 
 /// After so long of nothing but failures an endpoint is disabled, in milliseconds: five days.
 pub const FAILING_LIMIT_MS: u64 = 5 * 24 * 60 * 60 * 1_000;
@@ -111,6 +114,8 @@ pub struct WebhookEndpoint {
     pub speed: Speed,
     /// The first failure since the last success.
     pub failing_since: Option<Timestamp>,
+    /// Before when nobody takes a turn. It is read alone: writing an endpoint does not write it.
+    pub next_turn_at: Option<Timestamp>,
     /// Counts the changes, from 1.
     pub rev: u64,
 }
@@ -139,6 +144,7 @@ impl WebhookEndpoint {
             created_at,
             speed: Speed::default(),
             failing_since: None,
+            next_turn_at: None,
             rev: 1,
         }
     }
@@ -149,13 +155,20 @@ impl WebhookEndpoint {
         std::iter::once(&self.secret).chain(valid.map(|old| &old.secret)).collect()
     }
 
+    /// When the secret may be replaced again; `None` if at once. As many as may be still sign, and none of them
+    /// ends before its time.
+    pub fn next_rotation_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let ends = || self.old_secrets.iter().map(|old| old.valid_until).filter(|until| now < *until);
+        ends().min().filter(|_| ends().count() >= MAX_OLD_SECRETS)
+    }
+
     /// The endpoint with a new secret; the one before signs as well for [`OLD_SECRET_VALID_MS`].
     #[must_use]
     pub fn with_secret(&self, secret: SecretString, now: Timestamp) -> Self {
         let replaced =
             OldSecret { secret: self.secret.clone(), valid_until: now.plus_ms(OLD_SECRET_VALID_MS) };
         let valid = self.old_secrets.iter().filter(|old| now < old.valid_until).cloned();
-        let old_secrets = std::iter::once(replaced).chain(valid).take(MAX_OLD_SECRETS).collect();
+        let old_secrets = std::iter::once(replaced).chain(valid).collect();
         Self { secret, old_secrets, ..self.clone() }
     }
 
@@ -284,16 +297,16 @@ mod tests {
     }
 
     #[test]
-    fn the_last_two_replaced_secrets_sign_each_for_its_own_time() {
-        let thrice = endpoint()
-            .with_secret("b".into(), at(0))
-            .with_secret("c".into(), at(10))
-            .with_secret("d".into(), at(20));
-        assert_eq!(signing(&thrice, 20), ["d", "c", "b"]);
-        assert_eq!(signing(&thrice, 10 + DAY_MS), ["d", "c"]);
-        assert_eq!(thrice.old_secrets.len(), 2);
-        let much_later = thrice.with_secret("e".into(), at(20 + DAY_MS));
-        assert_eq!(signing(&much_later, 20 + DAY_MS), ["e", "d"]);
+    fn two_replaced_secrets_sign_each_for_its_own_time() {
+        let once = endpoint().with_secret("b".into(), at(0));
+        assert_eq!(once.next_rotation_at(at(10)), None);
+        let twice = once.with_secret("c".into(), at(10));
+        assert_eq!(signing(&twice, 10), ["c", "b", "a"]);
+        assert_eq!(signing(&twice, DAY_MS), ["c", "b"]);
+        assert_eq!(twice.next_rotation_at(at(DAY_MS - 1)), Some(at(DAY_MS)));
+        assert_eq!(twice.next_rotation_at(at(DAY_MS)), None);
+        let much_later = twice.with_secret("d".into(), at(10 + DAY_MS));
+        assert_eq!(signing(&much_later, 10 + DAY_MS), ["d", "c"]);
         assert_eq!(much_later.old_secrets.len(), 1, "what signs no more is not kept");
     }
 

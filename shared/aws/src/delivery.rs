@@ -1,4 +1,5 @@
-//! Deliveries in DynamoDB, and the log of attempts: one item each, removed by its TTL after 30 days.
+//! Deliveries in DynamoDB, and the log of attempts: one item each. An attempt is removed by its
+//! TTL after 30 days; a delivery so long after its last round could be over, so that none goes midway.
 //!
 //! | partition key | sort key | item |
 //! |---|---|---|
@@ -23,7 +24,7 @@ use holdfast_app::ports::{
     DeliveryClaim, DeliveryPage, DeliveryPlace, DeliveryQuery, DeliveryStore, DeliveryUpdate, Entropy,
     StoreError,
 };
-use holdfast_app::webhook::{DELIVERY_KEPT_MS, Delivery, DeliveryState};
+use holdfast_app::webhook::{DELIVERY_KEPT_MS, Delivery, DeliveryState, MAX_SCHEDULE_S};
 use holdfast_domain::{EventId, Tenant, Timestamp, WebhookEndpointId};
 use serde::{Deserialize, Serialize};
 
@@ -121,8 +122,15 @@ fn item_of(delivery: &Delivery) -> DeliveryItem {
         },
         last_error: delivery.last_error.clone(),
         rev: delivery.rev,
-        ttl: delivery.created_at.plus_ms(DELIVERY_KEPT_MS).as_unix_ms() / MS_PER_SECOND,
+        ttl: removed_from(delivery).as_unix_ms() / MS_PER_SECOND,
     }
+}
+
+/// From when on a delivery may be removed: not while its last round goes on, however late that began. What is
+/// shown or made again is judged by the clock, and not by what is still there.
+fn removed_from(delivery: &Delivery) -> Timestamp {
+    let begun_at = delivery.created_at.max(delivery.round_at);
+    begun_at.plus_ms(DELIVERY_KEPT_MS + u64::from(MAX_SCHEDULE_S) * 1_000)
 }
 
 fn corrupt(attribute: &str) -> StoreError {
@@ -310,4 +318,33 @@ fn place_of(entry: &SdkItem) -> Result<DeliveryPlace, StoreError> {
         created_at: time(CREATED_AT, created_at.ok_or_else(|| corrupt(CREATED_AT))?)?,
         event_id: event_id.ok_or_else(|| corrupt(SK))?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivery_outlasts_the_longest_schedule_of_its_last_round() {
+        const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+        let created_at = Timestamp::EPOCH;
+        let mut delivery = Delivery {
+            endpoint_id: WebhookEndpointId::from_bytes([1; 16]),
+            tenant: Tenant::parse("live:shop").unwrap(),
+            event_id: EventId::from_bytes([2; 16]),
+            event_type: "booking.confirmed".to_owned(),
+            body: "{}".to_owned(),
+            created_at,
+            attempts: 0,
+            earlier_attempts: 0,
+            round: 1,
+            round_at: created_at,
+            state: DeliveryState::Waiting { next_attempt_at: created_at },
+            last_error: None,
+            rev: 1,
+        };
+        assert_eq!(removed_from(&delivery), created_at.plus_ms(44 * DAY_MS));
+        delivery.round_at = created_at.plus_ms(29 * DAY_MS);
+        assert_eq!(removed_from(&delivery), created_at.plus_ms(73 * DAY_MS));
+    }
 }

@@ -39,6 +39,20 @@ async fn a_removed_consumer_leaves_no_key_and_no_endpoint() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_endpoint_made_when_its_consumer_is_gone_goes_too() {
+    let harness = Harness::new();
+    let key = harness.consumer_key("demo", "live").await;
+    // The key is known for 30 s after its end.
+    harness.call("GET", "/v1/webhook-endpoints", Some(&key), None).await;
+    assert_eq!(harness.admin("DELETE", "/v1/admin/consumers/demo", None).await.status, 204);
+    let body = json!({"url": "https://shop.example/hook"});
+    let late = harness.call("POST", "/v1/webhook-endpoints", Some(&key), Some(body)).await;
+    assert_eq!((late.status, late.code()), (401, "unauthenticated"));
+    let left = harness.call("GET", "/v1/webhook-endpoints", Some(&key), None).await;
+    assert_eq!((left.status, &left.body["data"]), (200, &json!([])));
+}
+
+#[tokio::test(start_paused = true)]
 async fn bodies_and_names_are_checked() {
     let harness = Harness::new();
     let harness = &harness;

@@ -112,6 +112,7 @@ async fn every_field_is_checked() {
         ("headers", headers, vec!["/headers"]),
         ("retry_schedule_seconds", json!([]), vec!["/retry_schedule_seconds"]),
         ("retry_schedule_seconds", json!(vec![0; 31]), vec!["/retry_schedule_seconds"]),
+        ("retry_schedule_seconds", json!(vec![86_400; 15]), vec!["/retry_schedule_seconds"]),
         (
             "retry_schedule_seconds",
             json!([0, 86_401, -1]),

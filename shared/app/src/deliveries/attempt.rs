@@ -6,7 +6,7 @@ use std::time::Duration;
 use holdfast_domain::Timestamp;
 use tokio::time::timeout;
 
-use super::health::{PATIENCE_MS, outcome_code};
+use super::health::{Disabling, outcome_code, patience_ms};
 use super::{
     Deliveries, DeliveryError, HintOutcome, Lane, MAX_CONFLICTS, POST_LIMIT_MS, due_at, log_exhausted, next,
     too_many_conflicts,
@@ -97,12 +97,12 @@ where
             body: &delivery.body,
             limit_ms,
         }));
-        let patience_ms = PATIENCE_MS.min(limit_ms);
+        let patience_ms = patience_ms(endpoint, now).min(limit_ms);
         if let Ok(outcome) = timeout(Duration::from_millis(patience_ms), post.as_mut()).await {
             return outcome;
         }
         // The lease counts on the limit, so it does not depend on the sender's keeping it. The endpoint
-        // counts as slow from now on, and not only when the limit is over: each of its other deliveries
+        // counts as slow, and is tried little, from now on, and not only when the limit is over: each of its other deliveries
         // that is begun meanwhile would hold up those of others for as long.
         let rest = Duration::from_millis(limit_ms.saturating_sub(patience_ms));
         let ((), outcome) = tokio::join!(self.mark_slow(endpoint), timeout(rest, post));
@@ -136,7 +136,7 @@ where
             }
             return self.record_delivered(claimed, now).await;
         }
-        let (reason, is_disabled) = match attempt.outcome {
+        let (reason, disabling) = match attempt.outcome {
             PostOutcome::Answered { status: 410, .. } => {
                 (DisabledReason::Gone, self.disable(endpoint, DisabledReason::Gone, now).await?)
             }
@@ -147,7 +147,8 @@ where
                 (DisabledReason::Failing, self.note_failure(endpoint, now).await?)
             }
         };
-        let delay_ms = self.delay_before_ms(endpoint, claimed.attempts).filter(|_| !is_disabled);
+        let goes_on = disabling == Disabling::NotNeeded;
+        let delay_ms = self.delay_before_ms(endpoint, claimed.attempts).filter(|_| goes_on);
         let state = match delay_ms {
             Some(delay_ms) => DeliveryState::Waiting {
                 next_attempt_at: now.plus_ms(delay_ms.max(attempt.asked_delay_ms())),
@@ -155,10 +156,18 @@ where
             None => DeliveryState::Exhausted { at: now },
         };
         let failed = Delivery { last_error: Some(outcome_code(&attempt.outcome)), ..next(&claimed, state) };
-        if is_disabled {
-            return self.record_failed(claimed.rev, &failed, &endpoint.disabled(reason), lane, now).await;
+        if due_at(failed.state).is_none() {
+            // What ends with its endpoint is not told of if somebody else ended that, who knows.
+            let told = match disabling {
+                Disabling::Done => Some(endpoint.disabled(reason)),
+                Disabling::NotNeeded => Some(endpoint.clone()),
+                Disabling::AlreadyOff => None,
+            };
+            if let Some(endpoint) = told {
+                self.publish_exhausted(&failed, &endpoint, now).await?;
+            }
         }
-        self.record_failed(claimed.rev, &failed, endpoint, lane, now).await
+        self.record_failed(claimed.rev, &failed, lane, now).await
     }
 
     /// Writes that the endpoint took the event, also if somebody else took the delivery over meanwhile.
@@ -193,19 +202,14 @@ where
         &self,
         seen_rev: u64,
         failed: &Delivery,
-        endpoint: &WebhookEndpoint,
         lane: Lane,
         now: Timestamp,
     ) -> Result<HintOutcome, DeliveryError> {
-        let due_at = due_at(failed.state);
-        if due_at.is_none() {
-            self.publish_exhausted(failed, endpoint, now).await?;
-        }
         if self.store.replace(seen_rev, failed).await? == DeliveryUpdate::Conflict {
             // The lease ended and another worker took over; how it goes on is its affair.
             return Ok(HintOutcome::Nothing);
         }
-        let Some(due_at) = due_at else {
+        let Some(due_at) = due_at(failed.state) else {
             log_exhausted(failed);
             return Ok(HintOutcome::Exhausted);
         };

@@ -22,7 +22,11 @@ use crate::webhook::{
 /// How long an endpoint may take to answer and still count as quick, in milliseconds. When one stops to answer,
 /// the attempts that are begun in this time hold their workers of the quick queue until the limit, and no
 /// others do.
-pub(super) const PATIENCE_MS: u64 = 500;
+const PATIENCE_MS: u64 = 500;
+
+/// How long an endpoint that is known to be slow may take before it is tried a little at a time, in
+/// milliseconds. More than [`PATIENCE_MS`], so that one that answers slowly, but answers, is not held back.
+const SLOW_PATIENCE_MS: u64 = 2_000;
 
 /// For how long an endpoint counts as slow that does not answer quickly again, in milliseconds: a day.
 const SLOW_FOR_MS: u64 = 24 * 60 * 60 * 1_000;
@@ -34,6 +38,17 @@ const HUNG_FOR_MS: u64 = 60 * 60 * 1_000;
 /// What the types of events about endpoints and deliveries begin with.
 const OWN_EVENTS: &str = "webhook";
 
+/// What came of the wish to disable an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Disabling {
+    /// It is disabled now, and that was told.
+    Done,
+    /// There is no reason for it, or none any more.
+    NotNeeded,
+    /// Somebody else disabled or removed it meanwhile.
+    AlreadyOff,
+}
+
 impl<E, S, Q, W, B, C, R> Deliveries<E, S, Q, W, B, C, R>
 where
     E: EndpointStore,
@@ -44,14 +59,16 @@ where
     C: Clock,
     R: Entropy,
 {
-    /// Notes that an endpoint does not answer quickly, unless that was noted lately.
+    /// Notes that an endpoint does not answer in time, unless that was noted lately.
     pub(super) async fn mark_slow(&self, endpoint: &WebhookEndpoint) {
         let now = self.clock.now();
-        let is_known = endpoint.speed.slow_until.is_some_and(|until| until >= now.plus_ms(SLOW_FOR_MS / 2));
-        if !is_known {
+        let known_until = endpoint.speed.slow_until.filter(|_| is_known_slow(endpoint, now));
+        let is_held_back = endpoint.speed.hung_until.is_some_and(|until| until > now);
+        if known_until.is_none() || !is_held_back {
+            let slow_until = known_until.or_else(|| Some(now.plus_ms(SLOW_FOR_MS)));
             // Whether it hangs is known when the limit is over; until then it is tried little.
             let hung_until = Some(now.plus_ms(POST_LIMIT_MS));
-            self.mark_speed(endpoint, Speed { slow_until: Some(now.plus_ms(SLOW_FOR_MS)), hung_until }).await;
+            self.mark_speed(endpoint, Speed { slow_until, hung_until }).await;
         }
     }
 
@@ -73,7 +90,9 @@ where
                 Lane::Quick
             }
             PostOutcome::Answered { .. } => {
-                if endpoint.speed.hung_until.is_some() || !is_known_slow(endpoint, attempt.begun_at) {
+                // This very attempt held it back if it took so long.
+                let was_held_back = attempt.latency_ms() >= patience_ms(endpoint, attempt.begun_at);
+                if endpoint.speed.hung_until.is_some() || was_held_back {
                     let slow_until = Some(now.plus_ms(SLOW_FOR_MS));
                     self.mark_speed(endpoint, Speed { slow_until, hung_until: None }).await;
                 }
@@ -109,49 +128,48 @@ where
         }
     }
 
-    /// Notes that an attempt failed, and disables the endpoint if it has failed for too long. Returns whether
-    /// it is disabled.
+    /// Notes that an attempt failed, and disables the endpoint if it has failed for too long.
     pub(super) async fn note_failure(
         &self,
         endpoint: &WebhookEndpoint,
         now: Timestamp,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Disabling, StoreError> {
         if endpoint.failing_since.is_none() {
             self.mark_failing(endpoint, Some(now)).await;
-            return Ok(false);
+            return Ok(Disabling::NotNeeded);
         }
         if !endpoint.has_failed_too_long(now) {
-            return Ok(false);
+            return Ok(Disabling::NotNeeded);
         }
         self.disable(endpoint, DisabledReason::Failing, now).await
     }
 
     /// Disables an endpoint if it still is what it was when `attempted`: whoever gave it another URL, or
-    /// heard a success from it, has made the reason void. Returns whether it is disabled, or gone.
+    /// heard a success from it, has made the reason void.
     pub(super) async fn disable(
         &self,
         attempted: &WebhookEndpoint,
         reason: DisabledReason,
         now: Timestamp,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Disabling, StoreError> {
         let (tenant, id) = (&attempted.tenant, &attempted.id);
         for _ in 0..MAX_CONFLICTS {
             let Some(current) = self.endpoints.endpoint(tenant, id).await?.filter(|current| current.enabled)
             else {
-                return Ok(true);
+                return Ok(Disabling::AlreadyOff);
             };
             let holds = match reason {
                 DisabledReason::Gone => true,
                 DisabledReason::Failing => current.has_failed_too_long(now),
             };
             if !holds || current.url != attempted.url {
-                return Ok(false);
+                return Ok(Disabling::NotNeeded);
             }
             self.publish_disabled(&current, reason, now).await?;
             if self.endpoints.disable(tenant, id, current.rev, reason).await? == EndpointUpdate::Done {
                 let reason = reason.as_str();
                 tracing::warn!(webhook_endpoint.id = %id, reason, "An endpoint is disabled.");
-                return Ok(true);
+                return Ok(Disabling::Done);
             }
         }
         Err(too_many_conflicts())
@@ -163,9 +181,13 @@ where
         reason: DisabledReason,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        // How often it was disabled tells this time from others, whoever and how many find it out.
+        // How often it was disabled tells this time from others, whoever and how many find it out. What is told
+        // may not come to pass, and then the next time has the same number; since when it fails, and where it
+        // is, tell those apart.
         let nth = endpoint.times_disabled.saturating_add(1);
-        let id = EventId::derived(endpoint.id.as_str(), nth, ENDPOINT_DISABLED);
+        let failing_since_ms = endpoint.failing_since.map_or(0, Timestamp::as_unix_ms);
+        let subject = format!("{}/{failing_since_ms}/{}", endpoint.id, endpoint.url);
+        let id = EventId::derived(&subject, nth, ENDPOINT_DISABLED);
         let more = [("reason", json!(reason.as_str()))];
         self.publish(&id, ENDPOINT_DISABLED, &endpoint.disabled(reason), more, now).await
     }
@@ -214,6 +236,11 @@ where
         };
         self.bus.publish(&[event]).await.into_iter().collect()
     }
+}
+
+/// How long an attempt at an endpoint may take before something is noted of it, in milliseconds.
+pub(super) fn patience_ms(endpoint: &WebhookEndpoint, now: Timestamp) -> u64 {
+    if is_known_slow(endpoint, now) { SLOW_PATIENCE_MS } else { PATIENCE_MS }
 }
 
 /// Whether an endpoint was lately noted to be slow.

@@ -34,7 +34,7 @@ where
     R: Entropy,
 {
     /// Begins a new round for the first of the deliveries that a message asks for, and asks for the rest.
-    /// Returns how many it began.
+    /// Returns how many hints it sent.
     ///
     /// An error means that the message has to come again. Doing this again begins no delivery twice.
     pub async fn replay(&self, message: &ReplayMessage) -> Result<usize, DeliveryError> {
@@ -69,7 +69,8 @@ where
         Ok(hints.len())
     }
 
-    /// Begins a new round. Returns its hint; `None` if the delivery is on its way, or is left alone.
+    /// Begins a new round, unless the delivery is on its way or is left alone. Returns the delivery's hint;
+    /// `None` if it is over.
     async fn begin_round(
         &self,
         delivery: Delivery,
@@ -89,7 +90,8 @@ where
                 DeliveryState::InFlight { .. } => false,
             };
             if !is_wanted {
-                return Ok(None);
+                // What is on its way may have lost its hint, and a replay is all that a consumer can do for it.
+                return Ok(due_at(seen.state).map(|due_at| DeliveryHint::new(&seen, due_at)));
             }
             let now = self.clock.now();
             let round = Delivery {

@@ -19,11 +19,11 @@ use self::body::{EndpointBody, PatchBody};
 use super::check::TargetRules;
 use super::{list, not_found};
 use crate::parse::parse_checked;
-use crate::ports::{EndpointStore, EndpointUpdate, Entropy, PutEndpoint, StoreError};
+use crate::ports::{ConfigurationStore, EndpointStore, EndpointUpdate, Entropy, PutEndpoint, StoreError};
 use crate::problem::{Problem, ProblemCode};
 use crate::settings_cache::configuration_problem;
 use crate::signing_secret;
-use crate::webhook::{MAX_ENDPOINTS_PER_CONSUMER, WebhookEndpoint, endpoint_view};
+use crate::webhook::{MAX_ENDPOINTS_PER_CONSUMER, MAX_OLD_SECRETS, WebhookEndpoint, endpoint_view};
 
 const WHAT: &str = "webhook endpoint";
 
@@ -32,7 +32,7 @@ const MAX_CONFLICTS: usize = 8;
 
 /// Makes an endpoint. The answer is the only one that shows this secret.
 pub async fn create_endpoint(
-    store: &impl EndpointStore,
+    store: &(impl EndpointStore + ConfigurationStore),
     entropy: &impl Entropy,
     rules: TargetRules,
     tenant: &Tenant,
@@ -47,12 +47,30 @@ pub async fn create_endpoint(
     let endpoint = body.applied(&WebhookEndpoint::new(id, tenant.clone(), "", secret, now));
     let put = store.put_endpoint(&endpoint, MAX_ENDPOINTS_PER_CONSUMER).await;
     match put.map_err(|error| configuration_problem(&error))? {
-        PutEndpoint::Done => Ok(with_secret(&endpoint, now)),
+        PutEndpoint::Done => {
+            remove_if_too_late(store, &endpoint).await?;
+            Ok(with_secret(&endpoint, now))
+        }
         PutEndpoint::LimitReached => {
             let detail = format!("There are {MAX_ENDPOINTS_PER_CONSUMER} webhook endpoints already.");
             Err(Problem::new(ProblemCode::LimitReached, detail))
         }
     }
+}
+
+/// Whoever removes a consumer removes its endpoints afterwards, and its keys are known for a while longer; an
+/// endpoint that came too late for that goes here.
+async fn remove_if_too_late(
+    store: &(impl EndpointStore + ConfigurationStore),
+    endpoint: &WebhookEndpoint,
+) -> Result<(), Problem> {
+    let tenant = &endpoint.tenant;
+    let owner = store.consumer(&tenant.consumer_id).await.map_err(|error| configuration_problem(&error))?;
+    if owner.is_some() {
+        return Ok(());
+    }
+    store.delete_endpoint(tenant, &endpoint.id).await.map_err(|error| configuration_problem(&error))?;
+    Err(Problem::new(ProblemCode::Unauthenticated, "The consumer was removed."))
 }
 
 fn with_secret(endpoint: &WebhookEndpoint, now: Timestamp) -> Value {
@@ -94,12 +112,12 @@ pub async fn patch_endpoint(
     let (body, mut errors) = parse_checked::<PatchBody>(body)?.into_parts();
     body.judge(rules, &mut errors);
     errors.finish()?;
-    let changed = change(store, tenant, id, |endpoint| body.applied(endpoint)).await?;
+    let changed = change(store, tenant, id, |endpoint| Ok(body.applied(endpoint))).await?;
     Ok(endpoint_view(&changed, now))
 }
 
 /// Gives an endpoint a new secret. The answer is the only one that shows it. The one before signs as well for
-/// 24 hours.
+/// 24 hours, and as many do as may; a secret that would end one of them before its time is refused.
 pub async fn rotate_secret(
     store: &impl EndpointStore,
     entropy: &impl Entropy,
@@ -108,7 +126,16 @@ pub async fn rotate_secret(
     now: Timestamp,
 ) -> Result<Value, Problem> {
     let secret = signing_secret::generate(entropy);
-    let changed = change(store, tenant, id, |endpoint| endpoint.with_secret(secret.clone(), now)).await?;
+    let rotated = |endpoint: &WebhookEndpoint| match endpoint.next_rotation_at(now) {
+        None => Ok(endpoint.with_secret(secret.clone(), now)),
+        Some(next_at) => {
+            let detail = format!(
+                "{MAX_OLD_SECRETS} replaced secrets are still valid; the next rotation is possible at {next_at}."
+            );
+            Err(Problem::new(ProblemCode::LimitReached, detail))
+        }
+    };
+    let changed = change(store, tenant, id, rotated).await?;
     Ok(with_secret(&changed, now))
 }
 
@@ -130,11 +157,11 @@ async fn change(
     store: &impl EndpointStore,
     tenant: &Tenant,
     id: &str,
-    change: impl Fn(&WebhookEndpoint) -> WebhookEndpoint,
+    change: impl Fn(&WebhookEndpoint) -> Result<WebhookEndpoint, Problem>,
 ) -> Result<WebhookEndpoint, Problem> {
     for _ in 0..MAX_CONFLICTS {
         let seen = known(store, tenant, id).await?;
-        let next = WebhookEndpoint { rev: seen.rev.saturating_add(1), ..change(&seen) };
+        let next = WebhookEndpoint { rev: seen.rev.saturating_add(1), ..change(&seen)? };
         let replaced = store.replace_endpoint(seen.rev, &next).await;
         match replaced.map_err(|error| configuration_problem(&error))? {
             EndpointUpdate::Done => return Ok(next),

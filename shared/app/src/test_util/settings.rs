@@ -362,7 +362,11 @@ impl EndpointStore for MemorySettings {
         tenant: &Tenant,
         id: &WebhookEndpointId,
     ) -> Result<Option<WebhookEndpoint>, StoreError> {
-        let effect = || locked(&self.state).endpoints.get(&(tenant.clone(), id.clone())).cloned();
+        let effect = || {
+            let state = locked(&self.state);
+            let found = state.endpoints.get(&(tenant.clone(), id.clone())).cloned();
+            found.map(|found| WebhookEndpoint { next_turn_at: state.turns.get(id).copied(), ..found })
+        };
         self.faults.run("endpoints.endpoint", effect).await
     }
 

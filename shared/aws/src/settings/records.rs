@@ -355,6 +355,9 @@ struct EndpointItem {
     hung_until: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failing_since: Option<i64>,
+    /// It is read alone.
+    #[serde(default, skip_serializing)]
+    next_turn_at: Option<i64>,
     /// Zero, if it is absent, is the revision of what a version wrote that had none.
     #[serde(default)]
     rev: u64,
@@ -386,6 +389,7 @@ pub(super) fn endpoint_item(endpoint: &WebhookEndpoint) -> Result<SdkItem, Store
         slow_until: endpoint.speed.slow_until.map(Timestamp::as_unix_ms),
         hung_until: endpoint.speed.hung_until.map(Timestamp::as_unix_ms),
         failing_since: endpoint.failing_since.map(Timestamp::as_unix_ms),
+        next_turn_at: None,
         rev: endpoint.rev,
     };
     to_sdk_item("webhook endpoint", &item)
@@ -415,6 +419,7 @@ pub(super) fn endpoint_of(item: SdkItem) -> Result<WebhookEndpoint, StoreError> 
             hung_until: item.hung_until.map(|until| time(WHAT, HUNG_UNTIL, until)).transpose()?,
         },
         failing_since: item.failing_since.map(|since| time(WHAT, FAILING_SINCE, since)).transpose()?,
+        next_turn_at: item.next_turn_at.map(|at| time(WHAT, NEXT_TURN_AT, at)).transpose()?,
         rev: item.rev,
     })
 }

@@ -159,6 +159,7 @@ async fn a_turn_is_taken_once(store: &impl EndpointStore) {
     assert_eq!(taken, 1);
     assert!(!take(1_999).await.unwrap());
     assert!(take(2_000).await.unwrap());
-    // It is no change of the endpoint's.
-    assert_eq!(read(store).await.rev, 1);
+    // It is no change of the endpoint's, but whoever reads that sees it.
+    let seen = read(store).await;
+    assert_eq!((seen.rev, seen.next_turn_at), (1, Some(now().plus_ms(4_000))));
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::manage::{TargetRules, patch_endpoint, rotate_secret};
+use crate::problem::ProblemCode;
 use crate::webhook::{DisabledReason, FAILING_LIMIT_MS};
 
 const RULES: TargetRules = TargetRules { allow_plain_http: false };
@@ -295,4 +296,70 @@ async fn every_attempt_is_in_the_log_and_one_that_is_not_fails_nothing() {
         world.fan_out().await;
         assert_eq!(world.run().await, [(0, HintOutcome::Failed), (5, HintOutcome::Delivered)]);
     }
+}
+
+/// An event after the consumer did something while the 410 was on its way.
+async fn meanwhile(change: impl AsyncFnOnce(&World)) -> World {
+    let world = World::new([endpoint(1)]);
+    world.receivers.will_answer([Reply::After(Duration::from_millis(100), status(410))]);
+    world.fan_out().await;
+    let (hint, lane) = world.hint();
+    let (outcome, ()) = tokio::join!(world.deliveries.deliver(&hint, lane), async {
+        sleep(Duration::from_millis(50)).await;
+        change(&world).await;
+    });
+    assert_eq!(outcome, Ok(HintOutcome::Exhausted));
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_because_its_consumer_ended_the_endpoint_is_not_told() {
+    let disabled = meanwhile(async |world: &World| {
+        patch(world, json!({"enabled": false})).await;
+    });
+    assert_eq!(types(&disabled.await), [""; 0]);
+    let removed = meanwhile(async |world: &World| {
+        world.deliveries.endpoints.delete_endpoint(&tenant(), &endpoint(1).id).await.unwrap();
+    });
+    assert_eq!(types(&removed.await), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_told_and_did_not_come_to_pass_takes_no_identifier_from_the_next_time() {
+    let world = World::new([endpoint(1)]);
+    world.receivers.will_answer(replies(&status(410), 1));
+    world.fan_out().await;
+    let (hint, lane) = world.hint();
+    // Between the event and the write the endpoint moves, so that it is not disabled.
+    world.faults.next("endpoints.disable", Fault::DelayBefore(100));
+    let (outcome, _) = tokio::join!(world.deliveries.deliver(&hint, lane), async {
+        sleep(Duration::from_millis(50)).await;
+        patch(&world, json!({"url": "https://new.example"})).await
+    });
+    assert_eq!(outcome, Ok(HintOutcome::Failed));
+    world.receivers.will_answer(replies(&status(410), 1));
+    world.run().await;
+    assert!(!world.endpoint(1).await.enabled);
+    let ids: Vec<Value> = bodies(&world)
+        .into_iter()
+        .filter(|body| body["type"] == "webhook_endpoint.disabled")
+        .map(|body| body["id"].clone())
+        .collect();
+    let [first, second] = ids.as_slice() else { panic!("{ids:?}") };
+    assert_ne!(first, second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotation_that_would_end_a_valid_secret_is_refused() {
+    let world = World::new([endpoint(1)]);
+    let (tenant, id, store) = (&tenant(), &endpoint(1).id, &world.deliveries.endpoints);
+    let entropy = SeededEntropy::new(1);
+    let rotate = || rotate_secret(store, &entropy, tenant, id.as_str(), world.now());
+    rotate().await.unwrap();
+    rotate().await.unwrap();
+    let refused = rotate().await.unwrap_err();
+    assert_eq!(refused.code, ProblemCode::LimitReached);
+    assert_eq!(world.endpoint(1).await.old_secrets.len(), 2);
+    sleep(Duration::from_hours(24)).await;
+    rotate().await.unwrap();
 }

@@ -131,3 +131,60 @@ async fn an_endpoint_that_answers_late_is_slow_from_half_a_second_on() {
     world.run().await;
     assert_eq!(world.endpoint(1).await.speed, Speed::default());
 }
+
+/// A world whose first endpoint is known to be slow, and stops to answer.
+fn slow_and_silent(speed: Speed) -> World {
+    let mut slow = endpoint(1);
+    slow.speed = speed;
+    let world = World::new([slow]);
+    *world.receivers.hung.lock().unwrap() = Some(endpoint(1).url);
+    world
+}
+
+fn in_a_day() -> Timestamp {
+    Timestamp::EPOCH.plus_ms(1_000_000 + 86_400_000)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_endpoint_that_stops_to_answer_is_tried_little_before_the_limit() {
+    let world = slow_and_silent(Speed { slow_until: Some(in_a_day()), hung_until: None });
+    world.fan_out().await;
+    let (hint, lane) = world.hint();
+    assert_eq!(lane, Lane::Slow);
+    let (outcome, ()) = tokio::join!(world.deliveries.deliver(&hint, lane), async {
+        sleep(Duration::from_millis(1_999)).await;
+        assert_eq!(world.endpoint(1).await.speed.hung_until, None);
+        sleep(Duration::from_millis(2)).await;
+        assert!(world.endpoint(1).await.speed.hung_until.is_some());
+    });
+    assert_eq!(outcome, Ok(HintOutcome::Failed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_ends_that_a_slow_endpoint_is_tried_little() {
+    let world = slow_and_silent(Speed { slow_until: Some(in_a_day()), hung_until: None });
+    *world.receivers.hung.lock().unwrap() = None;
+    world.receivers.will_answer([Reply::After(Duration::from_secs(3), status(200))]);
+    world.fan_out().await;
+    world.run().await;
+    let speed = world.endpoint(1).await.speed;
+    assert!(speed.slow_until.is_some() && speed.hung_until.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_its_turn_writes_nothing_and_a_turn_that_fails_is_not_taken() {
+    let world = slow_and_silent(Speed { slow_until: Some(in_a_day()), hung_until: Some(in_a_day()) });
+    world.fan_out().await;
+    let (hint, lane) = world.hint();
+    world.faults.next("endpoints.take_turn", Fault::FailBefore);
+    assert_eq!(world.deliveries.deliver(&hint, lane).await, Ok(HintOutcome::PassedOn));
+    let again_at = world.deliveries.queue.next_at().unwrap();
+    assert!((60_000..120_000).contains(&world.now().ms_until(again_at)));
+    let (tenant, id, now) = (&tenant(), &endpoint(1).id, world.now());
+    assert!(world.deliveries.endpoints.take_turn(tenant, id, now, now.plus_ms(TURN_MS)).await.unwrap());
+    let writes = || world.faults.calls().iter().filter(|call| **call == "endpoints.take_turn").count();
+    let before = writes();
+    assert_eq!(world.deliveries.deliver(&hint, lane).await, Ok(HintOutcome::PassedOn));
+    assert_eq!(writes(), before);
+    assert_eq!(world.receivers.posts().len(), 0);
+}

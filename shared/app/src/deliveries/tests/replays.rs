@@ -163,3 +163,23 @@ async fn nothing_is_made_again_for_an_endpoint_that_was_disabled_since() {
     }];
     assert_eq!(world.deliveries.replay(&message).await, Err(DeliveryError::Malformed));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_revives_what_lost_its_hint() {
+    for is_in_flight in [false, true] {
+        let world = World::new([endpoint(1)]);
+        let since = world.now();
+        world.fan_out().await;
+        let (hint, lane) = world.hint();
+        if is_in_flight {
+            world.receivers.will_answer([Reply::Never]);
+            let worker = timeout(Duration::from_millis(100), world.deliveries.deliver(&hint, lane));
+            assert!(worker.await.is_err());
+        }
+        assert_eq!(world.deliveries.queue.next_at(), None);
+        sleep(Duration::from_hours(1)).await;
+        ask(&world, since, true).await;
+        assert_eq!(world.run().await, [(3_600, HintOutcome::Delivered)]);
+        assert_eq!(world.item().round, 1, "it is still what it was");
+    }
+}

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::manage::check::{self, TargetRules, UrlKind};
 use crate::parse::{FieldErrors, escape};
-use crate::webhook::{DELIVERY_EXHAUSTED, ENDPOINT_DISABLED, Speed, WebhookEndpoint};
+use crate::webhook::{DELIVERY_EXHAUSTED, ENDPOINT_DISABLED, MAX_SCHEDULE_S, Speed, WebhookEndpoint};
 
 /// The most headers of an endpoint.
 const MAX_HEADERS: usize = 20;
@@ -149,6 +149,12 @@ fn judge_headers(headers: &BTreeMap<String, String>, errors: &mut FieldErrors) {
 fn judge_schedule(schedule: &[u32], errors: &mut FieldErrors) {
     if schedule.is_empty() || schedule.len() > MAX_SCHEDULE_ENTRIES {
         errors.push("/retry_schedule_seconds", format!("must have 1 to {MAX_SCHEDULE_ENTRIES} entries"));
+    }
+    // The item of a delivery has to outlast its schedule.
+    let total_s: u64 = schedule.iter().copied().map(u64::from).sum();
+    if total_s > u64::from(MAX_SCHEDULE_S) {
+        let detail = format!("adds up to {total_s} seconds; at most {MAX_SCHEDULE_S} (14 days) are allowed");
+        errors.push("/retry_schedule_seconds", detail);
     }
     for (index, delay_s) in schedule.iter().enumerate().take(MAX_SCHEDULE_ENTRIES) {
         if *delay_s > MAX_SCHEDULE_DELAY_S {
