@@ -3,7 +3,7 @@
 //! Everything is sent at least once and may be sent again; events carry ids that never change, and
 //! timers are hints, so that repeating does no harm.
 
-use holdfast_domain::{Booking, BookingId, Effect, effects};
+use holdfast_domain::{Booking, BookingId, Effect, Notification, effects};
 
 use crate::ports::{
     Clock, EventBus, KeptNotification, NotificationMailbox, OutgoingEvent, ParkedRecord, RecordParking,
@@ -125,26 +125,7 @@ where
                     }
                 },
                 Effect::ArmTimer { due_at } => timers.push((index, TimerMessage::new(&new.id, due_at))),
-                Effect::Keep(notification) => {
-                    let kept = KeptNotification {
-                        provider_id: new.request.provider_id.clone(),
-                        booking_id: new.id.clone(),
-                        notification,
-                        released: false,
-                    };
-                    match self.mailbox.keep(&kept).await {
-                        Ok(()) => {}
-                        Err(error @ StoreError::Unavailable(_)) => return Err(error),
-                        // It would fail again, and hold up all that follow.
-                        Err(error @ (StoreError::Corrupt(_) | StoreError::Refused(_))) => {
-                            tracing::error!(booking.id = %new.id, %error, "A notification cannot be kept.");
-                            let version = kept.notification.version;
-                            self.parking
-                                .park(&record(new, version, version, "notification_not_kept"))
-                                .await?;
-                        }
-                    }
-                }
+                Effect::Keep(notification) => self.keep(new, notification).await?,
                 Effect::DeadLetter { reason, version } => {
                     tracing::error!(booking.id = %new.id, reason = reason.as_str(), "A booking needs a look.");
                     self.parking.dead_letter(&record(new, version, version, reason.as_str())).await?;
@@ -152,6 +133,25 @@ where
             }
         }
         Ok(())
+    }
+
+    /// Keeps a notification for its provider to fetch.
+    async fn keep(&self, booking: &Booking, notification: Notification) -> Result<(), StoreError> {
+        let kept = KeptNotification {
+            provider_id: booking.request.provider_id.clone(),
+            booking_id: booking.id.clone(),
+            notification,
+            released: false,
+        };
+        match self.mailbox.keep(&kept).await {
+            // It would fail again, and hold up all that follow.
+            Err(error @ (StoreError::Corrupt(_) | StoreError::Refused(_))) => {
+                tracing::error!(booking.id = %booking.id, %error, "A notification cannot be kept.");
+                let version = kept.notification.version;
+                self.parking.park(&record(booking, version, version, "notification_not_kept")).await
+            }
+            kept_or_unavailable => kept_or_unavailable,
+        }
     }
 }
 

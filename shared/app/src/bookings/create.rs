@@ -179,7 +179,7 @@ where
         Ok(Created { booking_id: stored.booking.id, answer, replayed: false })
     }
 
-    /// The circuit turned out to be open, or the limit reached, after the booking was claimed for a caller who wants the answer at
+    /// The circuit turned out to be open after the booking was claimed for a caller who wants the answer at
     /// once. The booking is cancelled, and its key is marked as free in the same write, so that the caller
     /// is refused as if the circuit had been known to be open: the same key books afresh. Returns the
     /// refusal, or the item that somebody else wrote meanwhile.

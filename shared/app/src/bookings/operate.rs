@@ -68,6 +68,9 @@ pub struct Operated {
     pub replayed: bool,
 }
 
+/// A provider, and the leave to call it.
+type ProviderPass = (ProviderSettings, Result<Pass, Shut>);
+
 /// What beginning came to.
 enum Begun {
     /// The provider is to be asked.
@@ -93,44 +96,44 @@ where
         let first = self.owned_item(&call).await?;
         let early = self.early_pass(&call, &first, settings).await;
         let shut = early.as_ref().and_then(|(_, pass)| pass.as_ref().err().copied());
-        let begun = self.begin(&call, first, shut).await;
-        let seen = match begun {
-            Ok(Begun::Asking(seen)) => *seen,
-            answered => {
-                if let Some((provider, Ok(pass))) = early {
-                    self.leave_unused(&provider, pass).await;
-                }
-                return match answered? {
-                    Begun::Answered(operated) => Ok(operated),
-                    Begun::Asking(_) => Err(Problem::new(ProblemCode::Internal, "There is no answer.")),
-                };
-            }
+        let answered = match self.begin(&call, first, shut).await {
+            Ok(Begun::Asking(seen)) => return self.ask(&call, *seen, early, settings).await,
+            Ok(Begun::Answered(operated)) => Ok(operated),
+            Err(problem) => Err(problem),
         };
+        if let Some((provider, Ok(pass))) = early {
+            self.leave_unused(&provider, pass).await;
+        }
+        answered
+    }
+
+    /// The attempt inside the request, and its outcome's write.
+    async fn ask<R: SettingsReader>(
+        &self,
+        call: &OperationCall<'_>,
+        seen: StoredBooking,
+        early: Option<ProviderPass>,
+        settings: &SettingsCache<R>,
+    ) -> Result<Operated, Problem> {
         let name = RequestName { path: call.path, request_id: call.request_id };
         let Some(operation) = seen.booking.operation.clone() else {
             return Err(Problem::new(ProblemCode::Internal, "The booking has no operation."));
         };
-        let asked = asked(&call, operation.number);
-        let asked_now = match early {
-            Some((provider, pass)) => Some((provider, pass)),
-            None => match self.provider_to_ask(&seen.booking, settings).await {
-                Some(provider) => {
-                    let pass = self.enter(&provider, call.wish.sync_timeout_ms).await;
-                    Some((provider, pass))
-                }
-                None => None,
-            },
+        let asked = asked(call, operation.number);
+        let with_pass = match early {
+            Some(early) => Some(early),
+            None => self.pass_now(call, &seen.booking, settings).await,
         };
-        let Some((provider, pass)) = asked_now else {
+        let Some((provider, pass)) = with_pass else {
             // Nobody can be asked now. The timer goes on with it when the lease is over.
             let command = self.unreachable_command(&operation);
             let (_, answer) = self.settle_and_answer(seen, command, asked, name).await?;
             return Ok(Operated { answer, replayed: false });
         };
         let limit = call.received_at.plus_ms(call.wish.sync_timeout_ms).min(operation.deadline_at);
-        let (report, pass) = match pass {
-            Err(Shut { error, .. }) => (not_sent(error), None),
-            Ok(pass) => (self.attempt(&provider, &seen, &operation, limit).await, Some(pass)),
+        let report = match &pass {
+            Err(shut) => not_sent(shut.error),
+            Ok(_) => self.attempt(&provider, &seen, &operation, limit).await,
         };
         if report.outcome == AttemptOutcome::Unknown(AttemptError::AcceptedForLater) {
             let number = operation.number;
@@ -141,12 +144,12 @@ where
         }
         let command = self.record_command(&provider, &operation, report.clone());
         let (settled, ()) = tokio::join!(self.settle_and_answer(seen, Some(command), asked, name), async {
-            if let Some(pass) = pass {
+            if let Ok(pass) = pass {
                 self.leave(&provider, &report, pass).await;
             }
         });
         let (stored, answer) = settled?;
-        log_outcome(&stored.booking, &call, &provider, answer.status);
+        log_outcome(&stored.booking, call, &provider, answer.status);
         Ok(Operated { answer, replayed: false })
     }
 
@@ -158,13 +161,23 @@ where
         call: &OperationCall<'_>,
         first: &StoredBooking,
         settings: &SettingsCache<R>,
-    ) -> Option<(ProviderSettings, Result<Pass, Shut>)> {
+    ) -> Option<ProviderPass> {
         let booking = &first.booking;
         let is_at_once = booking.confirmation == ConfirmationMode::Notify;
         let is_repeated = record_of(first, call.key, self.clock.now()).is_some();
         if call.wish.patience == Patience::Background || is_at_once || is_repeated {
             return None;
         }
+        self.pass_now(call, booking, settings).await
+    }
+
+    /// Asks for the leave to ask the provider; `None` if nobody knows it.
+    async fn pass_now<R: SettingsReader>(
+        &self,
+        call: &OperationCall<'_>,
+        booking: &Booking,
+        settings: &SettingsCache<R>,
+    ) -> Option<ProviderPass> {
         let provider = self.provider_to_ask(booking, settings).await?;
         let pass = self.enter(&provider, call.wish.sync_timeout_ms).await;
         Some((provider, pass))

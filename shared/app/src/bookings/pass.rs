@@ -39,20 +39,16 @@ where
         if let Permit::Open { until } = permit {
             return Err(Shut { error: AttemptError::CircuitOpen, until });
         }
-        match self.admit(provider, limit_ms).await {
+        let now = self.clock.now();
+        let lease_until = now.plus_ms(limit_ms);
+        let store = self.breakers.store();
+        match self.limits.admit(store, provider, &self.entropy, now, lease_until).await {
             Admission::Admitted(ticket) => Ok(Pass { permit, ticket }),
             Admission::Refused { until } => {
                 self.breakers.release(provider_id, permit).await;
                 Err(Shut { error: AttemptError::LimitReached, until })
             }
         }
-    }
-
-    /// Asks the provider's limits alone.
-    pub(super) async fn admit(&self, provider: &ProviderSettings, limit_ms: u64) -> Admission {
-        let now = self.clock.now();
-        let lease_until = now.plus_ms(limit_ms);
-        self.limits.admit(self.breakers.store(), provider, &self.entropy, now, lease_until).await
     }
 
     /// Takes note of what came of an attempt, and gives its place back. Meant to run beside the write that
