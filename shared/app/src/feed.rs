@@ -6,14 +6,14 @@
 
 mod appender;
 
-use data_encoding::BASE64URL_NOPAD;
 use holdfast_domain::{EventType, Tenant, Timestamp};
-use sha2::{Digest, Sha256};
 
 pub use appender::FeedAppender;
 
+use crate::paging::{Cursors, invalid_parameters, read_limit};
 use crate::ports::{EventFeed, FEED_RETENTION_MS, FeedEntry, SETTLE_LIMIT_MS, StoreError};
 use crate::problem::{FieldError, Problem, ProblemCode};
+use crate::webhook::{DELIVERY_EXHAUSTED, ENDPOINT_DISABLED};
 
 /// The most events of one page.
 pub const MAX_FEED_LIMIT: usize = 100;
@@ -34,16 +34,7 @@ const FULL_PAGE_BYTES: usize = 1024 * 1024;
 const LATEST: &str = "latest";
 
 /// Types of events that are about endpoints, not bookings.
-const ENDPOINT_EVENT_TYPES: [&str; 2] = ["webhook_endpoint.disabled", "webhook.exhausted"];
-
-/// The form of cursors. A cursor of another form is refused.
-const CURSOR_FORM: u8 = 1;
-
-/// The bytes of a number.
-const NUMBER_BYTES: usize = 8;
-
-/// The bytes of a cursor's check: enough that no accident passes it.
-const CHECK_BYTES: usize = 8;
+const ENDPOINT_EVENT_TYPES: [&str; 2] = [ENDPOINT_DISABLED, DELIVERY_EXHAUSTED];
 
 /// The query's parameters as they came.
 #[derive(Clone, Copy, Debug, Default)]
@@ -108,13 +99,7 @@ pub fn read_feed(tenant: &Tenant, parameters: &FeedParameters<'_>) -> Result<Val
         let detail = "must be the next_cursor of a page of this feed, unaltered, or latest".to_owned();
         errors.push(FieldError::new("after", detail));
     }
-    let limit = parameters.limit.map_or(Some(DEFAULT_FEED_LIMIT), |text| {
-        text.parse::<usize>().ok().filter(|limit| (1..=MAX_FEED_LIMIT).contains(limit))
-    });
-    if limit.is_none() {
-        let detail = format!("must be a whole number from 1 to {MAX_FEED_LIMIT}");
-        errors.push(FieldError::new("limit", detail));
-    }
+    let limit = read_limit(&mut errors, parameters.limit, DEFAULT_FEED_LIMIT, MAX_FEED_LIMIT);
     let is_known = |name: &str| EventType::parse(name).is_some() || ENDPOINT_EVENT_TYPES.contains(&name);
     if parameters.event_type.is_some_and(|name| !is_known(name)) {
         errors.push(FieldError::new("type", "must be the name of one type of event".to_owned()));
@@ -126,14 +111,8 @@ pub fn read_feed(tenant: &Tenant, parameters: &FeedParameters<'_>) -> Result<Val
             limit,
             event_type: parameters.event_type.map(str::to_owned),
         }),
-        _ => Err(invalid(errors)),
+        _ => Err(invalid_parameters(errors)),
     }
-}
-
-fn invalid(errors: Vec<FieldError>) -> Problem {
-    let faults: Vec<String> =
-        errors.iter().map(|error| format!("{} {}", error.pointer, error.detail)).collect();
-    Problem::new(ProblemCode::InvalidParameter, format!("{}.", faults.join("; "))).with_errors(errors)
 }
 
 /// A page of a tenant's feed at `now`.
@@ -239,35 +218,20 @@ fn store_problem(error: &StoreError) -> Problem {
     }
 }
 
-/// Form, number and check, in base64url.
+fn cursors(tenant: &Tenant) -> Cursors {
+    Cursors::of(&[
+        Some("holdfast/feed-cursor"),
+        Some(tenant.mode.as_str()),
+        Some(tenant.consumer_id.as_str()),
+    ])
+}
+
 fn cursor_of(number: u64, tenant: &Tenant) -> String {
-    let mut bytes = vec![CURSOR_FORM];
-    bytes.extend(number.to_be_bytes());
-    bytes.extend(check(number, tenant));
-    BASE64URL_NOPAD.encode(&bytes)
+    cursors(tenant).cursor(&number.to_string())
 }
 
 fn number_of(cursor: &str, tenant: &Tenant) -> Option<u64> {
-    let bytes = BASE64URL_NOPAD.decode(cursor.as_bytes()).ok()?;
-    let (form, rest) = bytes.split_first()?;
-    let (number, found_check) = rest.split_at_checked(NUMBER_BYTES)?;
-    let number = u64::from_be_bytes(number.try_into().ok()?);
-    (*form == CURSOR_FORM && found_check == check(number, tenant)).then_some(number)
-}
-
-/// What tells a cursor of this feed from one of another tenant's and from one that was altered. It keeps no
-/// secret: a cursor made up with care is a place like any other.
-fn check(number: u64, tenant: &Tenant) -> [u8; CHECK_BYTES] {
-    let mut hasher = Sha256::new();
-    for field in ["holdfast/feed-cursor", tenant.mode.as_str(), tenant.consumer_id.as_str()] {
-        // Length comes first, so that no two lists of fields have the same bytes.
-        hasher.update(u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
-        hasher.update(field.as_bytes());
-    }
-    hasher.update(number.to_be_bytes());
-    let mut check = [0; CHECK_BYTES];
-    check.copy_from_slice(&hasher.finalize()[..CHECK_BYTES]);
-    check
+    cursors(tenant).place(cursor)?.parse().ok()
 }
 
 #[cfg(test)]

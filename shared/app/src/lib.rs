@@ -11,6 +11,7 @@ pub mod feed;
 pub mod idempotency;
 pub mod manage;
 pub mod outbox;
+mod paging;
 pub mod parse;
 pub mod ports;
 pub mod problem;

@@ -4,14 +4,13 @@
 //! store's pages as one call may look at. A cursor says where the next page begins and nothing else: whose
 //! bookings are listed is decided by the caller's key alone.
 
-use data_encoding::BASE64URL_NOPAD;
 use holdfast_domain::{Booking, BookingId, ProviderId, Status, Tenant, Timestamp};
-use sha2::{Digest, Sha256};
 
 use super::request::MAX_ID_CHARS;
 use super::store_problem;
+use crate::paging::{Cursors, invalid_parameters, read_limit};
 use crate::ports::{BookingQuery, BookingStore, ListPlace};
-use crate::problem::{FieldError, Problem, ProblemCode, SideEffects};
+use crate::problem::{FieldError, Problem, SideEffects};
 
 /// The most bookings of one page.
 pub const MAX_LIST_LIMIT: usize = 100;
@@ -24,15 +23,6 @@ pub const MAX_LOOKED_AT: usize = 500;
 
 /// How many bookings are asked for at once while status or provider sort some out.
 const LOOK_AT_ONCE: usize = 100;
-
-/// The form of cursors. A cursor of another form is refused.
-const CURSOR_FORM: u8 = 1;
-
-/// The bytes of a cursor's check: enough that no accident passes it.
-const CHECK_BYTES: usize = 8;
-
-/// The bytes of a time.
-const TIME_BYTES: usize = 8;
 
 /// The query's parameters as they came.
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,10 +97,7 @@ pub fn read_list(tenant: &Tenant, parameters: &ListParameters<'_>) -> Result<Val
             valid(&mut errors, "created_after", Timestamp::parse_rfc3339(text).ok(), detail)
         }),
     };
-    let limit = parameters.limit.map_or(Some(DEFAULT_LIST_LIMIT), |text| {
-        let limit = text.parse::<usize>().ok().filter(|limit| (1..=MAX_LIST_LIMIT).contains(limit));
-        valid(&mut errors, "limit", limit, format!("must be a whole number from 1 to {MAX_LIST_LIMIT}"))
-    });
+    let limit = read_limit(&mut errors, parameters.limit, DEFAULT_LIST_LIMIT, MAX_LIST_LIMIT);
     // A cursor is checked against the filters, so that there have to be some.
     let after = parameters.cursor.filter(|_| errors.is_empty()).and_then(|text| {
         let detail = "must be the next_cursor of a page of this very list, with the same filters".to_owned();
@@ -118,7 +105,7 @@ pub fn read_list(tenant: &Tenant, parameters: &ListParameters<'_>) -> Result<Val
     });
     match limit {
         Some(limit) if errors.is_empty() => Ok(ValidList { tenant: tenant.clone(), filters, limit, after }),
-        _ => Err(invalid(errors)),
+        _ => Err(invalid_parameters(errors)),
     }
 }
 
@@ -127,12 +114,6 @@ fn valid<T>(errors: &mut Vec<FieldError>, name: &'static str, value: Option<T>, 
         errors.push(FieldError::new(name, detail));
     }
     value
-}
-
-fn invalid(errors: Vec<FieldError>) -> Problem {
-    let faults: Vec<String> =
-        errors.iter().map(|error| format!("{} {}", error.pointer, error.detail)).collect();
-    Problem::new(ProblemCode::InvalidParameter, format!("{}.", faults.join("; "))).with_errors(errors)
 }
 
 /// A page of a tenant's bookings.
@@ -189,31 +170,9 @@ impl Filters {
 }
 
 /// Form, time, identifier and check, in base64url.
-fn cursor_of(place: &ListPlace, tenant: &Tenant, filters: &Filters) -> String {
-    let mut bytes = vec![CURSOR_FORM];
-    bytes.extend(place.created_at.as_unix_ms().to_be_bytes());
-    bytes.extend(place.booking_id.as_str().as_bytes());
-    bytes.extend(check(place, tenant, filters));
-    BASE64URL_NOPAD.encode(&bytes)
-}
-
-fn place_of(cursor: &str, tenant: &Tenant, filters: &Filters) -> Option<ListPlace> {
-    let bytes = BASE64URL_NOPAD.decode(cursor.as_bytes()).ok()?;
-    let (form, rest) = bytes.split_first()?;
-    let (created_at, rest) = rest.split_at_checked(TIME_BYTES)?;
-    let (booking_id, found_check) = rest.split_at_checked(rest.len().checked_sub(CHECK_BYTES)?)?;
-    let place = ListPlace {
-        created_at: Timestamp::from_unix_ms(i64::from_be_bytes(created_at.try_into().ok()?)).ok()?,
-        booking_id: BookingId::parse(std::str::from_utf8(booking_id).ok()?).ok()?,
-    };
-    (*form == CURSOR_FORM && found_check == check(&place, tenant, filters)).then_some(place)
-}
-
-/// What tells a cursor of this list from one of another tenant or other filters, and from one that was
-/// altered. It keeps no secret: a cursor made up with care is a place like any other.
-fn check(place: &ListPlace, tenant: &Tenant, filters: &Filters) -> [u8; CHECK_BYTES] {
+fn cursors(tenant: &Tenant, filters: &Filters) -> Cursors {
     let created_after = filters.created_after.map(|at| at.as_unix_ms().to_string());
-    let fields = [
+    Cursors::of(&[
         Some("holdfast/list-cursor"),
         Some(tenant.mode.as_str()),
         Some(tenant.consumer_id.as_str()),
@@ -221,20 +180,20 @@ fn check(place: &ListPlace, tenant: &Tenant, filters: &Filters) -> [u8; CHECK_BY
         filters.status.map(Status::as_str),
         filters.provider_id.as_ref().map(ProviderId::as_str),
         created_after.as_deref(),
-        Some(&place.created_at.as_unix_ms().to_string()),
-        Some(place.booking_id.as_str()),
-    ];
-    let mut hasher = Sha256::new();
-    for field in fields {
-        // Presence and length come first, so that no two lists of fields have the same bytes.
-        hasher.update([u8::from(field.is_some())]);
-        let field = field.unwrap_or_default();
-        hasher.update(u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
-        hasher.update(field.as_bytes());
-    }
-    let mut check = [0; CHECK_BYTES];
-    check.copy_from_slice(&hasher.finalize()[..CHECK_BYTES]);
-    check
+    ])
+}
+
+fn cursor_of(place: &ListPlace, tenant: &Tenant, filters: &Filters) -> String {
+    cursors(tenant, filters).cursor(&format!("{}/{}", place.created_at.as_unix_ms(), place.booking_id))
+}
+
+fn place_of(cursor: &str, tenant: &Tenant, filters: &Filters) -> Option<ListPlace> {
+    let place = cursors(tenant, filters).place(cursor)?;
+    let (created_at, booking_id) = place.split_once('/')?;
+    Some(ListPlace {
+        created_at: Timestamp::from_unix_ms(created_at.parse().ok()?).ok()?,
+        booking_id: BookingId::parse(booking_id).ok()?,
+    })
 }
 
 #[cfg(test)]
@@ -245,8 +204,10 @@ mod tests {
 
     use super::*;
     use crate::ports::Claim;
+    use crate::problem::ProblemCode;
     use crate::stored::StoredBooking;
     use crate::test_util::{Fault, Faults, MemoryBookingStore};
+    use data_encoding::BASE64URL_NOPAD;
 
     fn tenant() -> Tenant {
         Tenant::parse("test:shop").unwrap()

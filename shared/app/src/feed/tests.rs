@@ -1,3 +1,4 @@
+use data_encoding::BASE64URL_NOPAD;
 use holdfast_domain::EventId;
 
 use super::*;

@@ -4,14 +4,13 @@
 //! look at. A cursor says where the next page begins and nothing else: whose log is read is decided by the
 //! caller's key and the path.
 
-use data_encoding::BASE64URL_NOPAD;
 use holdfast_domain::{EventId, Tenant, Timestamp};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::known;
+use crate::paging::{Cursors, invalid_parameters, read_limit};
 use crate::ports::{AttemptEntry, AttemptLog, AttemptPlace, EndpointStore};
-use crate::problem::{FieldError, Problem, ProblemCode};
+use crate::problem::{FieldError, Problem};
 use crate::settings_cache::configuration_problem;
 use crate::webhook::DELIVERY_KEPT_MS;
 
@@ -26,12 +25,6 @@ const MAX_LOOKED_AT: usize = 500;
 
 /// How many entries are asked for at once while a filter sorts some out.
 const LOOK_AT_ONCE: usize = 100;
-
-/// The form of cursors. A cursor of another form is refused.
-const CURSOR_FORM: u8 = 1;
-
-/// The bytes of a cursor's check: enough that no accident passes it.
-const CHECK_BYTES: usize = 8;
 
 /// The query's parameters as they came.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,8 +63,8 @@ impl Status {
 struct Filters {
     event_id: Option<EventId>,
     status: Option<Status>,
-    /// What tells a cursor of this list from one of another.
-    check: Vec<u8>,
+    /// The cursors of this list.
+    cursors: Cursors,
 }
 
 impl Filters {
@@ -127,7 +120,7 @@ pub async fn attempts(
 }
 
 fn answer(data: &[Value], next: Option<&AttemptPlace>, filters: &Filters) -> Value {
-    json!({"data": data, "next_cursor": next.map(|place| cursor_of(place, &filters.check))})
+    json!({"data": data, "next_cursor": next.map(|place| filters.cursors.cursor(&place_text(place)))})
 }
 
 fn view(entry: &AttemptEntry) -> Value {
@@ -149,35 +142,29 @@ fn read(
     parameters: &AttemptParameters<'_>,
 ) -> Result<(Filters, usize, Option<AttemptPlace>), Problem> {
     let mut errors = Vec::new();
-    let mut check = |name: &str, is_valid: bool, detail: String| {
-        if !is_valid {
-            errors.push(FieldError::new(name, detail));
-        }
-    };
     let event_id = parameters.event_id.map(EventId::parse);
-    check("event_id", !matches!(event_id, Some(Err(_))), "must be the identifier of an event".to_owned());
+    if matches!(event_id, Some(Err(_))) {
+        errors.push(FieldError::new("event_id", "must be the identifier of an event"));
+    }
     let status = parameters.status.map(Status::parse);
-    let detail = "must be succeeded, failed, or an HTTP status such as 503".to_owned();
-    check("status", !matches!(status, Some(None)), detail);
-    let limit = parameters.limit.map_or(Some(DEFAULT_LIMIT), |text| text.parse().ok());
-    let limit = limit.filter(|limit| (1..=MAX_LIMIT).contains(limit));
-    check("limit", limit.is_some(), format!("must be a whole number from 1 to {MAX_LIMIT}"));
+    if matches!(status, Some(None)) {
+        errors.push(FieldError::new("status", "must be succeeded, failed, or an HTTP status such as 503"));
+    }
+    let limit = read_limit(&mut errors, parameters.limit, DEFAULT_LIMIT, MAX_LIMIT);
+    let fields = [Some("holdfast/attempts-cursor"), Some(id), parameters.event_id, parameters.status];
     let filters = Filters {
         event_id: event_id.and_then(Result::ok),
         status: status.flatten(),
-        check: digest(&[Some(id), parameters.event_id, parameters.status]),
+        cursors: Cursors::of(&fields),
     };
-    let after = parameters.cursor.map(|cursor| place_of(cursor, &filters.check));
-    let detail = "must be the next_cursor of a page of this very list, with the same filters".to_owned();
-    check("cursor", !matches!(after, Some(None)), detail);
+    let after = parameters.cursor.map(|cursor| filters.cursors.place(cursor).as_deref().and_then(place_of));
+    if matches!(after, Some(None)) {
+        let detail = "must be the next_cursor of a page of this very list, with the same filters";
+        errors.push(FieldError::new("cursor", detail));
+    }
     match limit {
         Some(limit) if errors.is_empty() => Ok((filters, limit, after.flatten())),
-        _ => {
-            let faults: Vec<String> =
-                errors.iter().map(|error| format!("{} {}", error.pointer, error.detail)).collect();
-            let detail = format!("{}.", faults.join("; "));
-            Err(Problem::new(ProblemCode::InvalidParameter, detail).with_errors(errors))
-        }
+        _ => Err(invalid_parameters(errors)),
     }
 }
 
@@ -185,23 +172,7 @@ fn place_text(place: &AttemptPlace) -> String {
     format!("{}/{}/{}", place.at.as_unix_ms(), place.event_id, place.attempt)
 }
 
-/// Form, check and place, in base64url.
-fn cursor_of(place: &AttemptPlace, list: &[u8]) -> String {
-    let place = place_text(place);
-    let mut bytes = vec![CURSOR_FORM];
-    bytes.extend(check_of(&place, list));
-    bytes.extend(place.as_bytes());
-    BASE64URL_NOPAD.encode(&bytes)
-}
-
-fn place_of(cursor: &str, list: &[u8]) -> Option<AttemptPlace> {
-    let bytes = BASE64URL_NOPAD.decode(cursor.as_bytes()).ok()?;
-    let (form, rest) = bytes.split_first()?;
-    let (found_check, place) = rest.split_at_checked(CHECK_BYTES)?;
-    let place = std::str::from_utf8(place).ok()?;
-    if *form != CURSOR_FORM || found_check != check_of(place, list) {
-        return None;
-    }
+fn place_of(place: &str) -> Option<AttemptPlace> {
     let mut parts = place.splitn(3, '/');
     Some(AttemptPlace {
         at: Timestamp::from_unix_ms(parts.next()?.parse().ok()?).ok()?,
@@ -210,30 +181,10 @@ fn place_of(cursor: &str, list: &[u8]) -> Option<AttemptPlace> {
     })
 }
 
-/// What tells a cursor of this list from one of another list, and from one that was altered. It keeps no
-/// secret: a cursor made up with care is a place like any other.
-fn check_of(place: &str, list: &[u8]) -> Vec<u8> {
-    let list = data_encoding::HEXLOWER.encode(list);
-    let mut check = digest(&[Some(place), Some(&list)]);
-    check.truncate(CHECK_BYTES);
-    check
-}
-
-fn digest(fields: &[Option<&str>]) -> Vec<u8> {
-    let mut hasher = Sha256::new();
-    for field in fields {
-        // Presence and length come first, so that no two lists of fields have the same bytes.
-        hasher.update([u8::from(field.is_some())]);
-        let field = field.unwrap_or_default();
-        hasher.update(u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
-        hasher.update(field.as_bytes());
-    }
-    hasher.finalize().to_vec()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::problem::ProblemCode;
     use crate::test_util::{MemoryDeliveryStore, MemorySettings};
     use crate::webhook::WebhookEndpoint;
     use holdfast_domain::WebhookEndpointId;
