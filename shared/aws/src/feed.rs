@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::batch::{batch_get, jittered_ms};
 use crate::error::{incomplete_request, store_error};
 use crate::item::{PK, SK, SdkItem, from_sdk_item, key, number, text, to_sdk_item};
-use crate::transact::{self, Tried, token, try_transact};
+use crate::transact::{self, Transacted, Tried, token, try_transact};
 
 const WHAT: &str = "feed";
 const MS_PER_SECOND: i64 = 1_000;
@@ -270,9 +270,9 @@ impl EventFeed for DynamoFeed {
             }
             let actions = self.actions(tenant, &before, now)?;
             match try_transact(&self.client, &token(self.entropy.as_ref()), actions).await? {
-                Tried::Done => return Ok(()),
+                Tried::Over(Transacted::Done) => return Ok(()),
                 // Somebody else was faster. What is there now decides.
-                Tried::Refused | Tried::Busy => {
+                Tried::Over(Transacted::Refused(_)) | Tried::Busy => {
                     let doublings = tried.min(MAX_DOUBLINGS);
                     let pause_ms = jittered_ms(self.entropy.as_ref(), FIRST_PAUSE_MS, doublings);
                     tokio::time::sleep(Duration::from_millis(pause_ms)).await;

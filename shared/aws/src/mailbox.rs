@@ -380,7 +380,7 @@ impl NotificationMailbox for DynamoMailbox {
         let actions = vec![self.put(receipt, true)?, self.put(entry, false)?];
         match transact(&self.client, self.entropy.as_ref(), actions).await? {
             // There is a receipt: it was kept before, whatever became of it.
-            Transacted::Done | Transacted::Refused => Ok(()),
+            Transacted::Done | Transacted::Refused(_) => Ok(()),
         }
     }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{CancellationReason, TransactWriteItem};
 use data_encoding::HEXLOWER;
@@ -31,25 +30,28 @@ pub(crate) const PASSING_REASONS: [&str; 3] =
 pub(crate) enum Transacted {
     /// All of it is written.
     Done,
-    /// A condition failed, and nothing is written.
-    Refused,
+    /// The condition of the action at this place failed, and nothing is written.
+    Refused(usize),
 }
 
 /// How one try of a transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tried {
-    /// All of it is written.
-    Done,
-    /// A condition failed, and nothing is written.
-    Refused,
+    /// It ended.
+    Over(Transacted),
     /// Others were in the way, and nothing is written.
     Busy,
 }
 
-enum Verdict {
-    Refused,
-    Again,
-    Failed,
+/// What the table says to a transaction.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// All of it is written.
+    Done,
+    /// The very same transaction is under way.
+    InProgress,
+    /// Nothing is written; one reason an action, in order.
+    Cancelled(Vec<CancellationReason>),
 }
 
 /// Writes all `actions` or none. One whose answer is lost and which the SDK repeats is done once.
@@ -61,8 +63,7 @@ pub(crate) async fn transact(
     let token = token(entropy);
     for tried in 0..MAX_TRIES {
         match try_transact(client, &token, actions.clone()).await? {
-            Tried::Done => return Ok(Transacted::Done),
-            Tried::Refused => return Ok(Transacted::Refused),
+            Tried::Over(transacted) => return Ok(transacted),
             Tried::Busy => {
                 let pause_ms = jittered_ms(entropy, FIRST_PAUSE_MS, tried);
                 tokio::time::sleep(Duration::from_millis(pause_ms)).await;
@@ -83,37 +84,38 @@ pub(crate) async fn try_transact(
     token: &str,
     actions: Vec<TransactWriteItem>,
 ) -> Result<Tried, StoreError> {
+    let reasons = match send(client, token, actions).await? {
+        Reply::Done => return Ok(Tried::Over(Transacted::Done)),
+        Reply::InProgress => return Ok(Tried::Busy),
+        Reply::Cancelled(reasons) => reasons,
+    };
+    let codes: Vec<&str> = reasons.iter().map(|reason| reason.code().unwrap_or_default()).collect();
+    if let Some(position) = codes.iter().position(|code| *code == CONDITION_FAILED) {
+        Ok(Tried::Over(Transacted::Refused(position)))
+    } else if codes.iter().any(|code| PASSING_REASONS.contains(code)) {
+        Ok(Tried::Busy)
+    } else {
+        // Bad values and sizes: it would be cancelled again.
+        Err(StoreError::Refused(format!("{CALL}: {}", codes.join(", "))))
+    }
+}
+
+/// Sends a transaction. A repetition under the same token, which has to be the very same transaction, is
+/// done once.
+pub(crate) async fn send(
+    client: &Client,
+    token: impl Into<String>,
+    actions: Vec<TransactWriteItem>,
+) -> Result<Reply, StoreError> {
     let transaction = client.transact_write_items().set_transact_items(Some(actions));
     let Err(error) = transaction.client_request_token(token).send().await else {
-        return Ok(Tried::Done);
+        return Ok(Reply::Done);
     };
-    match verdict(&error) {
-        Verdict::Refused => Ok(Tried::Refused),
-        Verdict::Again => Ok(Tried::Busy),
-        Verdict::Failed => Err(store_error(CALL, &error)),
-    }
-}
-
-fn verdict<R>(error: &SdkError<TransactWriteItemsError, R>) -> Verdict {
     match error.as_service_error() {
         Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
-            of_reasons(cancelled.cancellation_reasons())
+            Ok(Reply::Cancelled(cancelled.cancellation_reasons().to_vec()))
         }
-        Some(TransactWriteItemsError::TransactionInProgressException(_)) => Verdict::Again,
-        _ => Verdict::Failed,
-    }
-}
-
-fn of_reasons(reasons: &[CancellationReason]) -> Verdict {
-    let has = |wanted: &[&str]| {
-        let mut codes = reasons.iter().filter_map(CancellationReason::code);
-        codes.any(|code| wanted.contains(&code))
-    };
-    if has(&[CONDITION_FAILED]) {
-        Verdict::Refused
-    } else if has(&PASSING_REASONS) {
-        Verdict::Again
-    } else {
-        Verdict::Failed
+        Some(TransactWriteItemsError::TransactionInProgressException(_)) => Ok(Reply::InProgress),
+        _ => Err(store_error(CALL, &error)),
     }
 }

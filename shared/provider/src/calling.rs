@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
-use holdfast_app::ports::{AttemptReport, Clock};
+use holdfast_app::ports::{AttemptReport, Clock, NotificationReport};
 use holdfast_app::settings::{ProviderAuth, ProviderSettings};
 use holdfast_domain::{AttemptError, AttemptOutcome, Booking, Timestamp};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
@@ -65,6 +65,17 @@ pub(crate) struct Caller<C> {
 impl<C: Clock> Caller<C> {
     pub(crate) fn new(client: SafeClient, clock: C) -> Self {
         Self { client, clock }
+    }
+
+    /// Tells a provider something, within `limit_ms` milliseconds.
+    pub(crate) async fn tell(&self, call: Call<'_>, limit_ms: u64) -> NotificationReport {
+        match self.send(call, Deadline::within(limit_ms)).await {
+            Ok(answer) => NotificationReport {
+                error: untold(answer.head.status),
+                retry_after_ms: self.retry_after_ms(&answer),
+            },
+            Err(failure) => NotificationReport { error: Some(error_of(failure)), retry_after_ms: None },
+        }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -129,6 +140,11 @@ pub(crate) fn alarm_locked_out(provider: &ProviderSettings, status: u16) {
         http.status = status,
         "a provider does not let Holdfast in"
     );
+}
+
+/// The error behind a notification's status, if it does not say that the provider was told: only a 2xx does.
+fn untold(status: u16) -> Option<AttemptError> {
+    (!(200..300).contains(&status)).then(|| transient(status))
 }
 
 /// The error behind a status that is neither a yes nor a definite no.
@@ -212,5 +228,15 @@ mod tests {
         let failure = caller.send(call, Deadline::within(REPORT_MARGIN_MS)).await.err();
         assert_eq!(failure, Some(Failure { cause: Cause::TimedOut, may_be_sent: false }));
         assert!(received.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn only_a_2xx_says_that_the_provider_was_told() {
+        assert_eq!(untold(200), None);
+        assert_eq!(untold(204), None);
+        assert_eq!(untold(404), Some(AttemptError::HttpStatus(404)));
+        assert_eq!(untold(401), Some(AttemptError::Misconfigured(401)));
+        assert_eq!(untold(500), Some(AttemptError::HttpStatus(500)));
+        assert_eq!(untold(301), Some(AttemptError::UnusableAnswer));
     }
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{CancellationReason, TransactWriteItem};
 use data_encoding::HEXLOWER;
 use holdfast_app::ports::{Entropy, SlotExchange, StoreError};
@@ -12,9 +11,8 @@ use tokio::time::Instant;
 
 use super::slots::exchange_of;
 use crate::batch::jittered_ms;
-use crate::error::store_error;
 use crate::item::{Bytes, SdkItem};
-use crate::transact::{CALL, CONDITION_FAILED, PASSING_REASONS};
+use crate::transact::{CALL, CONDITION_FAILED, PASSING_REASONS, Reply, send};
 
 /// How often a write is tried that meets another one's transaction.
 const MAX_TRIES: u32 = 8;
@@ -126,23 +124,12 @@ impl SlotWrite<'_> {
         let slots = exchange_of(self.table, exchange, self.id, self.retention_ms)?;
         // The token stands for the very same request, and so for what it gives up.
         let token = format!("{}-{}", HEXLOWER.encode(&self.nonce.0), exchange.free.len());
-        let result = self
-            .client
-            .transact_write_items()
-            .set_transact_items(Some(std::iter::once(self.booking.clone()).chain(slots).collect()))
-            .client_request_token(token)
-            .send()
-            .await;
-        let Err(error) = result else {
-            return Ok(Verdict::Written(Written::Done));
-        };
-        match error.as_service_error() {
-            Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
-                Ok(verdict(cancelled.cancellation_reasons(), exchange.take.len()))
-            }
-            Some(TransactWriteItemsError::TransactionInProgressException(_)) => Ok(Verdict::Again),
-            _ => Err(store_error(CALL, &error)),
-        }
+        let actions = std::iter::once(self.booking.clone()).chain(slots).collect();
+        Ok(match send(self.client, token, actions).await? {
+            Reply::Done => Verdict::Written(Written::Done),
+            Reply::InProgress => Verdict::Again,
+            Reply::Cancelled(reasons) => verdict(&reasons, exchange.take.len()),
+        })
     }
 }
 

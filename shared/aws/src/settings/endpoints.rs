@@ -1,9 +1,7 @@
 //! Webhook endpoints. A counter beside them, written in the same transactions, keeps their limit without
 //! a race.
 
-use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use aws_sdk_dynamodb::types::{
@@ -13,7 +11,6 @@ use holdfast_app::ports::{EndpointStore, EndpointUpdate, PutEndpoint, StoreError
 use holdfast_app::webhook::{DisabledReason, Speed, WebhookEndpoint};
 use holdfast_domain::{Tenant, Timestamp, WebhookEndpointId};
 
-use super::reader::pause;
 use super::records::{
     DISABLED_REASON, ENABLED, FAILING_SINCE, HUNG_UNTIL, NEXT_TURN_AT, REV, SLOW_UNTIL, TIMES_DISABLED,
     endpoint_item, endpoint_of, endpoints_pk,
@@ -21,6 +18,7 @@ use super::records::{
 use super::{DynamoSettings, Updated, update};
 use crate::error::{incomplete_request, store_error};
 use crate::item::{NONCE, PK, binary, key, nonce, number, text, written_by};
+use crate::transact::{CALL, Transacted, transact};
 
 /// The sort key of the counter. It sorts before every endpoint.
 const COUNTER_SK: &str = "#COUNT";
@@ -28,20 +26,8 @@ const COUNTER_SK: &str = "#COUNT";
 /// The counter's attribute.
 const COUNT: &str = "count";
 
-/// How often a transaction is tried that conflicts with another one.
-const MAX_TRANSACTION_ATTEMPTS: u32 = 6;
-
 /// A turn this much further away than the one that is asked for is not believed, in milliseconds.
 const FARTHEST_TURN_MS: u64 = 60_000;
-
-const CALL: &str = "TransactWriteItems";
-
-/// How a transaction ended.
-enum Transacted {
-    Done,
-    /// The condition of the action at this place failed.
-    Refused(usize),
-}
 
 impl DynamoSettings {
     fn counter(&self, tenant: &Tenant) -> UpdateBuilder {
@@ -49,21 +35,6 @@ impl DynamoSettings {
             .table_name(&self.table)
             .set_key(Some(key(endpoints_pk(tenant), COUNTER_SK)))
             .expression_attribute_names("#count", COUNT)
-    }
-
-    async fn transact(&self, actions: &[TransactWriteItem]) -> Result<Transacted, StoreError> {
-        for attempt in 1..=MAX_TRANSACTION_ATTEMPTS {
-            let transaction = self.client.transact_write_items();
-            let Err(error) = transaction.set_transact_items(Some(actions.to_vec())).send().await else {
-                return Ok(Transacted::Done);
-            };
-            match refused_action(&error) {
-                Some(position) => return Ok(Transacted::Refused(position)),
-                None if is_conflict(&error) => pause(self.entropy.as_ref(), attempt).await,
-                None => return Err(store_error(CALL, &error)),
-            }
-        }
-        Err(StoreError::Unavailable(format!("{CALL}: conflicts with others")))
     }
 
     fn endpoint_update(&self, tenant: &Tenant, id: &WebhookEndpointId) -> UpdateItemFluentBuilder {
@@ -82,28 +53,6 @@ impl DynamoSettings {
             .expression_attribute_values(":one", number(1));
         update(change).await.map(drop)
     }
-}
-
-type TransactionError = SdkError<TransactWriteItemsError, aws_sdk_dynamodb::config::http::HttpResponse>;
-
-fn reasons(error: &TransactionError) -> Vec<&str> {
-    match error.as_service_error() {
-        Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
-            cancelled.cancellation_reasons().iter().map(|reason| reason.code().unwrap_or_default()).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-fn refused_action(error: &TransactionError) -> Option<usize> {
-    reasons(error).iter().position(|code| *code == "ConditionalCheckFailed")
-}
-
-fn is_conflict(error: &TransactionError) -> bool {
-    const PASSING: [&str; 3] = ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
-    let in_progress =
-        matches!(error.as_service_error(), Some(TransactWriteItemsError::TransactionInProgressException(_)));
-    in_progress || reasons(error).iter().any(|code| PASSING.contains(code))
 }
 
 impl EndpointStore for DynamoSettings {
@@ -130,11 +79,11 @@ impl EndpointStore for DynamoSettings {
             .expression_attribute_names("#pk", PK)
             .build()
             .map_err(|_| incomplete_request(CALL))?;
-        let actions = [
+        let actions = vec![
             TransactWriteItem::builder().update(count).build(),
             TransactWriteItem::builder().put(put).build(),
         ];
-        match self.transact(&actions).await? {
+        match transact(&self.client, self.entropy.as_ref(), actions).await? {
             // An endpoint of this very identifier is there: an earlier write of it was done.
             Transacted::Done | Transacted::Refused(1) => Ok(PutEndpoint::Done),
             Transacted::Refused(_) => Ok(PutEndpoint::LimitReached),
@@ -171,11 +120,11 @@ impl EndpointStore for DynamoSettings {
             .expression_attribute_values(":less", number(-1))
             .build()
             .map_err(|_| incomplete_request(CALL))?;
-        let actions = [
+        let actions = vec![
             TransactWriteItem::builder().delete(delete).build(),
             TransactWriteItem::builder().update(count).build(),
         ];
-        Ok(matches!(self.transact(&actions).await?, Transacted::Done))
+        Ok(matches!(transact(&self.client, self.entropy.as_ref(), actions).await?, Transacted::Done))
     }
 
     async fn replace_endpoint(

@@ -1,24 +1,13 @@
 //! What a request needs of the configuration, in one batched read.
 
-use std::time::Duration;
-
 use aws_sdk_dynamodb::types::AttributeValue;
-use holdfast_app::ports::{Entropy, Loaded, SettingsReader, StoreError, Wanted};
+use holdfast_app::ports::{Loaded, SettingsReader, StoreError, Wanted};
 
 use super::DynamoSettings;
 use super::records::{BREAKER_SK, KEY_SK, PROVIDERS, breaker_of, breaker_pk, key_of, key_pk, provider_of};
 pub(super) use crate::batch::MAX_BATCH_KEYS;
-use crate::batch::{batch_get, jittered_ms};
+use crate::batch::batch_get;
 use crate::item::{PK, SdkItem, key};
-
-/// The bound of the first delay before asking again, in milliseconds; it doubles, with full jitter.
-const FIRST_ROUND_DELAY_MS: u64 = 20;
-
-/// A delay with full jitter before round `round` (from 1), so that many callers do not come back at once.
-pub(super) async fn pause(entropy: &dyn Entropy, round: u32) {
-    let delay_ms = jittered_ms(entropy, FIRST_ROUND_DELAY_MS, round);
-    tokio::time::sleep(Duration::from_millis(delay_ms)).await;
-}
 
 impl DynamoSettings {
     /// Reads the items of up to [`MAX_BATCH_KEYS`] keys, all of them, in any order.

@@ -2,7 +2,7 @@
 
 use holdfast_app::bookings::{DECLINED_BY_PROVIDER, MAX_PROVIDER_CODE_CHARS, MAX_PROVIDER_MESSAGE_CHARS};
 use holdfast_app::settings::ProviderSettings;
-use holdfast_domain::{Acknowledgement, AttemptError, AttemptOutcome, Rejection};
+use holdfast_domain::{Acknowledgement, AttemptOutcome, Rejection};
 use serde::Deserialize;
 
 use crate::calling::{is_never_definite, transient};
@@ -61,14 +61,9 @@ pub(super) fn gate(provider: &ProviderSettings, status: u16, body: &[u8]) -> Att
     }
 }
 
-/// Whether the provider has taken a notification, and why not.
-pub(super) fn notification(status: u16) -> Result<(), AttemptError> {
-    if (200..300).contains(&status) { Ok(()) } else { Err(transient(status)) }
-}
-
 #[cfg(test)]
 mod tests {
-    use holdfast_domain::{Mode, ProviderId};
+    use holdfast_domain::{AttemptError, Mode, ProviderId};
 
     use super::*;
 
@@ -135,15 +130,5 @@ mod tests {
                 assert_eq!(gate(&provider(), status, coded), AttemptOutcome::NotSent(error), "{status}");
             }
         }
-    }
-
-    #[test]
-    fn only_a_2xx_takes_a_notification() {
-        assert_eq!(notification(200), Ok(()));
-        assert_eq!(notification(204), Ok(()));
-        assert_eq!(notification(404), Err(AttemptError::HttpStatus(404)));
-        assert_eq!(notification(401), Err(AttemptError::Misconfigured(401)));
-        assert_eq!(notification(500), Err(AttemptError::HttpStatus(500)));
-        assert_eq!(notification(301), Err(AttemptError::UnusableAnswer));
     }
 }

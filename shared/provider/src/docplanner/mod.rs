@@ -81,13 +81,7 @@ impl<C: Clock> Docplanner<'_, C> {
         let (number, attempt) = (notification.number, notification.attempts);
         let about = About { provider, booking, number, attempt };
         let outgoing = about.post(&told(provider, booking, notification));
-        match self.0.send(outgoing, Deadline::within(limit_ms)).await {
-            Ok(answer) => NotificationReport {
-                error: answers::notification(answer.head.status).err(),
-                retry_after_ms: self.0.retry_after_ms(&answer),
-            },
-            Err(failure) => NotificationReport { error: Some(error_of(failure)), retry_after_ms: None },
-        }
+        self.0.tell(outgoing, limit_ms).await
     }
 }
 

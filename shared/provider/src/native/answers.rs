@@ -122,11 +122,6 @@ fn slot(answer: SlotAnswer) -> Result<Slot, AttemptError> {
     }
 }
 
-/// What the answer to a notification means: why it does not count as told, if it does not.
-pub(super) fn notification(status: u16) -> Result<(), AttemptError> {
-    if (200..300).contains(&status) { Ok(()) } else { Err(transient(status)) }
-}
-
 pub(super) fn cancel(provider: &ProviderSettings, status: u16, body: &[u8]) -> CancelAnswer {
     CancelAnswer::Means(match status {
         200 | 201 | 204 => CancelOutcome::Done,
@@ -365,15 +360,6 @@ mod tests {
         let AttemptOutcome::Declined(rejection) = outcome else { panic!("{outcome:?}") };
         assert_eq!(rejection.message.as_deref(), Some("Please choose another day."));
         assert_eq!(rejection.provider_code.as_deref(), Some("full"));
-    }
-
-    #[test]
-    fn only_a_2xx_takes_a_notification() {
-        assert_eq!(notification(200), Ok(()));
-        assert_eq!(notification(202), Ok(()));
-        assert_eq!(notification(404), Err(AttemptError::HttpStatus(404)));
-        assert_eq!(notification(403), Err(AttemptError::Misconfigured(403)));
-        assert_eq!(notification(302), Err(AttemptError::UnusableAnswer));
     }
 
     #[test]

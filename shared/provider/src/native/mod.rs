@@ -149,13 +149,7 @@ impl<C: Clock> Native<'_, C> {
             NotificationKind::Moved { .. } => message.reschedule(&notification.slot),
             NotificationKind::Cancelled => message.cancel(),
         };
-        match self.0.send(outgoing, Deadline::within(limit_ms)).await {
-            Ok(answer) => NotificationReport {
-                error: answers::notification(answer.head.status).err(),
-                retry_after_ms: self.0.retry_after_ms(&answer),
-            },
-            Err(failure) => NotificationReport { error: Some(error_of(failure)), retry_after_ms: None },
-        }
+        self.0.tell(outgoing, limit_ms).await
     }
 
     async fn look_up_by(
