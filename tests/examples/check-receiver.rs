@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The receiver takes its port from `PORT` (0: a free one) and its secret from `WEBHOOK_SECRET`, and prints
-//! where it listens.
+//! where it listens. Name the program itself: what a wrapper has started would outlive the wrapper, and counts as
+//! a failure.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a program for the terminal")]
 
 #[path = "../tests/it/receivers/check.rs"]
@@ -48,6 +49,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .spawn()?;
     let url = timeout(LIMIT, address(&mut receiver)).await??;
     timeout(LIMIT, check::check(&url)).await??;
+    receiver.kill().await?;
+    if timeout(LIMIT, reqwest::get(&url)).await?.is_ok() {
+        return Err(
+            "the receiver outlives the process that was started; name the receiver, not a wrapper".into()
+        );
+    }
     println!("{} takes what is signed and nothing else", program.display());
     Ok(())
 }
