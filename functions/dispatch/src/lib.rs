@@ -5,14 +5,16 @@
 
 use aws_lambda_events::dynamodb::EventRecord;
 use holdfast_app::outbox::{Change, Outbox};
-use holdfast_app::ports::{Clock, EventBus, NotificationMailbox, ParkedRecord, RecordParking, TimerQueue};
+use holdfast_app::ports::{
+    Clock, EventBus, NotificationMailbox, ParkedRecord, RecordParking, SlotChangeLog, TimerQueue,
+};
 use holdfast_aws::codec::{UnreadableImage, stored_from_image};
 use holdfast_domain::Booking;
 
 /// Carries out the effects of a batch of records. Returns the sequence number of the first record that
 /// has to come again.
-pub async fn handle<T, B, P, M, C>(
-    outbox: &Outbox<T, B, P, M, C>,
+pub async fn handle<T, B, P, M, O, C>(
+    outbox: &Outbox<T, B, P, M, O, C>,
     records: Vec<EventRecord>,
 ) -> Option<String>
 where
@@ -20,6 +22,7 @@ where
     B: EventBus,
     P: RecordParking,
     M: NotificationMailbox,
+    O: SlotChangeLog,
     C: Clock,
 {
     let (numbers, changes): (Vec<String>, Vec<Change>) = records

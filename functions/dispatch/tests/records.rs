@@ -5,7 +5,7 @@
 use aws_lambda_events::dynamodb::EventRecord;
 use holdfast_app::outbox::Outbox;
 use holdfast_app::test_util::{
-    Fault, Faults, MemoryBus, MemoryMailbox, MemoryParking, MemoryTimers, TestClock,
+    Fault, Faults, MemoryAvailability, MemoryBus, MemoryMailbox, MemoryParking, MemoryTimers, TestClock,
 };
 use holdfast_domain::{ProviderId, Timestamp};
 use serde_json::{Value, json};
@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 /// A booking's item as this version of the code first wrote it, in DynamoDB's JSON.
 const CLAIMED: &str = include_str!("../../../tests/tests/golden/booking-v1-claimed.json");
 
-type TestOutbox = Outbox<MemoryTimers, MemoryBus, MemoryParking, MemoryMailbox, TestClock>;
+type TestOutbox =
+    Outbox<MemoryTimers, MemoryBus, MemoryParking, MemoryMailbox, MemoryAvailability, TestClock>;
 
 fn now() -> Timestamp {
     Timestamp::parse_rfc3339("2026-11-21T12:00:00Z").unwrap()
@@ -22,7 +23,7 @@ fn now() -> Timestamp {
 fn outbox(bus: MemoryBus) -> TestOutbox {
     let clock = TestClock::starting_at(now());
     let (parking, mailbox) = (MemoryParking::new(), MemoryMailbox::new());
-    Outbox { timers: MemoryTimers::new(), bus, parking, mailbox, clock }
+    Outbox { timers: MemoryTimers::new(), bus, parking, mailbox, slots: MemoryAvailability::new(), clock }
 }
 
 fn image() -> Value {

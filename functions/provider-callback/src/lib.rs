@@ -154,7 +154,7 @@ where
     }
 
     async fn provider(&self, caller: &ProviderCaller) -> Result<ProviderSettings, Problem> {
-        let wanted = Wanted { key_id: None, provider_id: Some(caller.provider_id.clone()) };
+        let wanted = Wanted { provider_id: Some(caller.provider_id.clone()), ..Wanted::default() };
         let known = self.settings.load(&wanted, self.clock.now()).await;
         let known = known.map_err(|error| configuration_problem(&error))?;
         known.provider.filter(|provider| provider.mode == caller.mode).ok_or_else(|| {

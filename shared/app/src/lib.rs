@@ -5,6 +5,7 @@
 //! knows Amazon or HTTP.
 
 pub mod auth;
+pub mod availability;
 pub mod bookings;
 pub mod deliveries;
 pub mod feed;

@@ -3,16 +3,20 @@
 //! Everything is sent at least once and may be sent again; events carry ids that never change, and
 //! timers are hints, so that repeating does no harm.
 
-use holdfast_domain::{Booking, BookingId, Effect, Notification, effects};
+use futures_util::{StreamExt, stream};
+use holdfast_domain::{Booking, BookingId, Effect, Notification, ProviderId, SlotChange, effects};
 
 use crate::ports::{
     Clock, EventBus, KeptNotification, NotificationMailbox, OutgoingEvent, ParkedRecord, RecordParking,
-    StoreError, TimerMessage, TimerQueue,
+    SlotChangeLog, StoreError, TimerMessage, TimerQueue,
 };
 use crate::view::event_body;
 
 /// When a booking is looked at whose change could not be read, in milliseconds after the change was seen.
 const LOOK_AFTER_PARKING_MS: u64 = 60_000;
+
+/// How many slots are noted at once.
+const CONCURRENT_NOTES: usize = 10;
 
 /// One change, as the stream tells it.
 #[derive(Clone, Debug)]
@@ -30,7 +34,7 @@ pub enum Change {
 
 /// Where the effects go.
 #[derive(Debug)]
-pub struct Outbox<T, B, P, M, C> {
+pub struct Outbox<T, B, P, M, O, C> {
     /// The timers.
     pub timers: T,
     /// The event bus.
@@ -39,16 +43,19 @@ pub struct Outbox<T, B, P, M, C> {
     pub parking: P,
     /// Where notifications are kept for providers that fetch them.
     pub mailbox: M,
+    /// Where slots that change hands are noted.
+    pub slots: O,
     /// Tells timers how far away they are.
     pub clock: C,
 }
 
-impl<T, B, P, M, C> Outbox<T, B, P, M, C>
+impl<T, B, P, M, O, C> Outbox<T, B, P, M, O, C>
 where
     T: TimerQueue,
     B: EventBus,
     P: RecordParking,
     M: NotificationMailbox,
+    O: SlotChangeLog,
     C: Clock,
 {
     /// Carries out the effects of `changes`, which are in the stream's order. Returns one result a
@@ -57,17 +64,19 @@ where
         let mut results: Vec<Result<(), StoreError>> = changes.iter().map(|_| Ok(())).collect();
         let mut events = Vec::new();
         let mut timers = Vec::new();
+        let mut slots = Vec::new();
         for (index, change) in changes.iter().enumerate() {
-            if let Err(error) = self.collect(index, change, &mut events, &mut timers).await {
+            if let Err(error) = self.collect(index, change, &mut events, &mut timers, &mut slots).await {
                 results[index] = Err(error);
             }
         }
         let (event_owners, events): (Vec<usize>, Vec<OutgoingEvent>) = events.into_iter().unzip();
         let (timer_owners, timers): (Vec<usize>, Vec<TimerMessage>) = timers.into_iter().unzip();
         let now = self.clock.now();
-        let (sent_events, sent_timers) = tokio::join!(
+        let (sent_events, sent_timers, ()) = tokio::join!(
             async { if events.is_empty() { Vec::new() } else { self.bus.publish(&events).await } },
             async { if timers.is_empty() { Vec::new() } else { self.timers.arm(&timers, now).await } },
+            self.note(slots),
         );
         let sent = event_owners.into_iter().zip(sent_events).chain(timer_owners.into_iter().zip(sent_timers));
         for (index, result) in sent {
@@ -87,6 +96,7 @@ where
         change: &Change,
         events: &mut Vec<(usize, OutgoingEvent)>,
         timers: &mut Vec<(usize, TimerMessage)>,
+        slots: &mut Vec<(ProviderId, SlotChange)>,
     ) -> Result<(), StoreError> {
         let (old, new) = match change {
             Change::Images { old, new } => (old.as_deref(), new),
@@ -126,6 +136,7 @@ where
                 },
                 Effect::ArmTimer { due_at } => timers.push((index, TimerMessage::new(&new.id, due_at))),
                 Effect::Keep(notification) => self.keep(new, notification).await?,
+                Effect::Occupy(change) => slots.push((new.request.provider_id.clone(), change)),
                 Effect::DeadLetter { reason, version } => {
                     tracing::error!(booking.id = %new.id, reason = reason.as_str(), "A booking needs a look.");
                     self.parking.dead_letter(&record(new, version, version, reason.as_str())).await?;
@@ -133,6 +144,27 @@ where
             }
         }
         Ok(())
+    }
+
+    /// Notes the slots that changed hands, all at once. Of the same word on a slot of a booking, said several times
+    /// in a row, the last is noted.
+    ///
+    /// What cannot be noted holds up nothing else and does not come again: until the location's provider is
+    /// asked the next time, a slot is shown that is taken, or is not shown that is open.
+    async fn note(&self, changes: Vec<(ProviderId, SlotChange)>) {
+        let is_last = |place: usize, change: &SlotChange| {
+            let mut later = changes.iter().skip(place.saturating_add(1));
+            let next =
+                later.find(|(_, other)| other.booking_id == change.booking_id && other.slot == change.slot);
+            next.is_none_or(|(_, next)| next.hold != change.hold)
+        };
+        let last = changes.iter().enumerate().filter(|(place, (_, change))| is_last(*place, change));
+        let notes = last.map(|(_, (provider_id, change))| async move {
+            if let Err(error) = self.slots.note(provider_id, change).await {
+                tracing::warn!(booking.id = %change.booking_id, %error, "A slot's change could not be noted.");
+            }
+        });
+        stream::iter(notes).buffer_unordered(CONCURRENT_NOTES).collect::<()>().await;
     }
 
     /// Keeps a notification for its provider to fetch.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use holdfast_domain::{
-    ConfirmationMode, ConsumerId, KeyId, Mode, ProviderId, RetryPolicy, Tenant, Timestamp,
+    ConfirmationMode, ConsumerId, KeyId, LocationId, Mode, ProviderId, RetryPolicy, Tenant, Timestamp, Zone,
 };
 use secrecy::SecretString;
 
@@ -61,6 +61,41 @@ impl Protocol {
             Self::Docplanner => &[ConfirmationMode::Notify, ConfirmationMode::RealTime],
             // A booking is there only by the supplier's own confirmation.
             Self::Octo => &[ConfirmationMode::Confirm],
+        }
+    }
+}
+
+/// How it becomes known what is open at a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AvailabilitySource {
+    /// The provider is asked.
+    Ask,
+    /// The provider tells.
+    Push,
+}
+
+impl AvailabilitySource {
+    /// Every source.
+    pub const ALL: [Self; 2] = [Self::Ask, Self::Push];
+
+    /// The name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ask => "ask",
+            Self::Push => "push",
+        }
+    }
+
+    /// Reads the name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|source| source.as_str() == text)
+    }
+
+    /// What is usual: who can be asked is. The callbacks of Docplanner have no question for it.
+    pub fn usual(protocol: Protocol, has_url: bool) -> Self {
+        match protocol {
+            Protocol::Holdfast | Protocol::Octo if has_url => Self::Ask,
+            Protocol::Holdfast | Protocol::Octo | Protocol::Docplanner => Self::Push,
         }
     }
 }
@@ -129,6 +164,8 @@ pub struct ProviderSettings {
     pub requests_per_second: Option<u32>,
     /// How many attempts may be under way at once; `None`: as many as wanted.
     pub max_attempts_in_flight: Option<u32>,
+    /// How it becomes known what is open there.
+    pub availability: AvailabilitySource,
 }
 
 impl ProviderSettings {
@@ -154,6 +191,7 @@ impl ProviderSettings {
             decline_messages: BTreeMap::new(),
             requests_per_second: None,
             max_attempts_in_flight: None,
+            availability: AvailabilitySource::Ask,
         }
     }
 
@@ -174,6 +212,29 @@ impl ProviderSettings {
     pub fn pulls(&self) -> bool {
         self.base_url.is_none()
     }
+}
+
+/// A location as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocationSettings {
+    /// The provider's own name for it.
+    pub location_id: LocationId,
+    /// Its name for people.
+    pub display_name: String,
+    /// Where it is, as far as clocks are concerned.
+    pub zone: Zone,
+    /// What is offered there, where the provider has to be asked for each service by itself
+    /// ([`Protocol::Octo`]); empty otherwise.
+    pub services: Vec<OfferedService>,
+}
+
+/// A service of a location.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfferedService {
+    /// The provider's product.
+    pub service_id: String,
+    /// The product's option; `None`: it has only one.
+    pub resource_id: Option<String>,
 }
 
 /// A consumer as it is configured.

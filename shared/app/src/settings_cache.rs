@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use holdfast_domain::{KeyId, ProviderId, Timestamp};
 
 use crate::auth::{PresentedKey, presented_key};
+use crate::availability::BookingKeySecret;
 use crate::ports::{Loaded, SettingsReader, StoreError, Wanted};
 use crate::problem::{Problem, ProblemCode};
 use crate::settings::{BreakerState, KeyRecord, ProviderSettings};
@@ -34,6 +35,8 @@ pub struct KnownSettings {
     pub provider: Option<ProviderSettings>,
     /// The provider's breaker, if this very call read it from the store.
     pub breaker: Option<BreakerReading>,
+    /// The secrets of booking keys, if they were wanted and there are any.
+    pub booking_key_secrets: Vec<BookingKeySecret>,
 }
 
 /// A breaker as it was read.
@@ -51,12 +54,18 @@ pub struct SettingsCache<R> {
     reader: R,
     keys: Mutex<Remembered<KeyId, KeyRecord>>,
     providers: Mutex<Remembered<ProviderId, ProviderSettings>>,
+    booking_key_secrets: Mutex<Remembered<(), Vec<BookingKeySecret>>>,
 }
 
 impl<R: SettingsReader> SettingsCache<R> {
     /// A cache that knows nothing yet.
     pub fn new(reader: R) -> Self {
-        Self { reader, keys: Mutex::default(), providers: Mutex::default() }
+        Self {
+            reader,
+            keys: Mutex::default(),
+            providers: Mutex::default(),
+            booking_key_secrets: Mutex::default(),
+        }
     }
 
     /// Gives everything wanted. What is not remembered is read at once, in one round trip.
@@ -65,15 +74,20 @@ impl<R: SettingsReader> SettingsCache<R> {
             key: wanted.key_id.as_ref().and_then(|id| recall(&self.keys, id, now)),
             provider: wanted.provider_id.as_ref().and_then(|id| recall(&self.providers, id, now)),
             breaker: None,
+            booking_key_secrets: Vec::new(),
         };
+        if wanted.booking_key_secrets {
+            known.booking_key_secrets = recall(&self.booking_key_secrets, &(), now).unwrap_or_default();
+        }
         let missing = Wanted {
             key_id: wanted.key_id.clone().filter(|_| known.key.is_none()),
             provider_id: wanted.provider_id.clone().filter(|_| known.provider.is_none()),
+            booking_key_secrets: wanted.booking_key_secrets && known.booking_key_secrets.is_empty(),
         };
         if missing == Wanted::default() {
             return Ok(known);
         }
-        let Loaded { key, provider, breaker } = self.reader.load(&missing).await?;
+        let Loaded { key, provider, breaker, booking_key_secrets } = self.reader.load(&missing).await?;
         if let Some(key) = key {
             remember(&self.keys, &key.key_id, &key, now);
             known.key = Some(key);
@@ -81,6 +95,10 @@ impl<R: SettingsReader> SettingsCache<R> {
         if let Some(provider) = provider {
             remember(&self.providers, &provider.provider_id, &provider, now);
             known.provider = Some(provider);
+        }
+        if !booking_key_secrets.is_empty() {
+            remember(&self.booking_key_secrets, &(), &booking_key_secrets, now);
+            known.booking_key_secrets = booking_key_secrets;
         }
         known.breaker = missing.provider_id.map(|_| BreakerReading { state: breaker, read_at: now });
         Ok(known)
@@ -104,10 +122,26 @@ impl<R: SettingsReader> SettingsCache<R> {
         provider_id: Option<&ProviderId>,
         now: Timestamp,
     ) -> Result<Authenticated, Problem> {
-        let wanted = Wanted { key_id: Some(presented.key_id.clone()), provider_id: provider_id.cloned() };
+        let wanted = Wanted { provider_id: provider_id.cloned(), ..Wanted::default() };
+        self.verify_with(presented, wanted, now).await
+    }
+
+    /// The same, with all else that is wanted.
+    pub async fn verify_with(
+        &self,
+        presented: &PresentedKey,
+        wanted: Wanted,
+        now: Timestamp,
+    ) -> Result<Authenticated, Problem> {
+        let wanted = Wanted { key_id: Some(presented.key_id.clone()), ..wanted };
         let known = self.load(&wanted, now).await.map_err(|error| configuration_problem(&error))?;
         let key = presented.verify(known.key.as_ref(), now)?;
-        Ok(Authenticated { key, provider: known.provider, breaker: known.breaker })
+        Ok(Authenticated {
+            key,
+            provider: known.provider,
+            breaker: known.breaker,
+            booking_key_secrets: known.booking_key_secrets,
+        })
     }
 }
 
@@ -120,6 +154,8 @@ pub struct Authenticated {
     pub provider: Option<ProviderSettings>,
     /// The provider's breaker, if it was read just now.
     pub breaker: Option<BreakerReading>,
+    /// The secrets of booking keys, if they were wanted and there are any.
+    pub booking_key_secrets: Vec<BookingKeySecret>,
 }
 
 /// What a caller is told when the configuration cannot be read or written. The failure is logged here.
@@ -239,7 +275,7 @@ mod tests {
     }
 
     fn wanting(key: &KeyRecord) -> Wanted {
-        Wanted { key_id: Some(key.key_id.clone()), provider_id: None }
+        Wanted { key_id: Some(key.key_id.clone()), ..Wanted::default() }
     }
 
     #[tokio::test]

@@ -431,6 +431,11 @@ impl Booking {
         u32::try_from(self.history.len()).unwrap_or(u32::MAX)
     }
 
+    /// How many units of its slot it takes: one, unless it says which and how many.
+    pub fn units(&self) -> u32 {
+        self.request.units.iter().map(|unit| unit.quantity).fold(0, u32::saturating_add).max(1)
+    }
+
     /// When it was made.
     pub fn created_at(&self) -> Timestamp {
         self.history.first().map_or(Timestamp::EPOCH, |entry| entry.at)

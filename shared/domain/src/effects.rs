@@ -2,7 +2,10 @@
 //!
 //! The table's stream is the outbox: whoever reads it carries these effects out, as often as it takes.
 
-use crate::{Booking, Cause, EventId, HistoryEntry, Notification, NotificationRoute, Status, Timestamp};
+use crate::{
+    Booking, Cause, EventId, HistoryEntry, Notification, NotificationRoute, SlotChange, Status, Timestamp,
+    slot_changes,
+};
 
 /// The type of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -152,6 +155,8 @@ pub enum Effect {
     },
     /// Keep a notification for its provider to fetch.
     Keep(Notification),
+    /// Correct what is known of the open slots of its location.
+    Occupy(SlotChange),
     /// Raise an alarm.
     DeadLetter {
         /// Why.
@@ -176,6 +181,7 @@ pub fn effects(old: Option<&Booking>, new: &Booking) -> Vec<Effect> {
     {
         effects.push(Effect::Keep(current.clone()));
     }
+    effects.extend(slot_changes(old, new).into_iter().map(Effect::Occupy));
     if let Some(due_at) = new.due_at()
         && old.and_then(Booking::due_at) != Some(due_at)
     {

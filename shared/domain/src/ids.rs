@@ -9,6 +9,9 @@ use sha2::{Digest, Sha256};
 /// The longest name that an administrator may give to a consumer or provider, in characters.
 pub const MAX_NAME_CHARS: usize = 64;
 
+/// The longest name of a location, in characters.
+pub const MAX_LOCATION_ID_CHARS: usize = 128;
+
 /// Bytes of a hash or UUID that an identifier shows: 128 bits.
 const ID_BYTES: usize = 16;
 
@@ -27,6 +30,9 @@ pub enum IdError {
     /// A name that an administrator chose has a form that is not allowed.
     #[error("must be 1 to 64 characters of a-z, 0-9 and '-', beginning with a letter or digit")]
     Name,
+    /// A location has a name of a form that is not allowed.
+    #[error("must be 1 to 128 characters of A-Z, a-z, 0-9, '-', '.', '_', '~', ':' and '@'")]
+    Location,
 }
 
 fn digest(purpose: &str, fields: &[&[u8]]) -> [u8; ID_BYTES] {
@@ -178,6 +184,34 @@ chosen_name!(
     /// A provider: a clinic, laboratory or tour supplier that is booked. The administrator chooses the name.
     ProviderId
 );
+
+/// A provider's location, under the provider's own name for it. Only names that need no escaping in a URL and
+/// can stand in a comma-separated list can be configured.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LocationId(String);
+
+impl LocationId {
+    /// Reads a name of 1 to [`MAX_LOCATION_ID_CHARS`] characters that are unreserved in URLs (RFC 3986, section
+    /// 2.3), `:` or `@`.
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:@".contains(&byte);
+        if text.is_empty() || text.len() > MAX_LOCATION_ID_CHARS || !text.bytes().all(allowed) {
+            return Err(IdError::Location);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The text form.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for LocationId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
 
 /// Whether something is real or a trial. Test keys see test bookings and reach test providers only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

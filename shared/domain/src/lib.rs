@@ -5,6 +5,7 @@
 //! comes out as data ([`effects`], [`next_step`]). The functions, the simulation and the model checker
 //! all run this very code.
 
+mod availability;
 mod booking;
 mod effects;
 mod history;
@@ -16,7 +17,9 @@ mod schedule;
 mod step;
 mod time;
 mod transition;
+mod zone;
 
+pub use availability::{Hold, OpenSlot, Price, SlotChange, open_after, slot_changes};
 pub use booking::{
     Booking, BookingRequest, Cancellation, CancellationReason, Compensation, CompensationRun, Customer,
     MAX_VERSIONS, Refusal, RefusalReason, Rejection, Slot, State, Status, UnitQuantity, Withdrawal,
@@ -24,8 +27,8 @@ pub use booking::{
 pub use effects::{DeadLetterReason, Effect, Event, EventType, effects, events_since};
 pub use history::{Cause, HistoryEntry};
 pub use ids::{
-    BookingId, ConsumerId, EventId, IdError, KeyId, MAX_NAME_CHARS, Mode, ProviderId, Tenant,
-    WebhookEndpointId,
+    BookingId, ConsumerId, EventId, IdError, KeyId, LocationId, MAX_LOCATION_ID_CHARS, MAX_NAME_CHARS, Mode,
+    ProviderId, Tenant, WebhookEndpointId,
 };
 pub use notification::{ConfirmationMode, FETCH_LIMIT_MS, Notification, NotificationKind, NotificationRoute};
 pub use operation::{
@@ -40,3 +43,4 @@ pub use transition::{
     CLOCK_SKEW_MS, COMPENSATION_LIMIT_MS, ChangeRequest, Command, CompensationRecord, MIN_SETTLE_WINDOW_MS,
     NotificationRecord, RESOLUTION_LIMIT_MS, Refused, Transition, UnchangedRecord, transition,
 };
+pub use zone::{DateError, LocalDate, Window, Zone, ZoneError};

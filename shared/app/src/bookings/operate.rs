@@ -188,7 +188,7 @@ where
         booking: &Booking,
         settings: &SettingsCache<R>,
     ) -> Option<ProviderSettings> {
-        let wanted = Wanted { key_id: None, provider_id: Some(booking.request.provider_id.clone()) };
+        let wanted = Wanted { provider_id: Some(booking.request.provider_id.clone()), ..Wanted::default() };
         match settings.load(&wanted, self.clock.now()).await {
             // Another provider may have got the name since, in the other mode.
             Ok(known) => known.provider.filter(|provider| provider.mode == booking.tenant.mode),

@@ -196,7 +196,7 @@ where
         settings: &impl SettingsReader,
     ) -> Result<Option<ProviderSettings>, StoreError> {
         let provider_id = booking.request.provider_id.clone();
-        let wanted = Wanted { key_id: None, provider_id: Some(provider_id.clone()) };
+        let wanted = Wanted { provider_id: Some(provider_id.clone()), ..Wanted::default() };
         let asked_at = self.clock.now();
         let loaded = settings.load(&wanted).await?;
         self.breakers.remember(&provider_id, loaded.breaker, asked_at);

@@ -13,7 +13,7 @@ use super::check::{self, TargetRules, UrlKind};
 use crate::bookings::{MAX_ID_CHARS, MAX_PROVIDER_CODE_CHARS, MAX_PROVIDER_MESSAGE_CHARS};
 use crate::parse::{FieldErrors, escape};
 use crate::settings::{
-    DEFAULT_ATTEMPT_TIMEOUT_MS, DEFAULT_NOTIFICATION_SCHEDULE_S, MAX_ATTEMPT_TIMEOUT_MS,
+    AvailabilitySource, DEFAULT_ATTEMPT_TIMEOUT_MS, DEFAULT_NOTIFICATION_SCHEDULE_S, MAX_ATTEMPT_TIMEOUT_MS,
     MAX_REAL_TIME_TIMEOUT_MS, MIN_ATTEMPT_TIMEOUT_MS, Protocol, ProviderAuth, ProviderSettings,
 };
 
@@ -57,6 +57,7 @@ pub(super) struct ProviderBody {
     decline_messages: Option<BTreeMap<String, String>>,
     requests_per_second: Option<u32>,
     max_attempts_in_flight: Option<u32>,
+    availability: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -145,11 +146,13 @@ pub(super) fn read(
     limit(errors, "/requests_per_second", body.requests_per_second, MAX_REQUESTS_PER_SECOND);
     limit(errors, "/max_attempts_in_flight", body.max_attempts_in_flight, MAX_ATTEMPTS_IN_FLIGHT);
     let Kind { protocol, confirmation } = kind.unwrap_or(Kind::UNKNOWN);
+    let base_url = read_base_url(body.base_url, kind, rules, errors);
+    let availability = read_availability(body.availability.as_deref(), protocol, base_url.is_some(), errors);
     ProviderSettings {
         provider_id,
         display_name: body.name,
         mode,
-        base_url: read_base_url(body.base_url, kind, rules, errors),
+        base_url,
         protocol,
         confirmation,
         auth: read_auth(body.auth, errors),
@@ -163,7 +166,29 @@ pub(super) fn read(
         decline_messages: read_decline_messages(body.decline_messages, errors),
         requests_per_second: body.requests_per_second,
         max_attempts_in_flight: body.max_attempts_in_flight,
+        availability,
     }
+}
+
+/// How it becomes known what is open: as it is named, or as is usual.
+fn read_availability(
+    named: Option<&str>,
+    protocol: Protocol,
+    has_url: bool,
+    errors: &mut FieldErrors,
+) -> AvailabilitySource {
+    const POINTER: &str = "/availability";
+    let usual = AvailabilitySource::usual(protocol, has_url);
+    let Some(named) = named else { return usual };
+    let Some(source) = AvailabilitySource::parse(named) else {
+        let sources = AvailabilitySource::ALL.map(AvailabilitySource::as_str);
+        errors.push(POINTER, format!("must be one of {}", sources.join(", ")));
+        return usual;
+    };
+    if source == AvailabilitySource::Ask && usual == AvailabilitySource::Push {
+        errors.push(POINTER, "cannot be ask: nobody can be asked by this protocol, or without base_url");
+    }
+    source
 }
 
 /// The kind as it is named, even if such a pair is not possible: the other errors are told by it.

@@ -45,6 +45,7 @@ fn view(provider: &ProviderSettings) -> Value {
         "decline_messages": provider.decline_messages,
         "requests_per_second": provider.requests_per_second,
         "max_attempts_in_flight": provider.max_attempts_in_flight,
+        "availability": provider.availability.as_str(),
     })
 }
 

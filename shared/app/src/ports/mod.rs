@@ -4,6 +4,7 @@
 //! All futures are `Send`, and every call ends within a time limit of the implementation's own.
 
 mod admin;
+mod availability;
 mod delivery;
 mod feed;
 mod mailbox;
@@ -12,6 +13,11 @@ mod signals;
 mod store;
 
 pub use admin::{ConfigurationStore, EndpointStore, EndpointUpdate, PutEndpoint};
+pub use availability::{
+    AvailabilityCall, AvailabilityFailure, AvailabilityGateway, AvailabilityStore, BookingKeySecretStore,
+    KnownAvailability, LocationStore, Place, RefreshMessage, RefreshQueue, RefreshState, Remembered,
+    SLOT_CHANGES_KEPT_MS, SlotChangeLog,
+};
 pub use delivery::{
     AttemptEntry, AttemptLog, AttemptPage, AttemptPlace, DeliveryClaim, DeliveryHint, DeliveryPage,
     DeliveryPlace, DeliveryQuery, DeliveryQueue, DeliveryStore, DeliveryUpdate, ReplayMessage, ReplayQueue,

@@ -4,6 +4,7 @@ use std::future::Future;
 
 use holdfast_domain::{Booking, BookingId, KeyId, ProviderId, Tenant, Timestamp};
 
+use crate::availability::BookingKeySecret;
 use crate::settings::{BreakerState, KeyRecord, ProviderSettings};
 use crate::stored::{SlotKey, StoredBooking};
 
@@ -150,6 +151,8 @@ pub struct Wanted {
     pub key_id: Option<KeyId>,
     /// The provider that it names. Its breaker is read with it.
     pub provider_id: Option<ProviderId>,
+    /// The secrets of booking keys.
+    pub booking_key_secrets: bool,
 }
 
 /// What is known of it. What does not exist is `None`.
@@ -161,6 +164,8 @@ pub struct Loaded {
     pub provider: Option<ProviderSettings>,
     /// The provider's breaker; closed if nothing is stored.
     pub breaker: BreakerState,
+    /// The secrets of booking keys, the newest first; none if none were made yet.
+    pub booking_key_secrets: Vec<BookingKeySecret>,
 }
 
 /// Reads the configuration.

@@ -46,7 +46,9 @@ struct Plan {
 /// `attempts.append`, `attempts.attempts`, `delivery_queue.send`, `delivery_queue.ask`, `timers.arm`,
 /// `feed.append`, `feed.read`, `feed.last_number`, `bus.publish`, `parking.park`, `parking.dead_letter`,
 /// `mailbox.keep`, `mailbox.waiting`,
-/// `mailbox.mark_fetched`, `mailbox.release`.
+/// `mailbox.mark_fetched`, `mailbox.release`, `availability.read`, `availability.replace`,
+/// `availability.confirm`, `availability.record_failure`, `availability.forget`, `availability.note`,
+/// `locations.<method>`, `booking_key_secrets.replace`, `refreshes.send`.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Arc<Mutex<Plan>>);
 

@@ -3,6 +3,7 @@
 //! All handles are cheap to clone, and clones share what they hold, so that a test keeps one and hands
 //! another to the code under test. Nothing here is compiled into a function.
 
+mod availability;
 mod bookings;
 mod deliveries;
 mod faults;
@@ -14,6 +15,7 @@ mod settings;
 mod signals;
 mod time;
 
+pub use availability::{MemoryAvailability, MemoryRefreshes};
 pub use bookings::{Change, MemoryBookingStore};
 pub use deliveries::{MemoryDeliveries, MemoryDeliveryStore};
 pub use faults::{Fault, Faults};

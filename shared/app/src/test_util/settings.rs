@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use holdfast_domain::{ConsumerId, KeyId, ProviderId, Tenant, Timestamp, WebhookEndpointId};
+use holdfast_domain::{ConsumerId, KeyId, LocationId, ProviderId, Tenant, Timestamp, WebhookEndpointId};
 
 use super::{Faults, locked};
+use crate::availability::BookingKeySecret;
 use crate::ports::{
-    BreakerStore, ConfigurationStore, EndpointStore, EndpointUpdate, LimitStore, Loaded, MAX_WINDOW_LEAD_S,
-    PlaceLease, PutEndpoint, SettingsReader, StoreError, TakenCalls, Wanted, WantedCalls,
+    BookingKeySecretStore, BreakerStore, ConfigurationStore, EndpointStore, EndpointUpdate, LimitStore,
+    Loaded, LocationStore, MAX_WINDOW_LEAD_S, PlaceLease, PutEndpoint, SettingsReader, StoreError,
+    TakenCalls, Wanted, WantedCalls,
 };
-use crate::settings::{BreakerState, ConsumerSettings, KeyOwner, KeyRecord, ProviderSettings};
+use crate::settings::{
+    BreakerState, ConsumerSettings, KeyOwner, KeyRecord, LocationSettings, ProviderSettings,
+};
 use crate::webhook::{DisabledReason, Speed, WebhookEndpoint};
 
 #[derive(Debug, Default)]
@@ -26,6 +30,9 @@ struct State {
     endpoints: BTreeMap<(Tenant, WebhookEndpointId), WebhookEndpoint>,
     /// By endpoint: before when nobody takes a turn.
     turns: BTreeMap<WebhookEndpointId, Timestamp>,
+    locations: BTreeMap<(ProviderId, LocationId), LocationSettings>,
+    /// The newest first.
+    booking_key_secrets: Vec<BookingKeySecret>,
 }
 
 impl State {
@@ -88,6 +95,12 @@ impl MemorySettings {
         locked(&self.state).providers.insert(provider.provider_id.clone(), provider);
     }
 
+    /// Adds a location without a call.
+    pub fn add_location(&self, provider_id: &ProviderId, location: LocationSettings) {
+        let key = (provider_id.clone(), location.location_id.clone());
+        locked(&self.state).locations.insert(key, location);
+    }
+
     /// Adds a key without a call.
     pub fn add_key(&self, key: KeyRecord) {
         locked(&self.state).keys.insert(key.key_id.clone(), key);
@@ -118,6 +131,11 @@ impl SettingsReader for MemorySettings {
                 key: wanted.key_id.as_ref().and_then(|id| state.keys.get(id)).cloned(),
                 provider: wanted.provider_id.as_ref().and_then(|id| state.providers.get(id)).cloned(),
                 breaker: wanted.provider_id.as_ref().map(|id| state.breaker(id)).unwrap_or_default(),
+                booking_key_secrets: if wanted.booking_key_secrets {
+                    state.booking_key_secrets.clone()
+                } else {
+                    Vec::new()
+                },
             }
         };
         self.faults.run("settings.load", effect).await
@@ -441,5 +459,61 @@ impl EndpointStore for MemorySettings {
             is_there && is_free
         };
         self.faults.run("endpoints.take_turn", effect).await
+    }
+}
+
+impl LocationStore for MemorySettings {
+    async fn put_location(
+        &self,
+        provider_id: &ProviderId,
+        location: &LocationSettings,
+    ) -> Result<(), StoreError> {
+        self.faults.run("locations.put_location", || self.add_location(provider_id, location.clone())).await
+    }
+
+    async fn locations_named(
+        &self,
+        provider_id: &ProviderId,
+        ids: &[LocationId],
+    ) -> Result<Vec<LocationSettings>, StoreError> {
+        let effect = || {
+            let state = locked(&self.state);
+            let found = ids.iter().filter_map(|id| state.locations.get(&(provider_id.clone(), id.clone())));
+            found.cloned().collect()
+        };
+        self.faults.run("locations.locations_named", effect).await
+    }
+
+    async fn locations(&self, provider_id: &ProviderId) -> Result<Vec<LocationSettings>, StoreError> {
+        let effect = || {
+            let state = locked(&self.state);
+            let own = state.locations.iter().filter(|((owner, _), _)| owner == provider_id);
+            own.map(|(_, location)| location.clone()).collect()
+        };
+        self.faults.run("locations.locations", effect).await
+    }
+
+    async fn delete_location(&self, provider_id: &ProviderId, id: &LocationId) -> Result<bool, StoreError> {
+        let key = (provider_id.clone(), id.clone());
+        let effect = || locked(&self.state).locations.remove(&key).is_some();
+        self.faults.run("locations.delete_location", effect).await
+    }
+}
+
+impl BookingKeySecretStore for MemorySettings {
+    async fn replace_booking_key_secrets(
+        &self,
+        seen: Option<u32>,
+        secrets: &[BookingKeySecret],
+    ) -> Result<bool, StoreError> {
+        let effect = || {
+            let mut state = locked(&self.state);
+            let is_as_seen = state.booking_key_secrets.first().map(|newest| newest.id) == seen;
+            if is_as_seen {
+                state.booking_key_secrets = secrets.to_vec();
+            }
+            is_as_seen
+        };
+        self.faults.run("booking_key_secrets.replace", effect).await
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use holdfast_app::ports::StoreError;
 use holdfast_app::settings::{
-    BreakerState, ConsumerSettings, DEFAULT_NOTIFICATION_SCHEDULE_S, KeyHash, KeyOwner, KeyRecord,
-    MAX_REAL_TIME_TIMEOUT_MS, Protocol, ProviderAuth, ProviderSettings,
+    AvailabilitySource, BreakerState, ConsumerSettings, DEFAULT_NOTIFICATION_SCHEDULE_S, KeyHash, KeyOwner,
+    KeyRecord, MAX_REAL_TIME_TIMEOUT_MS, Protocol, ProviderAuth, ProviderSettings,
 };
 use holdfast_app::webhook::{DisabledReason, OldSecret, Speed, WebhookEndpoint};
 use holdfast_domain::{
@@ -141,6 +141,8 @@ struct ProviderItem {
     requests_per_second: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     max_attempts_in_flight: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    availability: Option<String>,
 }
 
 fn default_real_time_timeout_ms() -> u64 {
@@ -195,6 +197,7 @@ pub(super) fn provider_item(provider: &ProviderSettings) -> Result<SdkItem, Stor
         decline_messages: provider.decline_messages.clone(),
         requests_per_second: provider.requests_per_second,
         max_attempts_in_flight: provider.max_attempts_in_flight,
+        availability: Some(provider.availability.as_str().to_owned()),
     };
     to_sdk_item("provider", &item)
 }
@@ -202,12 +205,17 @@ pub(super) fn provider_item(provider: &ProviderSettings) -> Result<SdkItem, Stor
 pub(super) fn provider_of(item: SdkItem) -> Result<ProviderSettings, StoreError> {
     let item: ProviderItem = from_sdk_item("provider", item)?;
     let malformed = |attribute| corrupt("provider", attribute);
+    let protocol = Protocol::parse(&item.protocol).ok_or_else(|| malformed("protocol"))?;
+    let availability = match &item.availability {
+        Some(source) => AvailabilitySource::parse(source).ok_or_else(|| malformed("availability"))?,
+        None => AvailabilitySource::usual(protocol, item.base_url.is_some()),
+    };
     Ok(ProviderSettings {
         provider_id: ProviderId::parse(&item.sk).map_err(|_| malformed("sk"))?,
         display_name: item.display_name,
         mode: Mode::parse(&item.mode).ok_or_else(|| malformed("mode"))?,
         base_url: item.base_url,
-        protocol: Protocol::parse(&item.protocol).ok_or_else(|| malformed("protocol"))?,
+        protocol,
         confirmation: ConfirmationMode::parse(&item.confirmation).ok_or_else(|| malformed("confirmation"))?,
         auth: auth_of(item.auth),
         signing_secret: item.signing_secret.map(Into::into),
@@ -221,6 +229,7 @@ pub(super) fn provider_of(item: SdkItem) -> Result<ProviderSettings, StoreError>
         decline_messages: item.decline_messages,
         requests_per_second: item.requests_per_second,
         max_attempts_in_flight: item.max_attempts_in_flight,
+        availability,
     })
 }
 

@@ -11,7 +11,7 @@ use crate::world::World;
 fn emitted(effects: &[Effect]) -> Vec<Event> {
     let event = |effect: &Effect| match effect {
         Effect::Emit(event) => Some(event.clone()),
-        Effect::ArmTimer { .. } | Effect::DeadLetter { .. } | Effect::Keep(_) => None,
+        Effect::ArmTimer { .. } | Effect::DeadLetter { .. } | Effect::Keep(_) | Effect::Occupy(_) => None,
     };
     effects.iter().filter_map(event).collect()
 }
@@ -87,7 +87,7 @@ proptest! {
                 .into_iter()
                 .filter_map(|effect| match effect {
                     Effect::ArmTimer { due_at } => Some(due_at),
-                    Effect::Emit(_) | Effect::DeadLetter { .. } | Effect::Keep(_) => None,
+                    Effect::Emit(_) | Effect::DeadLetter { .. } | Effect::Keep(_) | Effect::Occupy(_) => None,
                 })
                 .collect();
             let due_at = new.due_at().filter(|due_at| old.and_then(Booking::due_at) != Some(*due_at));

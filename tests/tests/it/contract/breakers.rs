@@ -39,7 +39,7 @@ async fn the_last_failure_of_a_row_opens_the_circuit(store: &(impl BreakerStore 
     let open_until = Some(now().plus_ms(OPEN_MS));
     assert_eq!(open, BreakerState { consecutive_failures: 5, open_until, probe_until: None });
     assert_eq!(store.read(&provider_id()).await.unwrap(), open);
-    let wanted = Wanted { key_id: None, provider_id: Some(provider_id()) };
+    let wanted = Wanted { provider_id: Some(provider_id()), ..Wanted::default() };
     let Loaded { breaker, .. } = store.load(&wanted).await.unwrap();
     assert_eq!(breaker, open);
 }

@@ -140,8 +140,11 @@ async fn one_load_brings_everything_wanted(store: &(impl ConfigurationStore + Se
     store.put_key(&record).await.unwrap();
     store.put_provider(&clinic).await.unwrap();
     store.put_provider(&provider("demo-lab")).await.unwrap();
-    let wanted =
-        Wanted { key_id: Some(record.key_id.clone()), provider_id: Some(clinic.provider_id.clone()) };
+    let wanted = Wanted {
+        key_id: Some(record.key_id.clone()),
+        provider_id: Some(clinic.provider_id.clone()),
+        booking_key_secrets: false,
+    };
     let loaded = store.load(&wanted).await.unwrap();
     assert_eq!(loaded.key.as_ref(), Some(&record));
     assert_eq!(shown(&loaded.provider.unwrap()), shown(&clinic));
@@ -149,6 +152,7 @@ async fn one_load_brings_everything_wanted(store: &(impl ConfigurationStore + Se
     let strangers = Wanted {
         key_id: Some(KeyId::from_bytes([9; 16])),
         provider_id: Some(ProviderId::parse("nobody").unwrap()),
+        booking_key_secrets: false,
     };
     let loaded = store.load(&strangers).await.unwrap();
     assert!(loaded.key.is_none() && loaded.provider.is_none());

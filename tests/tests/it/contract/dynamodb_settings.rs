@@ -33,7 +33,11 @@ async fn a_load_is_one_call() {
     let call_log = CallLog::new();
     let hooks = AwsHooks { call_log: Some(call_log.clone()), ..AwsHooks::default() };
     let store = settings_through(&database.clients(&hooks));
-    let wanted = Wanted { key_id: Some(record.key_id.clone()), provider_id: Some(provider_id()) };
+    let wanted = Wanted {
+        key_id: Some(record.key_id.clone()),
+        provider_id: Some(provider_id()),
+        booking_key_secrets: false,
+    };
     let loaded = store.load(&wanted).await.unwrap();
     assert_eq!(loaded.key, Some(record));
     assert!(loaded.provider.is_some());
@@ -59,7 +63,8 @@ fn one_at_a_time(request: &Value) -> (u16, Value) {
 async fn what_a_batch_leaves_is_asked_for_again() {
     let (clients, requests) = canned(one_at_a_time);
     let record = key(1, KeyOwner::Admin);
-    let wanted = Wanted { key_id: Some(record.key_id), provider_id: Some(provider_id()) };
+    let wanted =
+        Wanted { key_id: Some(record.key_id), provider_id: Some(provider_id()), booking_key_secrets: false };
     let loaded = settings_through(&clients).load(&wanted).await.unwrap();
     assert_eq!(loaded.breaker.consecutive_failures, 3);
     assert_eq!(requests.lock().unwrap().len(), 3);
@@ -69,7 +74,7 @@ async fn what_a_batch_leaves_is_asked_for_again() {
 async fn what_stays_unprocessed_is_unavailable() {
     let (clients, requests) =
         canned(|request| (200, json!({"Responses": {}, "UnprocessedKeys": request["RequestItems"]})));
-    let wanted = Wanted { key_id: None, provider_id: Some(provider_id()) };
+    let wanted = Wanted { provider_id: Some(provider_id()), ..Wanted::default() };
     let refused = settings_through(&clients).load(&wanted).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
     assert_eq!(requests.lock().unwrap().len(), 5);
@@ -145,7 +150,7 @@ async fn a_provider_of_the_first_version_is_read_with_the_defaults() {
     let settings = database.settings();
     let read = settings.provider(&provider_id()).await.unwrap().unwrap();
     assert_eq!(format!("{read:?}"), format!("{expected:?}"));
-    let wanted = Wanted { key_id: None, provider_id: Some(provider_id()) };
+    let wanted = Wanted { provider_id: Some(provider_id()), ..Wanted::default() };
     let loaded = settings.load(&wanted).await.unwrap().provider.unwrap();
     assert_eq!(format!("{loaded:?}"), format!("{expected:?}"));
     // What is the same in both versions is written as it was.

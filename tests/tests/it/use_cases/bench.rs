@@ -18,8 +18,8 @@ use holdfast_app::settings::ProviderSettings;
 use holdfast_app::settings_cache::SettingsCache;
 use holdfast_app::stored::StoredBooking;
 use holdfast_app::test_util::{
-    Faults, MemoryBookingStore, MemoryBus, MemoryMailbox, MemoryParking, MemoryProvider, MemorySettings,
-    SeededEntropy, TestClock,
+    Faults, MemoryAvailability, MemoryBookingStore, MemoryBus, MemoryMailbox, MemoryParking, MemoryProvider,
+    MemorySettings, SeededEntropy, TestClock,
 };
 use holdfast_domain::{
     Booking, BookingId, Cause, Compensation, ConsumerId, Mode, OperationKind, ProviderId, State, Status,
@@ -68,7 +68,7 @@ pub(super) struct Bench {
     /// The engines of the functions that timers run in.
     workers: Vec<Arc<MemoryEngine>>,
     pub(super) mailbox: MemoryMailbox,
-    outbox: Outbox<Timers, MemoryBus, MemoryParking, MemoryMailbox, TestClock>,
+    outbox: Outbox<Timers, MemoryBus, MemoryParking, MemoryMailbox, MemoryAvailability, TestClock>,
     entropy: SeededEntropy,
     changes_seen: AtomicUsize,
     running: Arc<AtomicUsize>,
@@ -139,6 +139,7 @@ impl Bench {
             bus: bus.clone(),
             parking: parking.clone(),
             mailbox: mailbox.clone(),
+            slots: MemoryAvailability::new(),
             clock,
         };
         Arc::new(Self {

@@ -1,0 +1,258 @@
+//! What is open at a provider's location, and what bookings made here do to it.
+//!
+//! A provider's word about its open slots is always about a moment. Bookings change hands after that moment,
+//! so that each leaves a [`SlotChange`] behind, by which the word is corrected ([`open_after`]) until the
+//! provider has been asked again.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::{Booking, BookingId, Change, Slot, Status, Timestamp};
+
+/// By how much a slot may have been taken before a provider was asked and still not show in its answer, in
+/// milliseconds: the clocks of two workers.
+///
+/// Within it a unit may be taken off twice until the provider is asked again, which hides something that is
+/// open; the other way round something would be shown that is taken.
+const TAKEN_MARGIN_MS: u64 = 1_000;
+
+/// What something costs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Price {
+    /// In the currency's smallest unit (ISO 4217).
+    pub amount_minor: u64,
+    /// The currency's code, three capital letters (ISO 4217).
+    pub currency: Arc<str>,
+}
+
+/// A slot that can be booked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenSlot {
+    /// When it begins.
+    pub start: Timestamp,
+    /// When it ends; later than `start`.
+    pub end: Timestamp,
+    /// The doctor, room, boat or product option, where the provider has such.
+    pub resource_id: Option<Arc<str>>,
+    /// The treatment, test or product, where the provider has such.
+    pub service_id: Option<Arc<str>>,
+    /// How many units can still be booked, at least 1; `None`: as many as wanted.
+    pub capacity: Option<u32>,
+    /// What it costs, if the provider says.
+    pub price: Option<Price>,
+    /// The provider's own name for the slot, where it has to be named by it.
+    pub availability_id: Option<Arc<str>>,
+}
+
+impl OpenSlot {
+    /// Whether booking `slot` takes something of this one. A service that one of the two does not name is any
+    /// service. With `is_exclusive` whoever has the resource at that time has it for all services.
+    pub fn is_taken_by(&self, slot: &Slot, is_exclusive: bool) -> bool {
+        let is_same_service = match (self.service_id.as_deref(), slot.service_id.as_deref()) {
+            (Some(own), Some(other)) => own == other,
+            (None, _) | (_, None) => true,
+        };
+        self.start == slot.start
+            && self.resource_id.as_deref() == slot.resource_id.as_deref()
+            && (is_exclusive || is_same_service)
+    }
+
+    /// Whether so many units can be booked.
+    pub fn has_room_for(&self, units: u32) -> bool {
+        self.capacity.is_none_or(|capacity| units <= capacity)
+    }
+
+    /// The order in which slots are shown.
+    pub fn order(&self) -> (Timestamp, Timestamp, Option<&str>, Option<&str>) {
+        (self.start, self.end, self.service_id.as_deref(), self.resource_id.as_deref())
+    }
+}
+
+/// What became of a slot by a booking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hold {
+    /// The booking has it now, or may get it.
+    Taken,
+    /// The booking had it for certain and has it no more.
+    GivenBack,
+    /// The booking would have got it, and will not. Nobody knows that the provider ever took it.
+    Dropped,
+}
+
+/// What a version of a booking did to a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotChange {
+    /// Which booking.
+    pub booking_id: BookingId,
+    /// Its version.
+    pub version: u32,
+    /// When that version came to be.
+    pub at: Timestamp,
+    /// Which slot.
+    pub slot: Slot,
+    /// How many units of it, at least 1.
+    pub units: u32,
+    /// What became of it.
+    pub hold: Hold,
+}
+
+/// How certain a booking has a slot.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Grip {
+    Tentative,
+    Firm,
+}
+
+/// The slots that a booking has or may get. One that it both has and wants is had.
+fn gripped(booking: &Booking) -> Vec<(&Slot, Grip)> {
+    let own = match booking.status() {
+        Status::Pending => Grip::Tentative,
+        Status::Reserved | Status::Confirmed | Status::Completed | Status::NoShow => Grip::Firm,
+        Status::Rejected | Status::Cancelled | Status::Expired => return Vec::new(),
+    };
+    let mut gripped = vec![(&booking.slot, own)];
+    let operation = booking.operation.as_ref();
+    let overtaken = operation.and_then(|operation| operation.overtaken.as_ref());
+    let changes =
+        [operation.map(|operation| &operation.change), overtaken.map(|overtaken| &overtaken.change)];
+    for change in changes.into_iter().flatten() {
+        match change {
+            Change::Reschedule(slot) if gripped.iter().all(|(known, _)| *known != slot) => {
+                gripped.push((slot, Grip::Tentative));
+            }
+            Change::Reschedule(_)
+            | Change::Book
+            | Change::Confirm
+            | Change::Extend { .. }
+            | Change::Cancel(_) => {}
+        }
+    }
+    gripped
+}
+
+/// What the change from `old` (`None`: the booking is new) to `new` does to slots.
+pub fn slot_changes(old: Option<&Booking>, new: &Booking) -> Vec<SlotChange> {
+    let before = old.map(gripped).unwrap_or_default();
+    let after = gripped(new);
+    let grip_in = |list: &[(&Slot, Grip)], slot: &Slot| {
+        list.iter().find(|(known, _)| *known == slot).map(|(_, grip)| *grip)
+    };
+    let change = |slot: &Slot, hold: Hold| SlotChange {
+        booking_id: new.id.clone(),
+        version: new.version(),
+        at: new.updated_at(),
+        slot: slot.clone(),
+        units: new.units(),
+        hold,
+    };
+    let left = before.iter().filter(|(slot, _)| grip_in(&after, slot).is_none()).map(|(slot, grip)| {
+        change(
+            slot,
+            match grip {
+                Grip::Firm => Hold::GivenBack,
+                Grip::Tentative => Hold::Dropped,
+            },
+        )
+    });
+    // What was wanted and is had now is taken again: what the provider says of the time between is not known.
+    let taken = after.iter().filter(|(slot, grip)| grip_in(&before, slot) != Some(*grip));
+    left.chain(taken.map(|(slot, _)| change(slot, Hold::Taken))).collect()
+}
+
+/// What is open after `changes`, given what a provider that was asked at `as_of` said. Changes may come in any
+/// order and more than once. With `is_exclusive` a slot that is taken is gone, whatever its capacity.
+///
+/// A slot that was given back after `as_of` is open again, even where the provider left it out: the next time
+/// that it is asked decides.
+pub fn open_after<'a>(
+    slots: &'a [OpenSlot],
+    as_of: Timestamp,
+    changes: &[SlotChange],
+    is_exclusive: bool,
+) -> Cow<'a, [OpenSlot]> {
+    let net = net_changes(as_of, changes);
+    if net.is_empty() {
+        return Cow::Borrowed(slots);
+    }
+    let mut open: Vec<OpenSlot> =
+        slots.iter().filter_map(|slot| corrected(slot, &net, is_exclusive)).collect();
+    open.extend(given_back(slots, &net, is_exclusive));
+    open.sort_by(|left, right| left.order().cmp(&right.order()));
+    Cow::Owned(open)
+}
+
+/// Units of a slot that a booking took (negative) or gave back.
+struct Net<'c> {
+    slot: &'c Slot,
+    units: i64,
+}
+
+/// What each booking did to each slot on the whole since `as_of`.
+fn net_changes(as_of: Timestamp, changes: &[SlotChange]) -> Vec<Net<'_>> {
+    let mut by_hold: BTreeMap<_, Vec<&SlotChange>> = BTreeMap::new();
+    for change in changes {
+        let slot = &change.slot;
+        let name = (slot.start, slot.end, &slot.resource_id, &slot.service_id);
+        by_hold.entry((&change.booking_id, name)).or_default().push(change);
+    }
+    let mut net = Vec::new();
+    for mut history in by_hold.into_values() {
+        history.sort_by_key(|change| (change.version, change.at));
+        let Some(last) = history.last() else { continue };
+        let is_just_taken = last.hold == Hold::Taken && last.at.plus_ms(TAKEN_MARGIN_MS) > as_of;
+        let first = match history.iter().find(|change| change.at > as_of) {
+            Some(first) => first,
+            None if is_just_taken => last,
+            None => continue,
+        };
+        let had = first.hold == Hold::GivenBack;
+        let has = last.hold == Hold::Taken;
+        if had != has {
+            let units = i64::from(last.units);
+            net.push(Net { slot: &last.slot, units: if has { -units } else { units } });
+        }
+    }
+    net
+}
+
+fn corrected(slot: &OpenSlot, net: &[Net<'_>], is_exclusive: bool) -> Option<OpenSlot> {
+    let own: Vec<&Net<'_>> = net.iter().filter(|net| slot.is_taken_by(net.slot, is_exclusive)).collect();
+    if is_exclusive && own.iter().any(|net| net.units < 0) {
+        return None;
+    }
+    let mut slot = slot.clone();
+    if let Some(capacity) = slot.capacity {
+        let left = own.iter().map(|net| net.units).fold(i64::from(capacity), i64::saturating_add);
+        slot.capacity = Some(u32::try_from(left).ok().filter(|left| *left > 0)?);
+    }
+    Some(slot)
+}
+
+/// The slots that the provider left out and that were given back since.
+fn given_back(slots: &[OpenSlot], net: &[Net<'_>], is_exclusive: bool) -> Vec<OpenSlot> {
+    let mut back: Vec<(OpenSlot, i64)> = Vec::new();
+    let unknown = |net: &&Net<'_>| !slots.iter().any(|slot| slot.is_taken_by(net.slot, is_exclusive));
+    for net in net.iter().filter(unknown) {
+        let known = back.iter_mut().find(|(slot, _)| slot.is_taken_by(net.slot, is_exclusive));
+        if let Some((_, units)) = known {
+            *units = units.saturating_add(net.units);
+            continue;
+        }
+        let slot = OpenSlot {
+            start: net.slot.start,
+            end: net.slot.end,
+            resource_id: net.slot.resource_id.as_deref().map(Arc::from),
+            service_id: net.slot.service_id.as_deref().map(Arc::from),
+            capacity: None,
+            price: None,
+            availability_id: None,
+        };
+        back.push((slot, net.units));
+    }
+    let open = back.into_iter().filter_map(|(slot, units)| {
+        let units = u32::try_from(units).ok().filter(|units| *units > 0)?;
+        Some(OpenSlot { capacity: Some(if is_exclusive { 1 } else { units }), ..slot })
+    });
+    open.collect()
+}
