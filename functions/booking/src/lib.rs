@@ -6,19 +6,22 @@
 use std::time::Duration;
 
 use holdfast_app::auth::{consumer_of, presented_key};
+use holdfast_app::availability::{BookingKeySecret, SlotWord, needs_another_secret, slot_word};
 use holdfast_app::bookings::{
     Answer, CreateCall, Created, Engine, ListParameters, Listed, MAX_WAIT_S, Operated, OperationCall, Read,
-    erase_customer, list, owned, read, read_change, read_create, read_list, retry_after_s,
+    ValidCreate, erase_customer, list, owned, read, read_change, read_create, read_list, retry_after_s,
 };
 use holdfast_app::idempotency::{IdempotencyKey, fingerprint, preferred_wait_s};
 use holdfast_app::ports::{
-    BookingStore, BreakerStore, Clock, Entropy, LimitStore, ProviderGateway, SettingsReader,
+    AvailabilityStore, BookingStore, BreakerStore, Clock, Entropy, LimitStore, ProviderGateway,
+    SettingsReader, Wanted,
 };
 use holdfast_app::problem::{FieldError, Problem, ProblemCode};
-use holdfast_app::settings_cache::SettingsCache;
+use holdfast_app::settings::ProviderSettings;
+use holdfast_app::settings_cache::{SettingsCache, configuration_problem};
 use holdfast_app::stored::Fingerprint;
 use holdfast_app::view::{booking_view, history_view, personal_view};
-use holdfast_domain::{Booking, BookingId, OperationKind, Tenant};
+use holdfast_domain::{Booking, BookingId, ConfirmationMode, OperationKind, Tenant};
 use holdfast_lambda::http::{Request, Response, RouteError, Routed, Router, json_body};
 use holdfast_lambda::telemetry::record_booking;
 use http::header::{AUTHORIZATION, ETAG, IF_NONE_MATCH, LINK, LOCATION, RETRY_AFTER};
@@ -64,21 +67,24 @@ pub fn router() -> Result<Router<Route>, RouteError> {
 
 /// The function, over what it needs of the world.
 #[derive(Debug)]
-pub struct Service<S, G, B, R, C, E> {
+pub struct Service<S, G, B, R, A, C, E> {
     /// Makes bookings.
     pub engine: Engine<S, G, B, C, E>,
     /// Keys and providers.
     pub settings: SettingsCache<R>,
+    /// What is known of slots.
+    pub availability: A,
     /// The time of day.
     pub clock: C,
 }
 
-impl<S, G, B, R, C, E> Service<S, G, B, R, C, E>
+impl<S, G, B, R, A, C, E> Service<S, G, B, R, A, C, E>
 where
     S: BookingStore,
     G: ProviderGateway,
     B: BreakerStore + LimitStore,
     R: SettingsReader,
+    A: AvailabilityStore,
     C: Clock,
     E: Entropy,
 {
@@ -101,17 +107,30 @@ where
         // no key is told of that alone.
         let body = json_body(request);
         let create = body.as_ref().map_err(Clone::clone).and_then(read_create);
-        let provider_id = create.as_ref().ok().map(|create| create.request.provider_id.clone());
-        let caller = self.settings.verify(&presented, provider_id.as_ref(), self.clock.now()).await?;
+        let provider_id = create.as_ref().ok().map(|create| create.provider_id().clone());
+        let booking_key = create.as_ref().ok().and_then(|create| create.slot.key()).map(str::to_owned);
+        let wanted = Wanted {
+            key_id: None,
+            provider_id: provider_id.clone(),
+            booking_key_secrets: booking_key.is_some(),
+        };
+        let caller = self.settings.verify_with(&presented, wanted, self.clock.now()).await?;
         let tenant = consumer_of(&caller.key)?;
         if let (Some(reading), Some(provider_id)) = (caller.breaker, &provider_id) {
             self.engine.breakers().remember(provider_id, reading.state, reading.read_at);
         }
         let body = body?;
         let key = idempotency_key(request)?;
-        let create = create?;
+        let secrets = self.secrets_for(booking_key.as_deref(), caller.booking_key_secrets).await?;
+        let create = create?.with_slot(&secrets, tenant.mode)?;
         let fingerprint = canonical_fingerprint(&body)?;
         let provider = caller.provider.filter(|provider| provider.mode == tenant.mode);
+        let slot_word = match &provider {
+            Some(provider) if provider.confirmation == ConfirmationMode::Notify => {
+                self.slot_word(provider, &create).await
+            }
+            Some(_) | None => SlotWord::Unknown,
+        };
         let created = self
             .engine
             .create(CreateCall {
@@ -120,6 +139,7 @@ where
                 fingerprint,
                 prefer_wait_s: preferred_wait_s(request.header("prefer")?),
                 create,
+                slot_word,
                 provider: provider.as_ref(),
                 received_at: request.received_at,
                 path: &request.path,
@@ -128,6 +148,28 @@ where
             .await?;
         record_booking(&created.booking_id);
         Ok(created_response(created))
+    }
+
+    /// The secrets that a booking key is read with: those that are known, or those that there are if the key was
+    /// signed with one that was made since.
+    async fn secrets_for(
+        &self,
+        booking_key: Option<&str>,
+        known: Vec<BookingKeySecret>,
+    ) -> Result<Vec<BookingKeySecret>, Problem> {
+        match booking_key {
+            Some(key) if needs_another_secret(key, &known) => {
+                let reloaded = self.settings.reload_booking_key_secrets(self.clock.now()).await;
+                reloaded.map_err(|error| configuration_problem(&error))
+            }
+            Some(_) | None => Ok(known),
+        }
+    }
+
+    async fn slot_word(&self, provider: &ProviderSettings, create: &ValidCreate) -> SlotWord {
+        let (provider_id, units) = (&provider.provider_id, create.request.units_wanted());
+        let is_exclusive = provider.exclusive_slots;
+        slot_word(&self.availability, provider_id, &create.slot, units, self.clock.now(), is_exclusive).await
     }
 
     async fn list(&self, request: &Request) -> Result<Response, Problem> {
@@ -194,19 +236,30 @@ where
         // Where everything in the body is optional, so is the body.
         let body = if request.body.is_empty() { json!({}) } else { json_body(request)? };
         let key = idempotency_key(request)?;
+        let wish = read_change(kind, &body)?;
+        let secrets = match wish.booking_key() {
+            Some(booking_key) => {
+                let wanted = Wanted { booking_key_secrets: true, ..Wanted::default() };
+                let known = self.settings.load(&wanted, self.clock.now()).await;
+                let known = known.map_err(|error| configuration_problem(&error))?;
+                self.secrets_for(Some(booking_key), known.booking_key_secrets).await?
+            }
+            None => Vec::new(),
+        };
         let call = OperationCall {
-            tenant,
             booking_id,
             key: key.map(|key| key.operation_key(kind)),
             fingerprint: canonical_fingerprint(&body)?,
             prefer_wait_s: preferred_wait_s(request.header("prefer")?),
-            wish: read_change(kind, &body)?,
+            wish: wish.with_slot(&secrets, tenant.mode)?,
+            tenant,
             received_at: request.received_at,
             path: &request.path,
             request_id: &request.request_id,
         };
         let location = format!("/v1/bookings/{id}");
-        let Operated { answer, replayed } = self.engine.operate(call, &self.settings).await?;
+        let Operated { answer, replayed } =
+            self.engine.operate(call, &self.settings, &self.availability).await?;
         Ok(answer_response(answer, replayed, &location))
     }
 

@@ -18,7 +18,8 @@ async fn main() -> Result<(), RunError> {
     let client = SafeClient::new(AllowedHosts::from_iter(AllowedPrivateHosts::from_env()?.0))?;
     let gateway = ProtocolGateway::new(client, SystemClock);
     let engine = Engine::new(store, gateway, Breakers::new(settings.clone()), SystemClock, SystemEntropy);
-    let service = Arc::new(Service { engine, settings: SettingsCache::new(settings), clock: SystemClock });
+    let (settings, availability) = (SettingsCache::new(settings), stores::availability(&aws)?);
+    let service = Arc::new(Service { engine, settings, availability, clock: SystemClock });
     http::run(router()?, move |request, routed| {
         let service = Arc::clone(&service);
         async move { service.handle(request, routed).await }

@@ -13,8 +13,8 @@ use holdfast_app::auth::{PresentedKey, consumer_of, presented_key};
 use holdfast_app::feed::{FeedParameters, feed, read_feed};
 use holdfast_app::manage::{self, TargetRules};
 use holdfast_app::ports::{
-    AttemptLog, Clock, ConfigurationStore, EndpointStore, Entropy, EventFeed, ReplayQueue, SettingsReader,
-    WebhookSender,
+    AttemptLog, AvailabilityStore, Clock, ConfigurationStore, EndpointStore, Entropy, EventFeed,
+    LocationStore, ReplayQueue, SettingsReader, WebhookSender,
 };
 use holdfast_app::problem::{Problem, ProblemCode};
 use holdfast_app::settings::{KeyHash, KeyOwner, KeyRecord};
@@ -29,8 +29,9 @@ pub use webhooks::Webhooks;
 
 /// The function, over what it needs of the world.
 #[derive(Debug)]
-pub struct Manage<S, F, L, Q, W, C, E> {
+pub struct Manage<S, A, F, L, Q, W, C, E> {
     store: Arc<S>,
+    availability: A,
     feed: F,
     webhooks: Webhooks<L, Q, W>,
     settings: SettingsCache<Arc<S>>,
@@ -38,6 +39,17 @@ pub struct Manage<S, F, L, Q, W, C, E> {
     rules: TargetRules,
     clock: C,
     entropy: E,
+}
+
+/// What the function reads and writes.
+#[derive(Debug)]
+pub struct Stores<S, A, F> {
+    /// Consumers, providers, locations, keys and webhook endpoints.
+    pub settings: S,
+    /// What is remembered of availability.
+    pub availability: A,
+    /// The feeds of events.
+    pub feed: F,
 }
 
 /// Who calls.
@@ -48,9 +60,10 @@ enum Caller {
     Known(KeyRecord),
 }
 
-impl<S, F, L, Q, W, C, E> Manage<S, F, L, Q, W, C, E>
+impl<S, A, F, L, Q, W, C, E> Manage<S, A, F, L, Q, W, C, E>
 where
-    S: ConfigurationStore + EndpointStore + SettingsReader,
+    S: ConfigurationStore + EndpointStore + LocationStore + SettingsReader,
+    A: AvailabilityStore,
     F: EventFeed,
     L: AttemptLog,
     Q: ReplayQueue,
@@ -60,17 +73,17 @@ where
 {
     /// A function that knows these administrators.
     pub fn new(
-        store: S,
-        feed: F,
+        stores: Stores<S, A, F>,
         webhooks: Webhooks<L, Q, W>,
         admins: Vec<KeyHash>,
         rules: TargetRules,
         clock: C,
         entropy: E,
     ) -> Self {
-        let store = Arc::new(store);
+        let Stores { settings, availability, feed } = stores;
+        let store = Arc::new(settings);
         let settings = SettingsCache::new(Arc::clone(&store));
-        Self { store, feed, webhooks, settings, admins, rules, clock, entropy }
+        Self { store, availability, feed, webhooks, settings, admins, rules, clock, entropy }
     }
 
     /// Answers a request.
@@ -102,7 +115,17 @@ where
             }
             Admin::GetProvider => ok(&manage::provider(store, id).await?),
             Admin::ListProviders => ok(&manage::providers(store).await?),
-            Admin::DeleteProvider => gone(manage::delete_provider(store, id, now).await),
+            Admin::DeleteProvider => gone(manage::delete_provider(store, &self.availability, id, now).await),
+            Admin::PutLocation => {
+                let location_id = routed.parameter("location_id");
+                ok(&manage::put_location(store, id, location_id, &json_body(request)?).await?)
+            }
+            Admin::GetLocation => ok(&manage::location(store, id, routed.parameter("location_id")).await?),
+            Admin::ListLocations => ok(&manage::locations(store, id).await?),
+            Admin::DeleteLocation => {
+                let location_id = routed.parameter("location_id");
+                gone(manage::delete_location(store, &self.availability, id, location_id).await)
+            }
             Admin::CreateKey(kind) => {
                 let body = json_body(request)?;
                 let key = manage::create_key(store, &self.entropy, kind, id, &body, now).await?;

@@ -6,14 +6,17 @@ use holdfast_app::manage::TargetRules;
 use holdfast_aws::{AwsClients, SqsReplays};
 use holdfast_lambda::{RunError, SystemClock, SystemEntropy, config, http, stores, telemetry};
 use holdfast_provider::{SafeClient, WebhookClient};
-use manage::{Manage, Webhooks, router};
+use manage::{Manage, Stores, Webhooks, router};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), RunError> {
     telemetry::init()?;
     let clients = AwsClients::new(&config::aws()?);
-    let store = stores::settings(&clients)?;
-    let feed = stores::feed(&clients)?;
+    let stores = Stores {
+        settings: stores::settings(&clients)?,
+        availability: stores::availability(&clients)?,
+        feed: stores::feed(&clients)?,
+    };
     let client = SafeClient::new(config::AllowedPrivateHosts::from_env()?.0.into_iter().collect())?;
     let webhooks = Webhooks {
         log: stores::deliveries(&clients)?,
@@ -22,7 +25,7 @@ async fn main() -> Result<(), RunError> {
     };
     let admins = config::BootstrapAdmins::from_env()?.0;
     let rules = TargetRules { allow_plain_http: config::AllowPlainHttpTargets::from_env()?.0 };
-    let manage = Arc::new(Manage::new(store, feed, webhooks, admins, rules, SystemClock, SystemEntropy));
+    let manage = Arc::new(Manage::new(stores, webhooks, admins, rules, SystemClock, SystemEntropy));
     http::run(router()?, move |request, routed| {
         let manage = Arc::clone(&manage);
         async move { manage.handle(request, routed).await }

@@ -47,6 +47,14 @@ pub enum Admin {
     ListProviders,
     /// `DELETE /v1/admin/providers/{id}`
     DeleteProvider,
+    /// `PUT /v1/admin/providers/{id}/locations/{location_id}`
+    PutLocation,
+    /// `GET /v1/admin/providers/{id}/locations/{location_id}`
+    GetLocation,
+    /// `GET /v1/admin/providers/{id}/locations`
+    ListLocations,
+    /// `DELETE /v1/admin/providers/{id}/locations/{location_id}`
+    DeleteLocation,
     /// `POST /v1/admin/{consumers|providers}/{id}/keys`
     CreateKey(OwnerKind),
     /// `GET /v1/admin/{consumers|providers}/{id}/keys`
@@ -84,6 +92,8 @@ const CONSUMER_KEYS: &str = "/v1/admin/consumers/{id}/keys";
 const CONSUMER_KEY: &str = "/v1/admin/consumers/{id}/keys/{key_id}";
 const PROVIDERS: &str = "/v1/admin/providers";
 const PROVIDER: &str = "/v1/admin/providers/{id}";
+const LOCATIONS: &str = "/v1/admin/providers/{id}/locations";
+const LOCATION: &str = "/v1/admin/providers/{id}/locations/{location_id}";
 const PROVIDER_KEYS: &str = "/v1/admin/providers/{id}/keys";
 const PROVIDER_KEY: &str = "/v1/admin/providers/{id}/keys/{key_id}";
 const ENDPOINTS: &str = "/v1/webhook-endpoints";
@@ -109,6 +119,10 @@ pub fn router() -> Result<Router<Route>, RouteError> {
         (Method::GET, PROVIDER, Route::Admin(Admin::GetProvider)),
         (Method::GET, PROVIDERS, Route::Admin(Admin::ListProviders)),
         (Method::DELETE, PROVIDER, Route::Admin(Admin::DeleteProvider)),
+        (Method::PUT, LOCATION, Route::Admin(Admin::PutLocation)),
+        (Method::GET, LOCATION, Route::Admin(Admin::GetLocation)),
+        (Method::GET, LOCATIONS, Route::Admin(Admin::ListLocations)),
+        (Method::DELETE, LOCATION, Route::Admin(Admin::DeleteLocation)),
         (Method::POST, CONSUMER_KEYS, Route::Admin(Admin::CreateKey(Consumer))),
         (Method::GET, CONSUMER_KEYS, Route::Admin(Admin::ListKeys(Consumer))),
         (Method::DELETE, CONSUMER_KEY, Route::Admin(Admin::RevokeKey(Consumer))),

@@ -2,8 +2,8 @@
 
 use holdfast_app::manage::{self, AttemptParameters};
 use holdfast_app::ports::{
-    AttemptLog, Clock, ConfigurationStore, EndpointStore, Entropy, EventFeed, ReplayQueue, SettingsReader,
-    WebhookSender,
+    AttemptLog, AvailabilityStore, Clock, ConfigurationStore, EndpointStore, Entropy, EventFeed,
+    LocationStore, ReplayQueue, SettingsReader, WebhookSender,
 };
 use holdfast_app::problem::Problem;
 use holdfast_lambda::http::{Request, Response, Routed, json_body};
@@ -23,9 +23,10 @@ pub struct Webhooks<L, Q, W> {
     pub sender: W,
 }
 
-impl<S, F, L, Q, W, C, E> Manage<S, F, L, Q, W, C, E>
+impl<S, A, F, L, Q, W, C, E> Manage<S, A, F, L, Q, W, C, E>
 where
-    S: ConfigurationStore + EndpointStore + SettingsReader,
+    S: ConfigurationStore + EndpointStore + LocationStore + SettingsReader,
+    A: AvailabilityStore,
     F: EventFeed,
     L: AttemptLog,
     Q: ReplayQueue,

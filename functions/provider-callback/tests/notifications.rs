@@ -91,6 +91,7 @@ impl Harness {
             metadata: BTreeMap::new(),
             units: Vec::new(),
             hold: false,
+            availability_id: None,
         };
         let tenant = Tenant { consumer_id: ConsumerId::parse("shop").unwrap(), mode: Mode::Test };
         let booking = Booking::accepted(id(seed), tenant, request, slot, NotificationRoute::Pull, at);

@@ -71,6 +71,7 @@ problem_codes! {
     BookingDeclined, "booking_declined", 409, "The provider declined the booking", "The provider gave a definite no. The booking carries its code and message; it is rejected.";
     OperationDeclined, "operation_declined", 409, "The provider refused the change", "The provider gave a definite no. The booking is as it was; the rejection carries the provider's code and message.";
     OperationInFlight, "operation_in_flight", 409, "A change is in flight", "One change of a booking is in flight at a time. Repeat the request after it has ended.";
+    SlotUnavailable, "slot_unavailable", 409, "The slot is not open", "The provider said within the last 15 minutes that this slot cannot be booked. No booking was made, or the booking is as it was. Ask for availability again.";
     SlotTaken, "slot_taken", 409, "The slot is taken", "Another booking has this slot, and the provider lets each slot be booked once. No booking was made, or the booking is as it was.";
     StatusConflict, "status_conflict", 409, "The booking's status does not permit this", "The booking has a status from which this change is not possible.";
     Contradiction, "contradiction", 409, "The booking was settled otherwise", "The first definite answer of a provider counts; this one contradicts it.";
@@ -80,8 +81,12 @@ problem_codes! {
     BodyTooLarge, "body_too_large", 413, "The body is too large", "A request's body may have 65536 bytes.";
     UnsupportedMediaType, "unsupported_media_type", 415, "The content type is not supported", "Send Content-Type: application/json.";
     InvalidRequest, "invalid_request", 422, "The request is not valid", "The body is JSON, but fields are missing, unknown or not allowed as they are. The errors name each with a JSON pointer.";
+    UnknownLocation, "unknown_location", 422, "The location is not known", "No location of this name is configured for the provider.";
     UnknownProvider, "unknown_provider", 422, "The provider is not known", "No provider of this name is configured for the key's mode.";
+    InvalidBookingKey, "invalid_booking_key", 422, "The booking key is not valid", "A booking key is taken from the answer of GET /v1/availability as it is, and books at the provider that it was shown for. This one was made up, altered, or is for another provider. Ask for availability again.";
+    BookingKeyExpired, "booking_key_expired", 422, "The booking key has expired", "A booking key is good for at least an hour after it was shown. Ask for availability again.";
     IdempotencyKeyReused, "idempotency_key_reused", 422, "The idempotency key was used with another body", "A key stands for one request for 14 days. Use a new key for a new request.";
+    AnswerTooLarge, "answer_too_large", 422, "The answer would be too large", "Ask for fewer locations or days, or send Accept-Encoding: gzip.";
     ReleaseTooSoon, "release_too_soon", 429, "Notifications were released less than an hour ago", "Fetched notifications can be made to wait again once an hour. Repeat the request after Retry-After.";
     Internal, "internal", 500, "Something failed on our side", "The failure is logged under the request's id. Repeating the request with the same idempotency key is safe.";
     ProviderFailed, "provider_failed", 502, "The provider failed", "The provider answered with an error or could not be reached. A booking that was being made is cancelled, and whatever the provider may have booked is undone; one that was being changed is as it was, and if its side effects are unknown the provider is asked what became of the change.";

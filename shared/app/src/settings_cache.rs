@@ -104,6 +104,19 @@ impl<R: SettingsReader> SettingsCache<R> {
         Ok(known)
     }
 
+    /// The secrets of booking keys as they are now, whatever is remembered; none if there are none.
+    pub async fn reload_booking_key_secrets(
+        &self,
+        now: Timestamp,
+    ) -> Result<Vec<BookingKeySecret>, StoreError> {
+        let wanted = Wanted { booking_key_secrets: true, ..Wanted::default() };
+        let secrets = self.reader.load(&wanted).await?.booking_key_secrets;
+        if !secrets.is_empty() {
+            remember(&self.booking_key_secrets, &(), &secrets, now);
+        }
+        Ok(secrets)
+    }
+
     /// Verifies the key of an `Authorization` header, and loads the provider that the request names, in
     /// the same read. Which role the key must have is for the caller to ask.
     pub async fn authenticate(

@@ -58,6 +58,14 @@ impl OpenSlot {
             && (is_exclusive || is_same_service)
     }
 
+    /// Whether somebody who wants `slot` can be given this one: what is not asked for may be anything.
+    pub fn offers(&self, slot: &Slot) -> bool {
+        let fits = |asked: Option<&str>, own: Option<&str>| asked.is_none() || own.is_none() || asked == own;
+        self.start == slot.start
+            && fits(slot.resource_id.as_deref(), self.resource_id.as_deref())
+            && fits(slot.service_id.as_deref(), self.service_id.as_deref())
+    }
+
     /// Whether so many units can be booked.
     pub fn has_room_for(&self, units: u32) -> bool {
         self.capacity.is_none_or(|capacity| units <= capacity)

@@ -265,6 +265,16 @@ pub struct BookingRequest {
     pub units: Vec<UnitQuantity>,
     /// Only reserve.
     pub hold: bool,
+    /// The provider's own name for the slot, if it was booked by a key that holds one. It may have become worthless
+    /// since it was shown.
+    pub availability_id: Option<String>,
+}
+
+impl BookingRequest {
+    /// How many units of a slot are wanted: one, unless it says which and how many.
+    pub fn units_wanted(&self) -> u32 {
+        self.units.iter().map(|unit| unit.quantity).fold(0, u32::saturating_add).max(1)
+    }
 }
 
 /// The compensating cancel: what makes sure that nothing stays booked at the provider by a booking that
@@ -433,7 +443,7 @@ impl Booking {
 
     /// How many units of its slot it takes: one, unless it says which and how many.
     pub fn units(&self) -> u32 {
-        self.request.units.iter().map(|unit| unit.quantity).fold(0, u32::saturating_add).max(1)
+        self.request.units_wanted()
     }
 
     /// When it was made.

@@ -82,6 +82,7 @@ fn request() -> BookingRequest {
         metadata: BTreeMap::from([("channel".to_owned(), "web".to_owned())]),
         units: vec![UnitQuantity { unit_id: "adult".to_owned(), quantity: 2 }],
         hold: false,
+        availability_id: None,
     }
 }
 

@@ -7,12 +7,13 @@ use holdfast_app::manage::TargetRules;
 use holdfast_app::ports::{Clock, ConfigurationStore, PostOutcome, WebhookPost, WebhookSender};
 use holdfast_app::settings::KeyOwner;
 use holdfast_app::test_util::{
-    MemoryDeliveries, MemoryDeliveryStore, MemoryFeed, MemorySettings, SeededEntropy, TestClock,
+    MemoryAvailability, MemoryDeliveries, MemoryDeliveryStore, MemoryFeed, MemorySettings, SeededEntropy,
+    TestClock,
 };
 use holdfast_domain::{Mode, Timestamp};
 use holdfast_lambda::http::{Router, serve};
 use lambda_runtime::Context;
-use manage::{Manage, Route, Webhooks, router};
+use manage::{Manage, Route, Stores, Webhooks, router};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
@@ -66,6 +67,7 @@ impl WebhookSender for Receivers {
 
 type TestManage = Manage<
     MemorySettings,
+    MemoryAvailability,
     MemoryFeed,
     MemoryDeliveryStore,
     MemoryDeliveries,
@@ -76,6 +78,7 @@ type TestManage = Manage<
 
 pub(crate) struct Harness {
     pub(crate) store: MemorySettings,
+    pub(crate) availability: MemoryAvailability,
     pub(crate) log: MemoryDeliveryStore,
     pub(crate) replays: MemoryDeliveries,
     pub(crate) receivers: Receivers,
@@ -122,10 +125,12 @@ impl Harness {
         let (log, replays) = (MemoryDeliveryStore::new(), MemoryDeliveries::new());
         let receivers = Receivers::new();
         let webhooks = Webhooks { log: log.clone(), replays: replays.clone(), sender: receivers.clone() };
-        let manage =
-            Manage::new(store.clone(), feed.clone(), webhooks, admins, rules, clock, entropy.clone());
+        let availability = MemoryAvailability::new();
+        let stores =
+            Stores { settings: store.clone(), availability: availability.clone(), feed: feed.clone() };
+        let manage = Manage::new(stores, webhooks, admins, rules, clock, entropy.clone());
         let router = router().unwrap();
-        Self { store, log, replays, receivers, feed, clock, entropy, manage, router }
+        Self { store, availability, log, replays, receivers, feed, clock, entropy, manage, router }
     }
 
     pub(crate) async fn call(

@@ -5,7 +5,8 @@ use holdfast_domain::{Booking, NotificationRoute};
 use super::answer::{Asked, RequestName};
 use super::attempt::answer_from;
 use super::create::{Start, create_record};
-use super::{CreateCall, Created, Engine};
+use super::{CreateCall, Created, Engine, slot_unavailable_problem};
+use crate::availability::SlotWord;
 use crate::ports::{BookingStore, BreakerStore, Clock, Entropy, LimitStore, ProviderGateway};
 use crate::problem::Problem;
 use crate::settings::ProviderSettings;
@@ -25,6 +26,9 @@ where
         call: &CreateCall<'_>,
         provider: &ProviderSettings,
     ) -> Result<Created, Problem> {
+        if call.slot_word == SlotWord::Gone {
+            return self.replay_or(call, slot_unavailable_problem()).await;
+        }
         let start = self.claim(call, |generation| self.accepted(call, provider, generation)).await;
         match start? {
             Start::Used(seen) => self.replay(call, *seen).await,

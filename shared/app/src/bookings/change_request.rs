@@ -1,11 +1,12 @@
 //! The bodies of what changes a booking: by its consumer, and by its provider.
 
-use holdfast_domain::{Change, OperationKind, Patience, Timestamp, Withdrawal};
+use holdfast_domain::{Change, Mode, OperationKind, Patience, ProviderId, Timestamp, Withdrawal};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::MAX_ID_CHARS;
-use super::request::{Check, SlotBody, invalid, slot_refused_at};
+use super::request::{Check, NamedSlot, SlotBody, invalid, key_refused_at, slot_refused_at};
+use crate::availability::{BookingKeySecret, KeyFault, KeyedSlot, open_key};
 use crate::parse;
 use crate::problem::{Problem, ProblemCode};
 
@@ -34,7 +35,8 @@ struct ExtendBody {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RescheduleBody {
-    slot: SlotBody,
+    slot: Option<SlotBody>,
+    booking_key: Option<String>,
     #[serde(default)]
     async_confirmation: bool,
     sync_confirmation_timeout_millisecond: Option<u64>,
@@ -53,11 +55,40 @@ struct CancelBody {
     async_confirmation_timeout_millisecond: Option<u64>,
 }
 
+/// What is asked for, as a consumer names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum NamedChange {
+    /// The change itself.
+    Change(Change),
+    /// To a slot by its booking key.
+    RescheduleTo(String),
+}
+
+/// A change whose form is right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadChange {
+    change: NamedChange,
+    patience: Patience,
+    sync_timeout_ms: u64,
+    async_timeout_ms: u64,
+}
+
+/// What a booking key adds to a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyTerms {
+    /// The provider that it is for.
+    pub provider_id: ProviderId,
+    /// When it expires.
+    pub expires_at: Timestamp,
+}
+
 /// A change that is well formed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidChange {
     /// What is asked for.
     pub change: Change,
+    /// What the booking key says that names its slot, if one does.
+    pub key: Option<KeyTerms>,
     /// Whether it goes on in the background.
     pub patience: Patience,
     /// The synchronous limit, in milliseconds.
@@ -74,22 +105,46 @@ struct Limits {
 }
 
 impl Limits {
-    fn valid(self, mut check: Check, change: Option<Change>) -> Result<ValidChange, Problem> {
+    fn read(self, mut check: Check, change: Option<NamedChange>) -> Result<ReadChange, Problem> {
         let sync_timeout_ms = check.sync_timeout(self.sync_timeout_ms);
         let async_timeout_ms = check.async_timeout(self.async_timeout_ms);
         check.errors.finish()?;
         let change =
             change.ok_or_else(|| Problem::new(ProblemCode::InvalidRequest, "The body is not valid."))?;
-        let is_patient = self.async_confirmation || change.kind() == OperationKind::Cancel;
-        let patience = if is_patient { Patience::Background } else { Patience::Synchronous };
-        Ok(ValidChange { change, patience, sync_timeout_ms, async_timeout_ms })
+        let patience = if self.async_confirmation { Patience::Background } else { Patience::Synchronous };
+        Ok(ReadChange { change, patience, sync_timeout_ms, async_timeout_ms })
+    }
+}
+
+impl ReadChange {
+    /// The booking key that it names its slot by, if it does.
+    pub fn booking_key(&self) -> Option<&str> {
+        match &self.change {
+            NamedChange::Change(_) => None,
+            NamedChange::RescheduleTo(key) => Some(key),
+        }
+    }
+
+    /// The change with its slot, given the secrets that booking keys are signed with. A key that has expired still
+    /// says which slot it stands for: a repetition has to get its first response.
+    pub fn with_slot(self, secrets: &[BookingKeySecret], mode: Mode) -> Result<ValidChange, Problem> {
+        let Self { change, patience, sync_timeout_ms, async_timeout_ms } = self;
+        let (change, key) = match change {
+            NamedChange::Change(change) => (change, None),
+            NamedChange::RescheduleTo(key) => {
+                let KeyedSlot { slot, provider_id, expires_at, availability_id: _ } =
+                    open_key(&key, secrets, mode).map_err(KeyFault::problem)?;
+                (Change::Reschedule(slot), Some(KeyTerms { provider_id, expires_at }))
+            }
+        };
+        Ok(ValidChange { change, key, patience, sync_timeout_ms, async_timeout_ms })
     }
 }
 
 /// Reads the body of an operation. Every field at fault is named.
 ///
 /// A booking is made by [`read_create`](super::read_create); as a change it has no body.
-pub fn read_change(kind: OperationKind, body: &Value) -> Result<ValidChange, Problem> {
+pub fn read_change(kind: OperationKind, body: &Value) -> Result<ReadChange, Problem> {
     match kind {
         OperationKind::Book | OperationKind::Confirm => read_confirm(body),
         OperationKind::Extend => read_extend(body),
@@ -98,17 +153,17 @@ pub fn read_change(kind: OperationKind, body: &Value) -> Result<ValidChange, Pro
     }
 }
 
-fn read_confirm(body: &Value) -> Result<ValidChange, Problem> {
+fn read_confirm(body: &Value) -> Result<ReadChange, Problem> {
     let (body, errors) = parse::parse_checked::<ConfirmBody>(body)?.into_parts();
     let limits = Limits {
         async_confirmation: body.async_confirmation,
         sync_timeout_ms: body.sync_confirmation_timeout_millisecond,
         async_timeout_ms: body.async_confirmation_timeout_millisecond,
     };
-    limits.valid(Check { errors }, Some(Change::Confirm))
+    limits.read(Check { errors }, Some(NamedChange::Change(Change::Confirm)))
 }
 
-fn read_extend(body: &Value) -> Result<ValidChange, Problem> {
+fn read_extend(body: &Value) -> Result<ReadChange, Problem> {
     let (body, errors) = parse::parse_checked::<ExtendBody>(body)?.into_parts();
     let mut check = Check { errors };
     let expires_at = check.time("/expires_at", &body.expires_at);
@@ -117,33 +172,39 @@ fn read_extend(body: &Value) -> Result<ValidChange, Problem> {
         sync_timeout_ms: body.sync_confirmation_timeout_millisecond,
         async_timeout_ms: body.async_confirmation_timeout_millisecond,
     };
-    limits.valid(check, expires_at.map(|expires_at| Change::Extend { expires_at }))
+    let extend = |expires_at| NamedChange::Change(Change::Extend { expires_at });
+    limits.read(check, expires_at.map(extend))
 }
 
-fn read_reschedule(body: &Value) -> Result<ValidChange, Problem> {
+fn read_reschedule(body: &Value) -> Result<ReadChange, Problem> {
     let (body, errors) = parse::parse_checked::<RescheduleBody>(body)?.into_parts();
     let mut check = Check { errors };
-    let slot = check.slot(&body.slot);
+    let slot = check.named_slot(body.slot.as_ref(), body.booking_key);
     let limits = Limits {
         async_confirmation: body.async_confirmation,
         sync_timeout_ms: body.sync_confirmation_timeout_millisecond,
         async_timeout_ms: body.async_confirmation_timeout_millisecond,
     };
-    limits.valid(check, slot.map(Change::Reschedule))
+    let to = |slot| match slot {
+        NamedSlot::Slot(slot) => NamedChange::Change(Change::Reschedule(slot)),
+        NamedSlot::Key(key) => NamedChange::RescheduleTo(key),
+    };
+    limits.read(check, slot.map(to))
 }
 
-fn read_cancel(body: &Value) -> Result<ValidChange, Problem> {
+fn read_cancel(body: &Value) -> Result<ReadChange, Problem> {
     let (body, errors) = parse::parse_checked::<CancelBody>(body)?.into_parts();
     let mut check = Check { errors };
     check.optional("/reason", body.reason.as_deref(), MAX_ID_CHARS);
     check.optional("/note", body.note.as_deref(), MAX_WITHDRAWAL_NOTE_CHARS);
     let limits = Limits {
+        // It always goes on.
         async_confirmation: true,
         sync_timeout_ms: body.sync_confirmation_timeout_millisecond,
         async_timeout_ms: body.async_confirmation_timeout_millisecond,
     };
     let withdrawal = Withdrawal { reason: body.reason, note: body.note };
-    limits.valid(check, Some(Change::Cancel(withdrawal)))
+    limits.read(check, Some(NamedChange::Change(Change::Cancel(withdrawal))))
 }
 
 impl ValidChange {
@@ -151,12 +212,21 @@ impl ValidChange {
     /// ahead, and holds until a time that has passed.
     pub fn refused_at(&self, now: Timestamp) -> Option<Problem> {
         match &self.change {
-            Change::Reschedule(slot) => slot_refused_at(slot, now),
+            Change::Reschedule(slot) => {
+                let expires_at = self.key.as_ref().map(|key| key.expires_at);
+                key_refused_at(expires_at, now).or_else(|| slot_refused_at(slot, now))
+            }
             Change::Extend { expires_at } if *expires_at <= now => {
                 Some(invalid("/expires_at", format!("is in the past: it is {now} now")))
             }
             Change::Extend { .. } | Change::Book | Change::Confirm | Change::Cancel(_) => None,
         }
+    }
+
+    /// What cannot be asked for at this provider: slots that a booking key of another one stands for.
+    pub fn refused_by(&self, provider_id: &ProviderId) -> Option<Problem> {
+        let is_elsewhere = self.key.as_ref().is_some_and(|key| key.provider_id != *provider_id);
+        is_elsewhere.then(|| KeyFault::Elsewhere.problem())
     }
 }
 
@@ -234,7 +304,7 @@ mod tests {
     #[test]
     fn what_lies_in_the_past_is_refused_by_the_clock() {
         let extend = read_change(OperationKind::Extend, &json!({"expires_at": "2027-01-15T09:00:00Z"}));
-        let extend = extend.unwrap();
+        let extend = extend.unwrap().with_slot(&[], Mode::Test).unwrap();
         let at = Timestamp::parse_rfc3339("2027-01-15T09:00:00Z").unwrap();
         assert!(extend.refused_at(at.minus_ms(1)).is_none());
         assert_eq!(extend.refused_at(at).unwrap().errors[0].pointer, "/expires_at");

@@ -16,6 +16,7 @@ use super::pass::{Pass, Shut};
 use super::{
     Engine, MAX_CONFLICTS, POLL_MS, ValidCreate, contention_problem, slot_taken_problem, store_problem,
 };
+use crate::availability::SlotWord;
 use crate::idempotency::{IdempotencyKey, KEY_RETENTION_MS, MAX_GENERATIONS};
 use crate::ports::{
     AttemptReport, BookingStore, BreakerStore, Claim, Clock, Entropy, LimitStore, ProviderGateway, Replaced,
@@ -42,6 +43,8 @@ pub struct CreateCall<'a> {
     pub prefer_wait_s: Option<u64>,
     /// What is asked for.
     pub create: ValidCreate,
+    /// What is known of its slot, where a provider is only told of bookings.
+    pub slot_word: SlotWord,
     /// The provider, if there is one of this name for the tenant's mode.
     pub provider: Option<&'a ProviderSettings>,
     /// When the request reached the service. The time limit runs from here.

@@ -226,6 +226,7 @@ mod tests {
             metadata: BTreeMap::new(),
             units: Vec::new(),
             hold: false,
+            availability_id: None,
         };
         let slot = Slot {
             location_id: "main".to_owned(),

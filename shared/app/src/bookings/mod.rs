@@ -31,12 +31,14 @@ pub use acknowledge::{
 };
 pub use answer::Answer;
 pub use breakers::{Breakers, FAILURE_THRESHOLD, OPEN_MS, Permit};
-pub use change_request::{ValidChange, read_attendance, read_change, read_provider_cancel};
+pub use change_request::{
+    KeyTerms, ReadChange, ValidChange, read_attendance, read_change, read_provider_cancel,
+};
 pub use create::{CreateCall, Created};
 pub use fetch::{
     DEFAULT_FETCHED, FetchCall, Fetched, MAX_FETCHED, fetch_notifications, release_notifications,
 };
-pub use limits::Limits;
+pub use limits::{Admission, Limits, Ticket};
 pub use list::{
     DEFAULT_LIST_LIMIT, ListParameters, Listed, MAX_LIST_LIMIT, MAX_LOOKED_AT, ValidList, list, read_list,
 };
@@ -44,7 +46,8 @@ pub use operate::{Operated, OperationCall};
 pub use read::{MAX_WAIT_S, Read, erase_customer, owned, read, retry_after_s};
 pub use request::{
     DEFAULT_ASYNC_TIMEOUT_MS, DEFAULT_SYNC_TIMEOUT_MS, MAX_ASYNC_TIMEOUT_MS, MAX_ID_CHARS, MAX_SLOT_AHEAD_MS,
-    MAX_SYNC_TIMEOUT_MS, MIN_ASYNC_TIMEOUT_MS, MIN_SYNC_TIMEOUT_MS, ValidCreate, read_create,
+    MAX_SYNC_TIMEOUT_MS, MIN_ASYNC_TIMEOUT_MS, MIN_SYNC_TIMEOUT_MS, NamedSlot, ReadCreate, ValidCreate,
+    read_create,
 };
 pub use timers::{SWEEP_LIMIT, TimerOutcome};
 
@@ -129,6 +132,11 @@ fn in_flight_problem(id: &BookingId) -> Problem {
 /// Another booking has the slot.
 fn slot_taken_problem() -> Problem {
     Problem::new(ProblemCode::SlotTaken, "Another booking has this slot.")
+}
+
+/// The provider said not long ago that the slot cannot be booked.
+fn slot_unavailable_problem() -> Problem {
+    Problem::new(ProblemCode::SlotUnavailable, "The provider does not offer this slot.")
 }
 
 /// An item that loses every race is a fault of ours, not of the caller's.

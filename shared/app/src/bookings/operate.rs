@@ -20,12 +20,13 @@ use super::pass::{Pass, Shut};
 use super::request::invalid;
 use super::{
     Engine, MAX_CONFLICTS, POLL_MS, contention_problem, in_flight_problem, key_reused_problem,
-    slot_taken_problem, store_problem,
+    slot_taken_problem, slot_unavailable_problem, store_problem,
 };
+use crate::availability::{SlotWord, slot_word};
 use crate::idempotency::KEY_RETENTION_MS;
 use crate::ports::{
-    BookingStore, BreakerStore, Clock, Entropy, LimitStore, ProviderGateway, Replaced, SettingsReader,
-    StoreError, Wanted,
+    AvailabilityStore, BookingStore, BreakerStore, Clock, Entropy, LimitStore, ProviderGateway, Replaced,
+    SettingsReader, StoreError, Wanted,
 };
 use crate::problem::{Problem, ProblemCode, SideEffects};
 use crate::settings::ProviderSettings;
@@ -88,12 +89,18 @@ where
     E: Entropy,
 {
     /// Changes a booking, or returns what an earlier request with the same key led to.
-    pub async fn operate<R: SettingsReader>(
+    ///
+    /// `availability` is asked whether a slot is open where a provider is only told of changes.
+    pub async fn operate<R: SettingsReader, A: AvailabilityStore>(
         &self,
         call: OperationCall<'_>,
         settings: &SettingsCache<R>,
+        availability: &A,
     ) -> Result<Operated, Problem> {
         let first = self.owned_item(&call).await?;
+        if self.is_gone(&call, &first, availability).await {
+            return Err(slot_unavailable_problem().about(&call.booking_id));
+        }
         let early = self.early_pass(&call, &first, settings).await;
         let shut = early.as_ref().and_then(|(_, pass)| pass.as_ref().err().copied());
         let answered = match self.begin(&call, first, shut).await {
@@ -105,6 +112,26 @@ where
             self.leave_unused(&provider, pass).await;
         }
         answered
+    }
+
+    /// Whether a provider that is only told of a move has said that the slot cannot be booked. A repetition is
+    /// answered in any case.
+    async fn is_gone<A: AvailabilityStore>(
+        &self,
+        call: &OperationCall<'_>,
+        first: &StoredBooking,
+        availability: &A,
+    ) -> bool {
+        let (booking, now) = (&first.booking, self.clock.now());
+        let Change::Reschedule(slot) = &call.wish.change else { return false };
+        let is_told = booking.confirmation == ConfirmationMode::Notify && *slot != booking.slot;
+        if !is_told || record_of(first, call.key, now).is_some() {
+            return false;
+        }
+        let provider_id = &booking.request.provider_id;
+        let word =
+            slot_word(availability, provider_id, slot, booking.units(), now, first.exclusive_slots).await;
+        word == SlotWord::Gone
     }
 
     /// The attempt inside the request, and its outcome's write.
@@ -224,7 +251,8 @@ where
                 let number = record.number;
                 return self.replay_operation(call, seen, number).await.map(Begun::Answered);
             }
-            if let Some(problem) = call.wish.refused_at(now) {
+            let refused = call.wish.refused_by(&seen.booking.request.provider_id);
+            if let Some(problem) = refused.or_else(|| call.wish.refused_at(now)) {
                 return Err(problem.about(&call.booking_id));
             }
             let booking = match transition(&seen.booking, begin_command(call), now) {
@@ -366,7 +394,7 @@ fn asked<'a>(call: &'a OperationCall<'_>, number: u32) -> Asked<'a> {
 }
 
 fn begin_command(call: &OperationCall<'_>) -> Command {
-    let ValidChange { change, patience, sync_timeout_ms, async_timeout_ms } = call.wish.clone();
+    let ValidChange { change, patience, sync_timeout_ms, async_timeout_ms, .. } = call.wish.clone();
     let lease_until = call.received_at.plus_ms(sync_timeout_ms + LEASE_GRACE_MS);
     let deadline_at = match patience {
         // The consumer waits for the answer, and no longer than for that.

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use holdfast_domain::{
-    BookingRequest, Customer, Patience, Personal, ProviderId, Slot, Timestamp, UnitQuantity,
+    BookingRequest, Customer, Mode, Patience, Personal, ProviderId, Slot, Timestamp, UnitQuantity,
 };
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::availability::{BookingKeySecret, KeyFault, MAX_BOOKING_KEY_CHARS, open_key};
 use crate::parse::{self, FieldErrors};
 use crate::problem::{FieldError, Problem, ProblemCode};
 use crate::settings::ProviderSettings;
@@ -59,7 +60,8 @@ pub const MAX_SLOT_AHEAD_MS: u64 = 2 * 366 * 24 * 60 * 60 * 1000;
 #[serde(deny_unknown_fields)]
 struct CreateBody {
     provider_id: String,
-    slot: SlotBody,
+    slot: Option<SlotBody>,
+    booking_key: Option<String>,
     customer: CustomerBody,
     reference: Option<String>,
     notes: Option<String>,
@@ -102,6 +104,37 @@ struct UnitBody {
     quantity: u32,
 }
 
+/// What is to be booked, as a consumer names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamedSlot {
+    /// The slot itself.
+    Slot(Slot),
+    /// The booking key that it was shown with.
+    Key(String),
+}
+
+impl NamedSlot {
+    /// The booking key, if that is how it is named.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Slot(_) => None,
+            Self::Key(key) => Some(key),
+        }
+    }
+}
+
+/// A create whose form is right.
+#[derive(Clone, Debug)]
+pub struct ReadCreate {
+    /// What is to be booked.
+    pub slot: NamedSlot,
+    /// Whether it goes on in the background.
+    pub patience: Patience,
+    request: BookingRequest,
+    sync_timeout_ms: u64,
+    async_timeout_ms: u64,
+}
+
 /// A create that is well formed.
 #[derive(Clone, Debug)]
 pub struct ValidCreate {
@@ -109,6 +142,8 @@ pub struct ValidCreate {
     pub request: BookingRequest,
     /// When and where.
     pub slot: Slot,
+    /// When the booking key expires that names the slot, if one does.
+    pub key_expires_at: Option<Timestamp>,
     /// Whether it goes on in the background.
     pub patience: Patience,
     /// The synchronous limit, in milliseconds.
@@ -118,11 +153,11 @@ pub struct ValidCreate {
 }
 
 /// Reads a create's body. Every field at fault is named.
-pub fn read_create(body: &Value) -> Result<ValidCreate, Problem> {
+pub fn read_create(body: &Value) -> Result<ReadCreate, Problem> {
     let (body, errors) = parse::parse_checked::<CreateBody>(body)?.into_parts();
     let mut check = Check { errors };
     let provider_id = check.provider_id(&body.provider_id);
-    let slot = check.slot(&body.slot);
+    let slot = check.named_slot(body.slot.as_ref(), body.booking_key);
     check.customer(&body.customer);
     check.optional("/reference", body.reference.as_deref(), MAX_ID_CHARS);
     check.notes(body.notes.as_deref());
@@ -143,16 +178,42 @@ pub fn read_create(body: &Value) -> Result<ValidCreate, Problem> {
         metadata: body.metadata,
         units: body.units.into_iter().map(Into::into).collect(),
         hold: body.hold,
+        availability_id: None,
     };
     let patience = if body.async_confirmation { Patience::Background } else { Patience::Synchronous };
-    Ok(ValidCreate { request, slot, patience, sync_timeout_ms, async_timeout_ms })
+    Ok(ReadCreate { request, slot, patience, sync_timeout_ms, async_timeout_ms })
+}
+
+impl ReadCreate {
+    /// The provider that it names.
+    pub fn provider_id(&self) -> &ProviderId {
+        &self.request.provider_id
+    }
+
+    /// The create with its slot, given the secrets that booking keys are signed with. A key that has expired still
+    /// says which slot it stands for: a repetition has to get its first response.
+    pub fn with_slot(self, secrets: &[BookingKeySecret], mode: Mode) -> Result<ValidCreate, Problem> {
+        let Self { slot, patience, mut request, sync_timeout_ms, async_timeout_ms } = self;
+        let (slot, key_expires_at) = match slot {
+            NamedSlot::Slot(slot) => (slot, None),
+            NamedSlot::Key(key) => {
+                let keyed = open_key(&key, secrets, mode).map_err(KeyFault::problem)?;
+                if keyed.provider_id != request.provider_id {
+                    return Err(KeyFault::Elsewhere.problem());
+                }
+                request.availability_id = keyed.availability_id;
+                (keyed.slot, Some(keyed.expires_at))
+            }
+        };
+        Ok(ValidCreate { request, slot, key_expires_at, patience, sync_timeout_ms, async_timeout_ms })
+    }
 }
 
 impl ValidCreate {
     /// What cannot be booked at this time although it is well formed: slots in the past or too far
     /// ahead.
     pub fn refused_at(&self, now: Timestamp) -> Option<Problem> {
-        slot_refused_at(&self.slot, now)
+        key_refused_at(self.key_expires_at, now).or_else(|| slot_refused_at(&self.slot, now))
     }
 
     /// What cannot be booked at this provider: holds, where it is only told.
@@ -160,6 +221,11 @@ impl ValidCreate {
         let is_refused = self.request.hold && provider.confirmation.tells();
         is_refused.then(|| invalid("/hold", "must be false: this provider takes no holds".to_owned()))
     }
+}
+
+/// What is wrong with a booking key that expires then and is to be used at `now`.
+pub(super) fn key_refused_at(expires_at: Option<Timestamp>, now: Timestamp) -> Option<Problem> {
+    expires_at.is_some_and(|expires_at| expires_at <= now).then(|| KeyFault::Expired.problem())
 }
 
 /// What is wrong with the time of a slot that is to be booked at `now`.
@@ -233,6 +299,29 @@ impl Check {
 
     pub(super) fn time(&mut self, pointer: &str, text: &str) -> Option<Timestamp> {
         Timestamp::parse_rfc3339(text).map_err(|error| self.error(pointer, format!("is {error}"))).ok()
+    }
+
+    /// A slot, named in one of the two ways.
+    pub(super) fn named_slot(
+        &mut self,
+        body: Option<&SlotBody>,
+        booking_key: Option<String>,
+    ) -> Option<NamedSlot> {
+        match (body, booking_key) {
+            (Some(body), None) => self.slot(body).map(NamedSlot::Slot),
+            (None, Some(key)) => {
+                self.text("/booking_key", &key, MAX_BOOKING_KEY_CHARS);
+                Some(NamedSlot::Key(key))
+            }
+            (None, None) => {
+                self.error("/slot", "is required, unless there is a booking_key");
+                None
+            }
+            (Some(_), Some(_)) => {
+                self.error("/booking_key", "must not be given beside slot, which it stands for");
+                None
+            }
+        }
     }
 
     pub(super) fn slot(&mut self, body: &SlotBody) -> Option<Slot> {
@@ -377,7 +466,7 @@ mod tests {
 
     #[test]
     fn the_example_is_valid_and_has_the_defaults() {
-        let create = read_create(&example()).unwrap();
+        let create = read_create(&example()).unwrap().with_slot(&[], Mode::Test).unwrap();
         assert_eq!(create.sync_timeout_ms, 2_500);
         assert_eq!(create.async_timeout_ms, 900_000);
         assert_eq!(create.patience, Patience::Synchronous);
@@ -421,7 +510,7 @@ mod tests {
 
     #[test]
     fn slots_must_be_ahead_but_not_too_far() {
-        let create = read_create(&example()).unwrap();
+        let create = read_create(&example()).unwrap().with_slot(&[], Mode::Test).unwrap();
         let start = create.slot.start;
         assert!(create.refused_at(start.minus_ms(1)).is_none());
         assert_eq!(create.refused_at(start).unwrap().errors[0].pointer, "/slot/start");

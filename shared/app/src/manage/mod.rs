@@ -8,6 +8,7 @@ mod check;
 mod consumers;
 mod endpoints;
 mod keys;
+mod locations;
 mod provider_body;
 mod providers;
 
@@ -18,6 +19,7 @@ pub use endpoints::{
     replay, rotate_secret, test_endpoint,
 };
 pub use keys::{MAX_KEYS_PER_OWNER, OwnerKind, create_key, keys, revoke_key};
+pub use locations::{delete_location, location, locations, put_location};
 pub use providers::{delete_provider, provider, providers, put_provider};
 
 use serde_json::{Value, json};

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::check::TargetRules;
 use super::provider_body::{ProviderBody, auth_name, read};
-use super::{keys, list, not_found, unusable_name};
+use super::{keys, list, locations, not_found, unusable_name};
 use crate::parse::parse_checked;
-use crate::ports::ConfigurationStore;
+use crate::ports::{AvailabilityStore, ConfigurationStore, LocationStore};
 use crate::problem::Problem;
 use crate::settings::{KeyOwner, ProviderSettings};
 use crate::settings_cache::configuration_problem;
@@ -82,16 +82,18 @@ pub async fn providers(store: &impl ConfigurationStore) -> Result<Value, Problem
     Ok(list(providers.iter().map(view)))
 }
 
-/// Removes a provider and ends its keys; bookings at it stay as they are. If it was broken off half-way,
+/// Removes a provider with its locations and ends its keys; bookings at it stay as they are. If it was broken off half-way,
 /// a repetition finishes it.
 pub async fn delete_provider(
-    store: &impl ConfigurationStore,
+    store: &(impl ConfigurationStore + LocationStore),
+    availability: &impl AvailabilityStore,
     id: &str,
     now: Timestamp,
 ) -> Result<(), Problem> {
     let id = ProviderId::parse(id).map_err(|_| not_found(WHAT))?;
     // The provider goes first: a key that is being made meanwhile finds it gone and is taken back.
     let existed = store.delete_provider(&id).await.map_err(|error| configuration_problem(&error))?;
+    let had_locations = locations::remove_all(store, availability, &id).await?;
     let revoked = keys::revoke_all(store, &KeyOwner::Provider(id), now).await?;
-    if existed || revoked > 0 { Ok(()) } else { Err(not_found(WHAT)) }
+    if existed || had_locations || revoked > 0 { Ok(()) } else { Err(not_found(WHAT)) }
 }

@@ -205,6 +205,7 @@ fn booking(item: BookingItem) -> Result<Booking, CodecError> {
         metadata: item.metadata,
         units: units.map(|unit| UnitQuantity { unit_id: unit.unit_id, quantity: unit.quantity }).collect(),
         hold: item.hold,
+        availability_id: item.availability_id,
     };
     let slot = Slot {
         location_id: item.location_id,

@@ -72,6 +72,7 @@ pub(super) fn item_of(stored: &StoredBooking, retention_ms: u64, nonce: Bytes) -
             .map(|unit| UnitItem { unit_id: unit.unit_id.clone(), quantity: unit.quantity })
             .collect(),
         hold: request.hold,
+        availability_id: request.availability_id.clone(),
         expires_at: expires_at(state),
         rejection: rejection(state),
         cancelled_by_system: cancelled_by_system(state),

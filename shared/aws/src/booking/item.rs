@@ -119,6 +119,9 @@ pub(super) struct BookingItem {
     /// Only reserve.
     #[serde(rename = "h", default, skip_serializing_if = "is_false")]
     pub(super) hold: bool,
+    /// The provider's own name for the slot, from the booking key.
+    #[serde(rename = "ai", default, skip_serializing_if = "Option::is_none")]
+    pub(super) availability_id: Option<String>,
     /// The end of a hold; with status reserved alone.
     #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     pub(super) expires_at: Option<i64>,

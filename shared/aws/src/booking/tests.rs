@@ -57,6 +57,7 @@ fn full() -> StoredBooking {
             metadata: [("campaign".to_owned(), "spring".to_owned())].into(),
             units: vec![UnitQuantity { unit_id: "adult".into(), quantity: 2 }],
             hold: true,
+            availability_id: None,
         },
         confirmation: ConfirmationMode::Confirm,
         route: NotificationRoute::Push,

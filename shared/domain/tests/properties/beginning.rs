@@ -35,6 +35,7 @@ fn request() -> BookingRequest {
         metadata: BTreeMap::new(),
         units: Vec::new(),
         hold: false,
+        availability_id: None,
     }
 }
 

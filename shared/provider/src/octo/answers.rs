@@ -21,6 +21,9 @@ pub(super) const SLOT_UNAVAILABLE: &str = "slot_unavailable";
 /// run out: what it means is only told by asking for the booking.
 pub(super) const INVALID_BOOKING_UUID: &str = "INVALID_BOOKING_UUID";
 
+/// The supplier's code for an `availabilityId` that it does not know, or does not know any more.
+pub(super) const INVALID_AVAILABILITY_ID: &str = "INVALID_AVAILABILITY_ID";
+
 /// The supplier's codes that say that Holdfast is not let in. They come with status 400 too.
 const LOCKED_OUT: [&str; 2] = ["UNAUTHORIZED", "FORBIDDEN"];
 

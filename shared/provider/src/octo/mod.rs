@@ -21,7 +21,7 @@ use holdfast_domain::{
     AttemptError, AttemptOutcome, Booking, Change, CompensationOutcome, LookUpOutcome, Slot, Timestamp,
 };
 
-use self::answers::{INVALID_BOOKING_UUID, Known, No, Reply};
+use self::answers::{INVALID_AVAILABILITY_ID, INVALID_BOOKING_UUID, Known, No, Reply};
 use self::talk::Talk;
 use self::wire::{BookingAnswer, Order, Status};
 use crate::calling::{Caller, message_id};
@@ -93,11 +93,14 @@ impl<C: Clock> Talk<'_, C> {
                 Known::Failed(error) => return AttemptOutcome::NotSent(error),
             }
         }
-        let availability_id = match self.find_availability(&order).await {
-            Ok(id) => id,
-            Err(outcome) => return outcome,
+        let reply = match self.reserve_as_shown(&order, is_repeated).await {
+            Some(reply) => reply,
+            None => match self.find_availability(&order).await {
+                Ok(availability_id) => self.reserve(&order, &availability_id).await,
+                Err(outcome) => return outcome,
+            },
         };
-        match self.reserve(&order, &availability_id).await {
+        match reply {
             Reply::Yes(answer) => self.go_on_from(answer).await,
             Reply::No(no) if no.is_senseless() => AttemptOutcome::Declined(no.rejection(self.provider)),
             Reply::No(no) => match self.get().await {
@@ -108,6 +111,20 @@ impl<C: Clock> Talk<'_, C> {
             Reply::Later => AttemptOutcome::Unknown(AttemptError::AcceptedForLater),
             Reply::NotSent(error) => AttemptOutcome::NotSent(error),
             Reply::Unknown(error) => AttemptOutcome::Unknown(error),
+        }
+    }
+
+    /// Reserves by the supplier's own name for the slot, if the consumer was shown it: that spares a request. `None` if
+    /// it was not, or if the supplier does not know that name any more.
+    async fn reserve_as_shown(
+        &mut self,
+        order: &Order<'_>,
+        is_repeated: bool,
+    ) -> Option<Reply<BookingAnswer>> {
+        let availability_id = self.booking.request.availability_id.as_deref().filter(|_| !is_repeated)?;
+        match self.reserve(order, availability_id).await {
+            Reply::No(no) if no.code == INVALID_AVAILABILITY_ID => None,
+            reply => Some(reply),
         }
     }
 

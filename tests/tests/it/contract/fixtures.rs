@@ -42,6 +42,7 @@ pub(crate) fn claimed(key: &str, patience: Patience) -> StoredBooking {
         metadata: BTreeMap::new(),
         units: Vec::new(),
         hold: false,
+        availability_id: None,
     };
     let slot = Slot {
         location_id: "main-street".to_owned(),

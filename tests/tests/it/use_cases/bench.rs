@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use holdfast_app::availability::SlotWord;
 use holdfast_app::bookings::{
     Breakers, CreateCall, Created, Engine, Operated, OperationCall, ProviderCaller, TimerOutcome,
     acknowledge, read_change, read_create,
@@ -68,6 +69,7 @@ pub(super) struct Bench {
     /// The engines of the functions that timers run in.
     workers: Vec<Arc<MemoryEngine>>,
     pub(super) mailbox: MemoryMailbox,
+    pub(super) availability: MemoryAvailability,
     outbox: Outbox<Timers, MemoryBus, MemoryParking, MemoryMailbox, MemoryAvailability, TestClock>,
     entropy: SeededEntropy,
     changes_seen: AtomicUsize,
@@ -134,12 +136,13 @@ impl Bench {
         let timers = Timers { queue: Arc::default(), clock, chaos: Arc::default(), entropy: entropy.clone() };
         let (bus, parking) = (MemoryBus::with_faults(faults.clone()), MemoryParking::new());
         let mailbox = MemoryMailbox::new();
+        let availability = MemoryAvailability::new();
         let outbox = Outbox {
             timers: timers.clone(),
             bus: bus.clone(),
             parking: parking.clone(),
             mailbox: mailbox.clone(),
-            slots: MemoryAvailability::new(),
+            slots: availability.clone(),
             clock,
         };
         Arc::new(Self {
@@ -152,6 +155,7 @@ impl Bench {
             bus,
             parking,
             mailbox,
+            availability,
             timers,
             faults,
             provider_settings,
@@ -209,7 +213,8 @@ impl Bench {
             key: key.map(|key| IdempotencyKey::parse("Idempotency-Key", key).unwrap()),
             fingerprint: fingerprint(body).unwrap(),
             prefer_wait_s,
-            create: read_create(body).unwrap(),
+            create: read_create(body).unwrap().with_slot(&[], Mode::Test).unwrap(),
+            slot_word: SlotWord::Unknown,
             provider: Some(provider),
             received_at: self.clock.now(),
             path: "/v1/bookings",
@@ -268,12 +273,13 @@ impl Bench {
             key: key.map(|key| key.operation_key(kind)),
             fingerprint: fingerprint(body).unwrap(),
             prefer_wait_s,
-            wish: read_change(kind, body).unwrap(),
+            wish: read_change(kind, body).unwrap().with_slot(&[], Mode::Test).unwrap(),
             received_at: self.clock.now(),
             path: "/v1/bookings/the-booking/change",
             request_id: "request",
         };
-        engine.operate(call, &SettingsCache::new(self.settings.clone())).await
+        let settings = SettingsCache::new(self.settings.clone());
+        engine.operate(call, &settings, &self.availability).await
     }
 
     pub(super) fn booking(&self, id: &BookingId) -> Booking {

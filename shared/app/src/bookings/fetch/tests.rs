@@ -75,6 +75,7 @@ impl Bench {
             metadata: BTreeMap::new(),
             units: Vec::new(),
             hold: false,
+            availability_id: None,
         };
         let tenant = Tenant { consumer_id: ConsumerId::parse("shop").unwrap(), mode: Mode::Test };
         let at = beginning().plus_ms(seed.into());

@@ -1,0 +1,226 @@
+//! `GET /v1/availability`: what is open, from memory or from the provider.
+
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use holdfast_app::auth::{consumer_of, presented_key};
+use holdfast_app::availability::{
+    Audience, Availability, AvailabilityAnswer, AvailabilityParameters, availability_answer,
+    read_availability, signing_secret,
+};
+use holdfast_app::ports::{
+    AvailabilityGateway, AvailabilityStore, BookingKeySecretStore, BreakerStore, Clock, Entropy, LimitStore,
+    LocationStore, SettingsReader, Wanted,
+};
+use holdfast_app::problem::{Problem, ProblemCode};
+use holdfast_app::settings_cache::SettingsCache;
+use holdfast_lambda::http::{Request, Response, RouteError, Routed, Router};
+use http::header::{
+    ACCEPT_ENCODING, AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, ETAG, IF_NONE_MATCH, VARY,
+};
+use http::{Method, StatusCode};
+
+/// What is left of the function's time when it stops waiting for providers, in milliseconds.
+const ASK_MARGIN_MS: u64 = 3_000;
+
+/// The largest body that is sent as it is, in bytes. Lambda takes answers of 6 MB, in which a body is a string
+/// whose quotes are escaped (Lambda quotas, "Invocation payload").
+const MAX_PLAIN_BYTES: usize = 4_500_000;
+
+/// The largest body that is sent compressed, in bytes: in base64 it has to fit into Lambda's 6 MB.
+const MAX_PACKED_BYTES: usize = 4_000_000;
+
+/// Bodies of fewer bytes are sent as they are even to those who take them compressed.
+const MIN_PACKED_BYTES: usize = 16_384;
+
+/// Consumers may keep what they got, but have to ask whether it is still so: a slot that is booked is gone at once.
+const REVALIDATE: &str = "private, no-cache";
+
+/// The calls that this function answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `GET /v1/availability`
+    Availability,
+}
+
+/// The routes of this function.
+pub fn router() -> Result<Router<Route>, RouteError> {
+    Router::new(&[(Method::GET, "/v1/availability", Route::Availability)])
+}
+
+/// The function, over what it needs of the world.
+#[derive(Debug)]
+pub struct Service<A, G, S, C, E> {
+    /// Remembers and asks.
+    pub availability: Availability<A, G, S, C, E>,
+    /// Where the secrets of booking keys are made.
+    pub configuration: S,
+    /// Keys, providers and secrets, remembered.
+    pub settings: SettingsCache<S>,
+    /// The time of day.
+    pub clock: C,
+    /// Makes secrets.
+    pub entropy: E,
+}
+
+impl<A, G, S, C, E> Service<A, G, S, C, E>
+where
+    A: AvailabilityStore,
+    G: AvailabilityGateway,
+    S: BookingKeySecretStore + BreakerStore + LimitStore + LocationStore + SettingsReader + Clone,
+    C: Clock,
+    E: Entropy,
+{
+    /// Answers a request.
+    pub async fn handle(&self, request: Request, routed: Routed<Route>) -> Result<Response, Problem> {
+        match routed.key {
+            Route::Availability => self.show(&request).await,
+        }
+    }
+
+    async fn show(&self, request: &Request) -> Result<Response, Problem> {
+        let now = self.clock.now();
+        let presented = presented_key(request.header(AUTHORIZATION.as_str())?)?;
+        // The query is read before the key is verified, so that all that is needed comes in one read; who has no
+        // key is told of that alone.
+        let wish = request.only_query(&AvailabilityParameters::NAMES).and_then(|()| {
+            let parameters = AvailabilityParameters {
+                provider_id: request.query_value("provider_id")?,
+                location_ids: request.query_value("location_ids")?,
+                start_date: request.query_value("start_date")?,
+                days: request.query_value("days")?,
+                allow_stale: request.query_value("allow_stale")?,
+            };
+            read_availability(&parameters, now)
+        });
+        let wanted = Wanted {
+            key_id: None,
+            provider_id: wish.as_ref().ok().map(|wish| wish.provider_id.clone()),
+            booking_key_secrets: true,
+        };
+        let caller = self.settings.verify_with(&presented, wanted, now).await?;
+        let tenant = consumer_of(&caller.key)?;
+        let wish = wish?;
+        let provider = caller.provider.filter(|provider| provider.mode == tenant.mode).ok_or_else(|| {
+            let (provider_id, mode) = (&wish.provider_id, tenant.mode.as_str());
+            let detail = format!("No provider {provider_id} is configured for {mode} keys.");
+            Problem::new(ProblemCode::UnknownProvider, detail)
+        })?;
+        if let Some(reading) = caller.breaker {
+            self.availability.remember_breaker(&provider.provider_id, reading);
+        }
+        let secrets = &caller.booking_key_secrets;
+        let (secret, locations) = tokio::try_join!(
+            signing_secret(&self.settings, secrets, &self.configuration, &self.entropy, now),
+            self.availability.open(&provider, &wish, request.deadline.minus_ms(ASK_MARGIN_MS)),
+        )?;
+        let audience = Audience { provider_id: &provider.provider_id, mode: tenant.mode, secret: &secret };
+        let answer = availability_answer(&locations, audience, self.clock.now()).map_err(|error| {
+            tracing::error!(%error, "Availability could not be written as JSON.");
+            Problem::new(ProblemCode::Internal, "The request could not be completed.")
+        })?;
+        respond(request, answer)
+    }
+}
+
+fn respond(request: &Request, answer: AvailabilityAnswer) -> Result<Response, Problem> {
+    let AvailabilityAnswer { body, etag, age_s } = answer;
+    let is_known = request.header(IF_NONE_MATCH.as_str())?.is_some_and(|known| names_tag(known, &etag));
+    let response = if is_known {
+        Response::empty(StatusCode::NOT_MODIFIED)
+    } else {
+        packed(body, takes_gzip(request.header(ACCEPT_ENCODING.as_str())?))?
+    };
+    Ok(response
+        .with_header(ETAG, &etag)
+        .with_header(AGE, &age_s.to_string())
+        .with_header(VARY, "Accept-Encoding, Authorization")
+        .with_header(CACHE_CONTROL, REVALIDATE))
+}
+
+fn packed(body: Vec<u8>, takes_gzip: bool) -> Result<Response, Problem> {
+    let too_large = |bytes: usize| {
+        let detail = format!("The answer would have {bytes} bytes.");
+        Problem::new(ProblemCode::AnswerTooLarge, detail)
+    };
+    if !takes_gzip || body.len() < MIN_PACKED_BYTES {
+        let is_small = body.len() <= MAX_PLAIN_BYTES;
+        return if is_small {
+            Ok(Response::json_bytes(StatusCode::OK, body))
+        } else {
+            Err(too_large(body.len()))
+        };
+    }
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let packed = encoder.write_all(&body).and_then(|()| encoder.finish()).map_err(|error| {
+        tracing::error!(%error, "An answer could not be compressed.");
+        Problem::new(ProblemCode::Internal, "The request could not be completed.")
+    })?;
+    if packed.len() > MAX_PACKED_BYTES {
+        return Err(too_large(body.len()));
+    }
+    Ok(Response::json_bytes(StatusCode::OK, packed).with_header(CONTENT_ENCODING, "gzip"))
+}
+
+/// Whether a list of entity tags names this one (RFC 9110, section 13.1.2: tags are compared weakly).
+fn names_tag(list: &str, etag: &str) -> bool {
+    let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    list.trim() == "*" || list.split(',').any(|tag| opaque(tag) == opaque(etag))
+}
+
+/// Whether the caller takes gzip (RFC 9110, section 12.5.3).
+fn takes_gzip(accept_encoding: Option<&str>) -> bool {
+    accept_encoding.is_some_and(|accepted| {
+        accepted.split(',').any(|coding| {
+            let mut parts = coding.split(';').map(str::trim);
+            let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+            let is_refused = parts.any(|weight| {
+                let weight = weight.strip_prefix("q=").or_else(|| weight.strip_prefix("Q="));
+                weight.is_some_and(|weight| weight.trim_matches(['0', '.']).is_empty())
+            });
+            is_gzip && !is_refused
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn gzip_is_for_those_who_take_it() {
+        for taken in ["gzip", "br, GZIP", "gzip;q=0.5", "deflate, gzip;q=1.0"] {
+            assert!(takes_gzip(Some(taken)), "{taken}");
+        }
+        for refused in ["", "br", "gzip;q=0", "gzip;q=0.000", "x-gzip", "identity"] {
+            assert!(!takes_gzip(Some(refused)), "{refused}");
+        }
+        assert!(!takes_gzip(None));
+    }
+
+    #[test]
+    fn tags_are_compared_weakly() {
+        let etag = "W/\"abc\"";
+        for known in ["W/\"abc\"", "\"abc\"", "\"x\", W/\"abc\"", "*"] {
+            assert!(names_tag(known, etag), "{known}");
+        }
+        assert!(!names_tag("\"abcd\", abc", etag));
+    }
+
+    #[test]
+    fn what_fits_into_no_answer_is_a_problem() {
+        let small = packed(vec![b'x'; MIN_PACKED_BYTES - 1], true).unwrap();
+        assert!(!small.headers.contains_key(CONTENT_ENCODING));
+        assert_eq!(packed(vec![b'x'; MAX_PLAIN_BYTES], false).unwrap().body.len(), MAX_PLAIN_BYTES);
+        let problem = packed(vec![b'x'; MAX_PLAIN_BYTES + 1], false).unwrap_err();
+        assert_eq!(problem.code, ProblemCode::AnswerTooLarge);
+        let large = packed(vec![b'x'; MAX_PLAIN_BYTES + 1], true).unwrap();
+        assert_eq!(large.headers[CONTENT_ENCODING], "gzip");
+        let mut unpacked = Vec::new();
+        flate2::read::GzDecoder::new(large.body.as_ref()).read_to_end(&mut unpacked).unwrap();
+        assert_eq!(unpacked, vec![b'x'; MAX_PLAIN_BYTES + 1]);
+    }
+}

@@ -1,0 +1,81 @@
+//! Keeps what is remembered of availability fresh: every minute the locations are planned whose moment comes, and
+//! each of them is asked for by a message of its own.
+
+use holdfast_app::availability::{Availability, Refreshed, refresh_messages};
+use holdfast_app::ports::{
+    AvailabilityGateway, AvailabilityStore, BreakerStore, Clock, ConfigurationStore, Entropy, LimitStore,
+    LocationStore, RefreshMessage, RefreshQueue, SettingsReader, StoreError,
+};
+use holdfast_app::settings_cache::SettingsCache;
+
+/// Why a message has to come again, or ends in the dead-letter queue.
+#[derive(Debug, thiserror::Error)]
+pub enum RefreshError {
+    /// The message does not say what has to be asked for.
+    #[error("the message is not one of a refresh: {0}")]
+    Malformed(#[source] serde_json::Error),
+    /// The store or the queue failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The function, over what it needs of the world.
+#[derive(Debug)]
+pub struct Service<A, G, S, Q, C, E> {
+    /// Asks providers and remembers what they say.
+    pub availability: Availability<A, G, S, C, E>,
+    /// Providers and locations, as they are now.
+    pub configuration: S,
+    /// Providers, remembered.
+    pub settings: SettingsCache<S>,
+    /// Where refreshes are sent.
+    pub refreshes: Q,
+    /// The time of day.
+    pub clock: C,
+}
+
+impl<A, G, S, Q, C, E> Service<A, G, S, Q, C, E>
+where
+    A: AvailabilityStore,
+    G: AvailabilityGateway,
+    S: BreakerStore + ConfigurationStore + LimitStore + LocationStore + SettingsReader + Clone,
+    Q: RefreshQueue,
+    C: Clock,
+    E: Entropy,
+{
+    /// Handles a message.
+    ///
+    /// One that cannot be served is not sent again: the location is planned again within five minutes, and until
+    /// then what is remembered of it is as old as it is.
+    pub async fn on_message(&self, body: &str) -> Result<(), RefreshError> {
+        let message: RefreshMessage = serde_json::from_str(body).map_err(RefreshError::Malformed)?;
+        match self.availability.refresh(&message, &self.settings).await {
+            Ok(Refreshed::Asked(_) | Refreshed::NotNeeded | Refreshed::Failed) => Ok(()),
+            Ok(Refreshed::PassOn(message)) => Ok(self.send(&[message]).await?),
+            Err(error) => {
+                tracing::warn!(
+                    provider.id = message.provider_id, location.id = message.location_id, %error,
+                    "A location could not be refreshed."
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// Plans the minute that has begun.
+    pub async fn plan(&self) -> Result<(), StoreError> {
+        let (messages, failure) = refresh_messages(&self.configuration, self.clock.now()).await;
+        let sent = self.send(&messages).await;
+        tracing::info!(refreshes = messages.len(), "Planned the refreshes of a minute.");
+        // What could be planned is under way; what could not is told, so that the schedule tries again.
+        failure.map_or(sent, Err)
+    }
+
+    /// Sends messages; every entry of a batch that failed is an error.
+    async fn send(&self, messages: &[RefreshMessage]) -> Result<(), StoreError> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        self.refreshes.send(messages, self.clock.now()).await.into_iter().collect()
+    }
+}

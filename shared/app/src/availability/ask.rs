@@ -1,0 +1,205 @@
+//! Asking a provider what is open at a location, and remembering what it says.
+//!
+//! Availability must not stand in the way of bookings: while a provider's circuit is open it is not asked, but
+//! what comes of asking neither opens nor closes the circuit, since a provider may answer the one and not the
+//! other. The provider's limits hold for both together.
+
+use std::time::Duration;
+
+use holdfast_domain::{AttemptError, ProviderId, Timestamp, Window};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::memory::{Learned, learn, recall, remembered_window};
+use crate::bookings::{Admission, Breakers, Limits, Ticket};
+use crate::ports::{
+    AvailabilityCall, AvailabilityFailure, AvailabilityGateway, AvailabilityStore, BreakerStore, Clock,
+    Entropy, KnownAvailability, LimitStore, Place, Remembered, StoreError,
+};
+use crate::settings::{LocationSettings, ProviderSettings};
+use crate::settings_cache::BreakerReading;
+
+/// The shortest time that a provider is still asked within, in milliseconds.
+const MIN_ASK_MS: u64 = 250;
+
+/// How long what was said may take to be remembered, in milliseconds, before it is shown all the same.
+const LEARN_LIMIT: Duration = Duration::from_millis(1_500);
+
+/// The use cases of availability, over what they need of the world.
+#[derive(Debug)]
+pub struct Availability<A, G, S, C, E> {
+    pub(super) store: A,
+    pub(super) gateway: G,
+    pub(super) settings: S,
+    pub(super) breakers: Breakers<S>,
+    limits: Limits,
+    pub(super) clock: C,
+    pub(super) entropy: E,
+}
+
+/// Why nothing is known of a location.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotSaid {
+    /// The provider was asked and did not say.
+    Failed(AvailabilityFailure),
+    /// The provider may not be asked before this time.
+    Shut {
+        /// Whether it is known to be down ([`AttemptError::CircuitOpen`]), or is asked as often as it may be.
+        error: AttemptError,
+        /// When to ask again.
+        until: Timestamp,
+    },
+}
+
+/// What a provider said, and what else is known of the location.
+#[derive(Clone, Debug)]
+pub(super) struct Said {
+    pub(super) said: KnownAvailability,
+    /// What was remembered before, with the slots that changed hands.
+    pub(super) remembered: Remembered,
+    /// What was learned by it; `None` if it could not be remembered, or is not what is remembered.
+    pub(super) learned: Option<Learned>,
+}
+
+impl<A, G, S, C, E> Availability<A, G, S, C, E>
+where
+    A: AvailabilityStore,
+    G: AvailabilityGateway,
+    S: BreakerStore + LimitStore + Clone,
+    C: Clock,
+    E: Entropy,
+{
+    /// The use cases over these ports.
+    pub fn new(store: A, gateway: G, settings: S, clock: C, entropy: E) -> Self {
+        let breakers = Breakers::new(settings.clone());
+        Self { store, gateway, settings, breakers, limits: Limits::default(), clock, entropy }
+    }
+
+    /// Takes note of a provider's breaker that was read together with something else.
+    pub fn remember_breaker(&self, provider_id: &ProviderId, reading: BreakerReading) {
+        self.breakers.remember(provider_id, reading.state, reading.read_at);
+    }
+
+    /// All that is remembered of a place and may be shown now.
+    pub(super) async fn recall(&self, place: &Place) -> Result<Remembered, StoreError> {
+        recall(&self.store, place, self.clock.now()).await
+    }
+
+    /// Asks what is open in `window`, or in all of the time that is remembered if that is `None` or covers it,
+    /// and remembers what is said of all of that time.
+    ///
+    /// Waits for the provider's limits until `deadline`, unless `waits` is false.
+    pub(super) async fn ask(
+        &self,
+        provider: &ProviderSettings,
+        location: &LocationSettings,
+        asked: Option<Window>,
+        deadline: Instant,
+        waits: bool,
+    ) -> Result<Said, NotSaid> {
+        let ticket = self.enter(provider, deadline, waits).await?;
+        let as_of = self.clock.now();
+        let whole = remembered_window(&location.zone, as_of);
+        let window = asked.filter(|asked| !whole.covers(asked)).unwrap_or(whole);
+        let place = place_of(provider, location);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let limit_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        let call = AvailabilityCall { provider, location, window, limit_ms };
+        // What is remembered is read meanwhile: the slots that change hands from now on come too late to matter,
+        // and those until now are there.
+        let (answer, remembered) = tokio::join!(
+            async {
+                let answer = timeout_at(deadline, self.gateway.open_slots(call)).await;
+                self.limits.release(self.breakers.store(), &provider.provider_id, ticket).await;
+                answer.unwrap_or(Err(TIMED_OUT))
+            },
+            self.recall(&place),
+        );
+        let slots = answer.map_err(|failure| {
+            tracing::info!(
+                provider.id = %provider.provider_id,
+                location.id = %location.location_id,
+                error = failure.error.code(),
+                "A provider did not say what is open."
+            );
+            NotSaid::Failed(failure)
+        })?;
+        let said = KnownAvailability { as_of, window, zone: location.zone.clone(), slots };
+        let (remembered, is_read) = match remembered {
+            Ok(remembered) => (remembered, true),
+            Err(error) => {
+                tracing::warn!(provider.id = %provider.provider_id, %error, "Availability cannot be read.");
+                (Remembered::default(), false)
+            }
+        };
+        let learned =
+            if is_read && window == whole { self.remember(&place, &remembered, &said).await } else { None };
+        Ok(Said { said, remembered, learned })
+    }
+
+    /// Remembers what was said, within a time limit. What cannot be remembered can be shown all the same.
+    async fn remember(
+        &self,
+        place: &Place,
+        remembered: &Remembered,
+        said: &KnownAvailability,
+    ) -> Option<Learned> {
+        let learning = learn(&self.store, place, remembered.availability.as_ref(), said);
+        match timeout(LEARN_LIMIT, learning).await {
+            Ok(Ok(learned)) => Some(learned),
+            Ok(Err(error)) => {
+                let (provider_id, location_id) = (&place.provider_id, &place.location_id);
+                tracing::warn!(
+                    provider.id = %provider_id, location.id = location_id, %error,
+                    "Availability cannot be remembered."
+                );
+                None
+            }
+            Err(_) => {
+                tracing::warn!(provider.id = %place.provider_id, "Remembering availability took too long.");
+                None
+            }
+        }
+    }
+
+    /// The leave to ask a provider.
+    async fn enter(
+        &self,
+        provider: &ProviderSettings,
+        deadline: Instant,
+        waits: bool,
+    ) -> Result<Ticket, NotSaid> {
+        let provider_id = &provider.provider_id;
+        loop {
+            let now = self.clock.now();
+            let state = self.breakers.refresh(provider_id, now).await;
+            // When its time is over, a circuit lets bookings try whether it may close. Availability is asked for
+            // then too: it tells nobody anything wrong if that fails.
+            if let Some(until) = state.open_until.filter(|until| *until > now) {
+                return Err(NotSaid::Shut { error: AttemptError::CircuitOpen, until });
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let lease_until = now.plus_ms(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+            let store = self.breakers.store();
+            match self.limits.admit(store, provider, &self.entropy, now, lease_until).await {
+                Admission::Admitted(ticket) => return Ok(ticket),
+                Admission::Refused { until } => {
+                    let wait_ms = self.clock.now().ms_until(until).max(1);
+                    let is_in_time = left > Duration::from_millis(wait_ms.saturating_add(MIN_ASK_MS));
+                    if !waits || !is_in_time {
+                        return Err(NotSaid::Shut { error: AttemptError::LimitReached, until });
+                    }
+                    sleep(Duration::from_millis(wait_ms)).await;
+                }
+            }
+        }
+    }
+}
+
+/// Nothing was said in time.
+const TIMED_OUT: AvailabilityFailure =
+    AvailabilityFailure { error: AttemptError::TimedOut, retry_after_ms: None };
+
+/// Where what is said of a location is remembered.
+pub(super) fn place_of(provider: &ProviderSettings, location: &LocationSettings) -> Place {
+    Place { provider_id: provider.provider_id.clone(), location_id: location.location_id.as_str().to_owned() }
+}
