@@ -31,7 +31,7 @@ const FORM: u8 = 1;
 const SIGNATURE_BYTES: usize = 16;
 
 /// The longest booking key that is looked at, in characters: longer than what the longest identifiers make.
-pub const MAX_BOOKING_KEY_CHARS: usize = 2_048;
+pub const MAX_BOOKING_KEY_CHARS: usize = 4_096;
 
 /// The fewest milliseconds that a key is good for: 1 h.
 const MIN_LIFE_MS: i64 = MS_PER_HOUR;

@@ -12,6 +12,7 @@ mod plan;
 mod push;
 mod refresh;
 mod secrets;
+mod slots;
 mod view;
 mod wish;
 
@@ -27,6 +28,7 @@ pub use plan::{PLANNED_MS, REFRESH_PERIOD_MS, due_within, period_ms};
 pub use push::{Told, tell_availability};
 pub use refresh::{Refreshed, refresh_messages};
 pub use secrets::signing_secret;
+pub use slots::{MAX_SLOTS, PriceForm, Push, SlotForm, read_answer, read_push, read_slots};
 pub use view::{Audience, AvailabilityAnswer, availability_answer};
 pub use wish::{
     AvailabilityParameters, DEFAULT_DAYS, MAX_DAYS, MAX_LOCATIONS, ValidAvailability, read_availability,

@@ -51,6 +51,8 @@ pub use request::{
 };
 pub use timers::{SWEEP_LIMIT, TimerOutcome};
 
+pub(crate) use request::MAX_SLOT_LENGTH_MS;
+
 use holdfast_domain::BookingId;
 
 use crate::ports::{BookingStore, BreakerStore, Clock, Entropy, LimitStore, ProviderGateway, StoreError};

@@ -52,7 +52,7 @@ const MAX_UNITS: usize = 50;
 /// The most units of one kind.
 const MAX_UNIT_QUANTITY: u32 = 1_000;
 /// The longest slot, in milliseconds: 366 days.
-const MAX_SLOT_LENGTH_MS: u64 = 366 * 24 * 60 * 60 * 1000;
+pub(crate) const MAX_SLOT_LENGTH_MS: u64 = 366 * 24 * 60 * 60 * 1000;
 /// How far ahead a slot may begin, in milliseconds: two years. The store's retention relies on it.
 pub const MAX_SLOT_AHEAD_MS: u64 = 2 * 366 * 24 * 60 * 60 * 1000;
 

@@ -77,7 +77,8 @@ pub(super) fn field_name(errors: &mut FieldErrors, pointer: &str, name: &str, mo
     }
 }
 
-fn judge_text(text: &str, most_chars: usize) -> Result<(), String> {
+/// What is wrong with a line of text, if anything is.
+pub(crate) fn judge_text(text: &str, most_chars: usize) -> Result<(), String> {
     let chars = text.chars().count();
     if text.trim().is_empty() {
         return Err("must not be empty".to_owned());

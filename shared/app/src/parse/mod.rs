@@ -16,7 +16,7 @@ use serde_path_to_error::Segment;
 
 use crate::problem::{FieldError, Problem, ProblemCode};
 use message::{Fault, fault_of};
-use node::Node;
+use node::{Node, UnknownFields};
 
 /// The most field errors that one answer names.
 pub const MAX_FIELD_ERRORS: usize = 32;
@@ -46,7 +46,7 @@ pub fn parse_checked<T: DeserializeOwned>(value: &Value) -> Result<Parsed<T>, Pr
     let mut errors = FieldErrors::default();
     let mut repaired = value.clone();
     for _ in 0..MAX_REPAIRS {
-        let (pointer, fault) = match attempt::<T>(&repaired) {
+        let (pointer, fault) = match attempt::<T>(&repaired, UnknownFields::AsTyped) {
             Ok(value) => return Ok(Parsed { value, errors }),
             Err(failure) => failure,
         };
@@ -56,6 +56,13 @@ pub fn parse_checked<T: DeserializeOwned>(value: &Value) -> Result<Parsed<T>, Pr
         }
     }
     Err(errors.into_problem())
+}
+
+/// Reads what somebody else answered. Fields that the type does not have are read over, since whoever answers
+/// may know more than is asked for. Nobody corrects an answer by its errors, so that the first has to do.
+pub fn parse_answer<T: DeserializeOwned>(value: &Value) -> Result<T, FieldError> {
+    attempt(value, UnknownFields::ReadOver)
+        .map_err(|(pointer, fault)| FieldError::new(pointer.text(), fault.detail()))
 }
 
 /// A value that was read, together with what is wrong with it.
@@ -119,7 +126,12 @@ impl FieldErrors {
         self.0.len() >= MAX_FIELD_ERRORS
     }
 
-    fn into_problem(self) -> Problem {
+    /// The error that was found first, for whoever cannot tell of more than one.
+    pub(crate) fn into_first(self) -> FieldError {
+        self.0.into_iter().next().unwrap_or_else(|| FieldError::new("", "is not valid"))
+    }
+
+    pub(crate) fn into_problem(self) -> Problem {
         let detail = match self.0.as_slice() {
             [only] if only.pointer.is_empty() => format!("The body {}.", only.detail),
             [only] => format!("{} {}.", only.pointer, only.detail),
@@ -159,8 +171,8 @@ pub fn escape(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-fn attempt<T: DeserializeOwned>(value: &Value) -> Result<T, (Pointer, Fault)> {
-    serde_path_to_error::deserialize(Node(value)).map_err(|error| {
+fn attempt<T: DeserializeOwned>(value: &Value, unknown: UnknownFields) -> Result<T, (Pointer, Fault)> {
+    serde_path_to_error::deserialize(Node { value, unknown }).map_err(|error| {
         let mut steps: Vec<Step> = error
             .path()
             .iter()
@@ -187,7 +199,8 @@ fn repair<T: DeserializeOwned>(body: &mut Value, pointer: &Pointer, fault: &Faul
         if !replace(body, pointer, stand_in) {
             return false;
         }
-        let is_wrong_still = attempt::<T>(body).is_err_and(|(next, _)| next == *pointer);
+        let next = attempt::<T>(body, UnknownFields::AsTyped);
+        let is_wrong_still = next.is_err_and(|(next, _)| next == *pointer);
         if !is_wrong_still {
             return true;
         }

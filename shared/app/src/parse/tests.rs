@@ -122,6 +122,27 @@ fn an_array_is_no_object() {
 }
 
 #[test]
+fn an_answer_may_say_more_than_is_asked_for_but_nothing_else() {
+    let mut body = fine();
+    body["place"] = json!({"street": "s", "number": 1, "zip": "x"});
+    body["rows"] = json!([{"street": "t", "number": 2, "floor": null}]);
+    body["extra"] = json!({"any": ["thing"]});
+    let order: Order = parse_answer(&body).unwrap();
+    assert_eq!(order.place, Place { street: "s".into(), number: 1 });
+    assert_eq!(order.rows, [Place { street: "t".into(), number: 2 }]);
+    assert!(parse::<Order>(&body).is_err(), "a request may not");
+
+    body["rows"] = json!([{"street": "t", "number": 1}, {"street": "ada@example.com", "number": "ada@"}]);
+    let error = parse_answer::<Order>(&body).unwrap_err();
+    let detail = "must be a whole number, zero or more, within the limits";
+    assert_eq!(error, FieldError::new("/rows/1/number", detail));
+    body["place"] = json!(["s", 1]);
+    assert_eq!(parse_answer::<Order>(&body).unwrap_err().pointer, "/place");
+    body["place"] = json!({"street": "s"});
+    assert_eq!(parse_answer::<Order>(&body).unwrap_err(), FieldError::new("/place/number", "is required"));
+}
+
+#[test]
 fn further_checks_join_in_but_do_not_repeat() {
     let mut body = fine();
     body["name"] = json!(1);
