@@ -1,16 +1,17 @@
 //! The one gateway to all providers: each is spoken to in its protocol.
 
 use holdfast_app::ports::{
-    AttemptReport, Clock, CompensationCall, CompensationReport, NotificationCall, NotificationReport,
-    ProviderCall, ProviderGateway,
+    AttemptReport, AvailabilityCall, AvailabilityFailure, AvailabilityGateway, Clock, CompensationCall,
+    CompensationReport, NotificationCall, NotificationReport, ProviderCall, ProviderGateway,
 };
 use holdfast_app::settings::{Protocol, ProviderSettings};
-use holdfast_domain::{Booking, LookUpOutcome};
+use holdfast_domain::{Booking, LookUpOutcome, OpenSlot};
 
 use crate::calling::Caller;
 use crate::docplanner::Docplanner;
 use crate::native::Native;
 use crate::octo::Octo;
+use crate::open_slots::cannot_be_asked;
 use crate::safe_client::SafeClient;
 
 /// Calls providers, each in the protocol that it is configured with.
@@ -56,6 +57,20 @@ impl<C: Clock> ProviderGateway for ProtocolGateway<C> {
             Protocol::Holdfast => Native(&self.0).notify(call).await,
             Protocol::Docplanner => Docplanner(&self.0).notify(call).await,
             Protocol::Octo => Octo::<C>::notify(),
+        }
+    }
+}
+
+impl<C: Clock> AvailabilityGateway for ProtocolGateway<C> {
+    async fn open_slots(&self, call: AvailabilityCall<'_>) -> Result<Vec<OpenSlot>, AvailabilityFailure> {
+        if call.provider.pulls() {
+            return Err(cannot_be_asked());
+        }
+        match call.provider.protocol {
+            Protocol::Holdfast => Native(&self.0).open_slots(call).await,
+            // Its callbacks have no question for it.
+            Protocol::Docplanner => Err(cannot_be_asked()),
+            Protocol::Octo => Octo(&self.0).open_slots(call).await,
         }
     }
 }

@@ -11,6 +11,7 @@ mod mailbox;
 mod native;
 mod octo;
 mod once_body;
+mod open_slots;
 mod outcomes;
 mod request;
 mod retry_after;

@@ -9,14 +9,14 @@ use axum::extract::{ConnectInfo, Request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use holdfast_app::ports::{
-    AttemptReport, Clock, CompensationCall, CompensationReport, NotificationCall, NotificationReport,
-    ProviderCall, ProviderGateway,
+    AttemptReport, AvailabilityCall, AvailabilityFailure, AvailabilityGateway, Clock, CompensationCall,
+    CompensationReport, NotificationCall, NotificationReport, ProviderCall, ProviderGateway,
 };
-use holdfast_app::settings::ProviderSettings;
+use holdfast_app::settings::{LocationSettings, OfferedService, ProviderSettings};
 use holdfast_domain::{
     Booking, BookingId, BookingRequest, Cancellation, CancellationReason, Cause, Change, ConsumerId,
-    Customer, HistoryEntry, Mode, Notification, NotificationKind, Operation, Patience, Personal, Phase,
-    ProviderId, Slot, State, Status, Tenant, Timestamp, UnitQuantity,
+    Customer, HistoryEntry, LocalDate, LocationId, Mode, Notification, NotificationKind, OpenSlot, Operation,
+    Patience, Personal, Phase, ProviderId, Slot, State, Status, Tenant, Timestamp, UnitQuantity, Zone,
 };
 use http::{HeaderMap, Method};
 use serde_json::Value;
@@ -165,10 +165,37 @@ pub(crate) async fn notify(
     gateway("127.0.0.1").notify(call).await
 }
 
+/// A location in Rome, where these services are offered.
+pub(crate) fn location(services: &[(&str, Option<&str>)]) -> LocationSettings {
+    let offered = services.iter().map(|(service_id, resource_id)| OfferedService {
+        service_id: (*service_id).to_owned(),
+        resource_id: resource_id.map(str::to_owned),
+    });
+    LocationSettings {
+        location_id: LocationId::parse("main-street").unwrap(),
+        display_name: "Main Street".to_owned(),
+        zone: Zone::parse("Europe/Rome").unwrap(),
+        services: offered.collect(),
+    }
+}
+
+/// What is open at a location within so many days of Rome.
+pub(crate) async fn open_slots(
+    provider: &ProviderSettings,
+    location: &LocationSettings,
+    first: &str,
+    days: u32,
+) -> Result<Vec<OpenSlot>, AvailabilityFailure> {
+    let window = location.zone.days(LocalDate::parse(first).unwrap(), days);
+    let call = AvailabilityCall { provider, location, window, limit_ms: AMPLE_MS };
+    gateway("127.0.0.1").open_slots(call).await
+}
+
 pub(crate) struct Received {
     pub(crate) peer: SocketAddr,
     pub(crate) method: Method,
     pub(crate) path: String,
+    pub(crate) query: Option<String>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
@@ -195,7 +222,8 @@ pub(crate) async fn serve<R: IntoResponse>(
             let (parts, body) = request.into_parts();
             let body = axum::body::to_bytes(body, MAX_ANSWER_BYTES).await.unwrap();
             let path = parts.uri.path().to_owned();
-            let call = Received { peer, method: parts.method, path, headers: parts.headers, body };
+            let query = parts.uri.query().map(str::to_owned);
+            let call = Received { peer, method: parts.method, path, query, headers: parts.headers, body };
             let response: Response = answer(&call).into_response();
             kept.lock().unwrap().push(call);
             response

@@ -1,7 +1,8 @@
 //! The native protocol, `holdfast`: what is sent, and in which order. What answers mean is in
-//! [`answers`], the bodies are in [`wire`].
+//! [`answers`], the bodies are in [`wire`]. What is open is asked in [`availability`].
 
 mod answers;
+mod availability;
 mod wire;
 
 use bytes::Bytes;

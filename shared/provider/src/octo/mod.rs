@@ -1,5 +1,6 @@
 //! OCTO, Open Connectivity for Tourism: which requests an operation takes, and in which order. A single
-//! request is in [`talk`], what answers mean is in [`answers`], the bodies are in [`wire`].
+//! request is in [`talk`], what answers mean is in [`answers`], the bodies are in [`wire`]. What is open is asked
+//! in [`availability`], which has nothing to do with any booking.
 //!
 //! A booking takes three requests: the availability check finds the slot's `availabilityId`, the reservation
 //! holds it, and the confirmation books it; a hold stops after the second. All of them are made in one
@@ -10,6 +11,7 @@
 //! error that may mean this is settled by asking for the booking.
 
 mod answers;
+mod availability;
 mod talk;
 mod wire;
 

@@ -16,6 +16,7 @@ use super::wire::{
 use crate::calling::{Call, Caller, Deadline, alarm_locked_out, is_locked_out, json};
 use crate::outcomes::{cancel_reason, hold_end};
 use crate::request::Unsendable;
+use crate::safe_client::Answer;
 
 /// Which extensions of OCTO an answer shall have: none. The header must be there all the same.
 const CAPABILITIES: HeaderName = HeaderName::from_static("octo-capabilities");
@@ -127,16 +128,12 @@ impl<'a, C: Clock> Talk<'a, C> {
     ) -> Reply<T> {
         self.requests = self.requests.saturating_add(1);
         self.retry_after_ms = None;
-        let mut headers = HeaderMap::from_iter([(CAPABILITIES, HeaderValue::from_static(""))]);
-        if self.provider.mode == Mode::Test {
-            headers.insert(ENVIRONMENT, HeaderValue::from_static("test"));
-        }
         let call = Call {
             provider: self.provider,
             method,
             path,
             idempotency_key: None,
-            headers,
+            headers: headers(self.provider),
             message_id: format!("{}:{}", self.message_id, self.requests),
             body,
         };
@@ -145,11 +142,25 @@ impl<'a, C: Clock> Talk<'a, C> {
             Err(failure) => return failure.into(),
         };
         self.retry_after_ms = self.caller.retry_after_ms(&answer);
-        let status = answer.head.status;
-        let reply = Reply::read(status, &answer.body);
-        if matches!(reply, Reply::Unknown(AttemptError::Misconfigured(_))) && !is_locked_out(status) {
-            alarm_locked_out(self.provider, status);
-        }
-        reply
+        read_reply(self.provider, &answer)
     }
+}
+
+/// What OCTO adds to the headers that every call has.
+pub(super) fn headers(provider: &ProviderSettings) -> HeaderMap {
+    let mut headers = HeaderMap::from_iter([(CAPABILITIES, HeaderValue::from_static(""))]);
+    if provider.mode == Mode::Test {
+        headers.insert(ENVIRONMENT, HeaderValue::from_static("test"));
+    }
+    headers
+}
+
+/// What an answer says. Suppliers that do not let Holdfast in say so by more than the status.
+pub(super) fn read_reply<T: DeserializeOwned>(provider: &ProviderSettings, answer: &Answer) -> Reply<T> {
+    let status = answer.head.status;
+    let reply = Reply::read(status, &answer.body);
+    if matches!(reply, Reply::Unknown(AttemptError::Misconfigured(_))) && !is_locked_out(status) {
+        alarm_locked_out(provider, status);
+    }
+    reply
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::outcomes::own_rejection;
 
 /// The option of a product that has only one, by OCTO's convention.
-const ONLY_OPTION: &str = "DEFAULT";
+pub(super) const ONLY_OPTION: &str = "DEFAULT";
 
 /// The code of the no to a booking without a service: OCTO books products.
 pub(super) const SERVICE_ID_MISSING: &str = "service_id_missing";
