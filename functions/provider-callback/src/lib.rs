@@ -1,21 +1,24 @@
 //! Providers call us: to tell of a booking (`POST /v1/provider/bookings/{id}/{acknowledge|cancel|attendance}`),
-//! and to fetch what they are to be told (`GET /v1/provider/notifications`,
-//! `POST /v1/provider/notifications/release`).
+//! to fetch what they are to be told (`GET /v1/provider/notifications`,
+//! `POST /v1/provider/notifications/release`), and to tell what is open (`PUT /v1/provider/availability`).
 
 use holdfast_app::auth::{presented_key, provider_of};
+use holdfast_app::availability::{Push, Told, read_push, tell_availability};
 use holdfast_app::bookings::{
     Acknowledged, DEFAULT_FETCHED, FetchCall, Fetched, MAX_FETCHED, ProviderCaller, acknowledge,
     cancel_by_provider, fetch_notifications, read_attendance, read_provider_answer, read_provider_cancel,
     release_notifications, tell_attendance,
 };
-use holdfast_app::ports::{BookingStore, Clock, NotificationMailbox, SettingsReader, Wanted};
+use holdfast_app::ports::{
+    AvailabilityStore, BookingStore, Clock, LocationStore, NotificationMailbox, SettingsReader, Wanted,
+};
 use holdfast_app::problem::{FieldError, Problem, ProblemCode};
 use holdfast_app::settings::ProviderSettings;
 use holdfast_app::settings_cache::{SettingsCache, configuration_problem};
 use holdfast_domain::{Booking, BookingId, Notification};
-use holdfast_lambda::http::{Request, Response, RouteError, Routed, Router, json_body};
+use holdfast_lambda::http::{Request, Response, RouteError, Routed, Router, json_body, json_body_up_to};
 use holdfast_lambda::telemetry::record_booking;
-use holdfast_provider::notification_body;
+use holdfast_provider::{MAX_ANSWER_BYTES, notification_body};
 use http::header::AUTHORIZATION;
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -23,6 +26,9 @@ use serde_json::json;
 /// What is left of the function's time when the last notifications begin to be taken, in milliseconds: ample
 /// for the calls that this takes.
 const FETCH_MARGIN_MS: u64 = 15_000;
+
+/// The largest body that tells of availability, in bytes: as large as an answer that is asked for.
+const MAX_AVAILABILITY_BYTES: usize = MAX_ANSWER_BYTES;
 
 /// The calls that this function answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +43,8 @@ pub enum Route {
     Fetch,
     /// `POST /v1/provider/notifications/release`
     Release,
+    /// `PUT /v1/provider/availability`
+    Availability,
 }
 
 /// The routes of this function.
@@ -47,18 +55,23 @@ pub fn router() -> Result<Router<Route>, RouteError> {
         (Method::POST, "/v1/provider/bookings/{id}/attendance", Route::Attendance),
         (Method::GET, "/v1/provider/notifications", Route::Fetch),
         (Method::POST, "/v1/provider/notifications/release", Route::Release),
+        (Method::PUT, "/v1/provider/availability", Route::Availability),
     ])
 }
 
 /// The function, over what it needs of the world.
 #[derive(Debug)]
-pub struct Service<S, M, R, C> {
+pub struct Service<S, M, A, R, C> {
     /// The bookings.
     pub store: S,
     /// What waits to be fetched.
     pub mailbox: M,
+    /// What is open.
+    pub availability: A,
     /// Keys and providers.
     pub settings: SettingsCache<R>,
+    /// Locations.
+    pub locations: R,
     /// The time of day.
     pub clock: C,
 }
@@ -71,11 +84,12 @@ enum Told {
     Attendance,
 }
 
-impl<S, M, R, C> Service<S, M, R, C>
+impl<S, M, A, R, C> Service<S, M, A, R, C>
 where
     S: BookingStore,
     M: NotificationMailbox,
-    R: SettingsReader,
+    A: AvailabilityStore,
+    R: LocationStore + SettingsReader,
     C: Clock,
 {
     /// Answers a request.
@@ -89,6 +103,7 @@ where
             Route::Attendance => Told::Attendance,
             Route::Fetch => return self.fetch(&request, &caller).await,
             Route::Release => return self.release(&request, &caller).await,
+            Route::Availability => return self.tell_availability(&request, &caller).await,
         };
         self.hear(&request, &caller, told, routed.parameter("id")).await
     }
@@ -151,6 +166,28 @@ where
         }
         let released = release_notifications(&self.mailbox, &self.clock, caller).await?;
         Ok(Response::json(StatusCode::OK, &json!({ "released": released })))
+    }
+
+    /// All that is open at one of the provider's locations.
+    async fn tell_availability(
+        &self,
+        request: &Request,
+        caller: &ProviderCaller,
+    ) -> Result<Response, Problem> {
+        request.only_query(&[])?;
+        let Push { location_id, slots } = read_push(&json_body_up_to(request, MAX_AVAILABILITY_BYTES)?)?;
+        let provider = self.provider(caller).await?;
+        let told_at = request.received_at;
+        let Told { time_zone, remembered, .. } =
+            tell_availability(&self.availability, &self.locations, &provider, &location_id, slots, told_at)
+                .await?;
+        let body = json!({
+            "location_id": location_id,
+            "time_zone": time_zone,
+            "as_of": told_at,
+            "slots": remembered,
+        });
+        Ok(Response::json(StatusCode::OK, &body))
     }
 
     async fn provider(&self, caller: &ProviderCaller) -> Result<ProviderSettings, Problem> {

@@ -13,8 +13,9 @@ async fn main() -> Result<(), RunError> {
     let aws = AwsClients::new(&config::aws()?);
     let (store, settings) = (stores::bookings(&aws)?, stores::settings(&aws)?);
     let mailbox = stores::mailbox(&aws)?;
-    let settings = SettingsCache::new(settings);
-    let service = Arc::new(Service { store, mailbox, settings, clock: SystemClock });
+    let availability = stores::availability(&aws)?;
+    let (settings, locations) = (SettingsCache::new(settings.clone()), settings);
+    let service = Arc::new(Service { store, mailbox, availability, settings, locations, clock: SystemClock });
     http::run(router()?, move |request, routed| {
         let service = Arc::clone(&service);
         async move { service.handle(request, routed).await }

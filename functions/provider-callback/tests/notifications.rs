@@ -9,7 +9,9 @@ use holdfast_app::ports::{BookingStore, Clock, ConfigurationStore, KeptNotificat
 use holdfast_app::settings::{KeyOwner, Protocol, ProviderSettings};
 use holdfast_app::settings_cache::SettingsCache;
 use holdfast_app::stored::StoredBooking;
-use holdfast_app::test_util::{MemoryBookingStore, MemoryMailbox, MemorySettings, SeededEntropy, TestClock};
+use holdfast_app::test_util::{
+    MemoryAvailability, MemoryBookingStore, MemoryMailbox, MemorySettings, SeededEntropy, TestClock,
+};
 use holdfast_domain::{
     Booking, BookingId, BookingRequest, ConfirmationMode, ConsumerId, Customer, Mode, NotificationRoute,
     Personal, ProviderId, Slot, Tenant, Timestamp,
@@ -20,7 +22,7 @@ use provider_callback::{Service, router};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-type TestService = Service<MemoryBookingStore, MemoryMailbox, MemorySettings, TestClock>;
+type TestService = Service<MemoryBookingStore, MemoryMailbox, MemoryAvailability, MemorySettings, TestClock>;
 
 struct Harness {
     service: TestService,
@@ -53,7 +55,8 @@ impl Harness {
         provider.confirmation = ConfirmationMode::Notify;
         settings.put_provider(&provider).await.unwrap();
         let cache = SettingsCache::new(settings.clone());
-        let service = Service { store, mailbox, settings: cache, clock };
+        let (availability, locations) = (MemoryAvailability::new(), settings.clone());
+        let service = Service { store, mailbox, availability, settings: cache, locations, clock };
         let mut harness = Self { service, settings, entropy: SeededEntropy::new(1), key: String::new() };
         harness.key = harness.key_of(KeyOwner::Provider(provider_id()), Mode::Test).await;
         harness

@@ -78,7 +78,7 @@ problem_codes! {
     TooManyChanges, "too_many_changes", 409, "The booking has too many versions", "A booking has at most 200 versions.";
     EndpointDisabled, "endpoint_disabled", 409, "The endpoint is disabled", "Nothing is delivered to a webhook endpoint that is disabled. Enable it first.";
     LimitReached, "limit_reached", 409, "The limit is reached", "There are as many of these as there may be. Delete one, or wait until one is over.";
-    BodyTooLarge, "body_too_large", 413, "The body is too large", "A request's body may have 65536 bytes.";
+    BodyTooLarge, "body_too_large", 413, "The body is too large", "A request's body may have 65536 bytes, and 1048576 where a provider tells of its availability.";
     UnsupportedMediaType, "unsupported_media_type", 415, "The content type is not supported", "Send Content-Type: application/json.";
     InvalidRequest, "invalid_request", 422, "The request is not valid", "The body is JSON, but fields are missing, unknown or not allowed as they are. The errors name each with a JSON pointer.";
     UnknownLocation, "unknown_location", 422, "The location is not known", "No location of this name is configured for the provider.";

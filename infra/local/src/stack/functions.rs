@@ -12,7 +12,8 @@ use super::progress::Progress;
 use super::tool::{Errors, Tool, command};
 
 /// The packages under `functions/`; each has one binary of the same name.
-const PACKAGES: [&str; 6] = ["booking", "dispatch", "manage", "provider-callback", "retry", "webhook"];
+const PACKAGES: [&str; 8] =
+    ["availability", "booking", "dispatch", "manage", "provider-callback", "refresh", "retry", "webhook"];
 
 /// A first build compiles the AWS SDK, minutes on a small machine.
 const BUILD_LIMIT: Duration = Duration::from_hours(1);

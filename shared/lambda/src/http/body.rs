@@ -13,9 +13,13 @@ pub const MAX_BODY_BYTES: usize = 65_536;
 /// The body of a request as JSON. The size is looked at first, then the media type, then the text;
 /// nesting beyond 128 levels is malformed.
 pub fn json_body(request: &Request) -> Result<Value, Problem> {
-    if request.body.len() > MAX_BODY_BYTES {
-        let detail =
-            format!("The body has {} bytes; at most {MAX_BODY_BYTES} are allowed.", request.body.len());
+    json_body_up_to(request, MAX_BODY_BYTES)
+}
+
+/// The same for a call whose bodies may be larger, or have to be smaller.
+pub fn json_body_up_to(request: &Request, max_bytes: usize) -> Result<Value, Problem> {
+    if request.body.len() > max_bytes {
+        let detail = format!("The body has {} bytes; at most {max_bytes} are allowed.", request.body.len());
         return Err(Problem::new(ProblemCode::BodyTooLarge, detail));
     }
     if request.body.is_empty() {

@@ -12,7 +12,7 @@ mod serve;
 
 pub(crate) use gateway::deadline;
 
-pub use body::{MAX_BODY_BYTES, json_body};
+pub use body::{MAX_BODY_BYTES, json_body, json_body_up_to};
 pub use request::Request;
 pub use response::{Response, problem_response};
 pub use router::{RouteError, Routed, Router};
