@@ -164,6 +164,8 @@ where
                 tracing::warn!(booking.id = %change.booking_id, %error, "A slot's change could not be noted.");
             }
         });
+        // A list of them may move between threads; the compiler cannot tell that of what makes it.
+        let notes: Vec<_> = notes.collect();
         stream::iter(notes).buffer_unordered(CONCURRENT_NOTES).collect::<()>().await;
     }
 

@@ -89,7 +89,7 @@ pub struct RefreshState {
 pub struct Remembered {
     /// What was said last; `None` if nothing ever was.
     pub availability: Option<KnownAvailability>,
-    /// What bookings did to slots since.
+    /// What bookings did to slots since, in the order of their times.
     pub changes: Vec<SlotChange>,
     /// How asking goes.
     pub refresh: RefreshState,
@@ -100,17 +100,26 @@ pub struct Remembered {
 /// A reader MUST NOT ever see parts of two answers together, whatever writers do or wherever they stop: what
 /// it sees was said as a whole, and at the time that it is told.
 pub trait AvailabilityStore: Send + Sync {
-    /// All that is remembered of a location, in one round trip. Changes MUST be there that happened at `since`
-    /// or later, if that is not longer ago than [`SLOT_CHANGES_KEPT_MS`]; others MAY be. What was written
-    /// within the last second MAY be missing.
+    /// All that is remembered of a location, in one round trip but for thousands of changes. Changes MUST be
+    /// there that happened at `since` or later, if that is not longer ago than [`SLOT_CHANGES_KEPT_MS`]; others
+    /// MAY be. What was written within the last second MAY be missing.
+    ///
+    /// What was said but cannot be read is [`StoreError::Corrupt`], and MUST NOT be in the way of [`replace`]
+    /// and [`forget`].
+    ///
+    /// [`replace`]: Self::replace
+    /// [`forget`]: Self::forget
     fn read(
         &self,
         place: &Place,
         since: Timestamp,
     ) -> impl Future<Output = Result<Remembered, StoreError>> + Send;
 
-    /// Remembers what was said. What is remembered of a later time MUST stay; failures before it are
-    /// forgotten.
+    /// Remembers what was said. What was said of a later time MUST stay, and failures of that time or before
+    /// are forgotten. What was said earlier and was only confirmed of a later time MAY give way, since the two
+    /// are not written together: what is read then is older, but was said at the time that it is told.
+    ///
+    /// More than the store can keep of one location is [`StoreError::Refused`].
     fn replace(
         &self,
         place: &Place,
@@ -118,7 +127,8 @@ pub trait AvailabilityStore: Send + Sync {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Remembers that the same was said again at a time. MUST be one small write, whatever there is to say. If
-    /// something else is remembered meanwhile, that MUST stay as it is; failures before are forgotten.
+    /// something else is remembered meanwhile, that MUST stay as it is, and so MUST a later time. Failures of
+    /// that time or before are forgotten.
     fn confirm(
         &self,
         place: &Place,
@@ -126,14 +136,17 @@ pub trait AvailabilityStore: Send + Sync {
         as_of: Timestamp,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Remembers how asking goes. What is known MUST stay as it is.
+    /// Remembers how asking goes, which failed for whoever began to at `asked_at`. What is known MUST stay as it
+    /// is. Whatever was said at that time or later forgets it, in whichever order the two are written; of two
+    /// failures the later one stays.
     fn record_failure(
         &self,
         place: &Place,
         state: RefreshState,
+        asked_at: Timestamp,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Forgets a location.
+    /// Forgets what was said and how asking goes. Changes MAY stay.
     fn forget(&self, place: &Place) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
@@ -183,8 +196,8 @@ pub trait LocationStore: Send + Sync {
         location: &LocationSettings,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Reads some of a provider's locations, in any order; those that do not exist are left out. MUST be
-    /// complete: what a batch read leaves unprocessed is asked for again.
+    /// Reads some of a provider's locations, each once and in any order; those that do not exist are left out.
+    /// MUST be complete: what a batch read leaves unprocessed is asked for again.
     fn locations_named(
         &self,
         provider_id: &ProviderId,

@@ -19,7 +19,17 @@ type ChangeName = (Timestamp, BookingId, u32, Hold, String, Timestamp);
 struct Entry {
     availability: Option<KnownAvailability>,
     changes: BTreeMap<ChangeName, SlotChange>,
-    refresh: RefreshState,
+    /// When anything was said last.
+    said_at: Option<Timestamp>,
+    /// When somebody began to ask in vain last, and how it goes.
+    failure: Option<(Timestamp, RefreshState)>,
+}
+
+impl Entry {
+    fn refresh(&self) -> RefreshState {
+        let is_over = |failed_at: Timestamp| self.said_at.is_some_and(|said_at| failed_at <= said_at);
+        self.failure.filter(|(failed_at, _)| !is_over(*failed_at)).map(|(_, state)| state).unwrap_or_default()
+    }
 }
 
 /// Availability in memory.
@@ -50,7 +60,7 @@ impl MemoryAvailability {
         self.with(place, |entry| Remembered {
             availability: entry.availability.clone(),
             changes: entry.changes.values().cloned().collect(),
-            refresh: entry.refresh,
+            refresh: entry.refresh(),
         })
     }
 
@@ -74,9 +84,9 @@ impl AvailabilityStore for MemoryAvailability {
     async fn replace(&self, place: &Place, said: &KnownAvailability) -> Result<(), StoreError> {
         let effect = || {
             self.with(place, |entry| {
+                entry.said_at = entry.said_at.max(Some(said.as_of));
                 if entry.availability.as_ref().is_none_or(|known| known.as_of <= said.as_of) {
                     entry.availability = Some(said.clone());
-                    entry.refresh = RefreshState::default();
                 }
             });
         };
@@ -86,7 +96,7 @@ impl AvailabilityStore for MemoryAvailability {
     async fn confirm(&self, place: &Place, content: ContentId, as_of: Timestamp) -> Result<(), StoreError> {
         let effect = || {
             self.with(place, |entry| {
-                entry.refresh = RefreshState::default();
+                entry.said_at = entry.said_at.max(Some(as_of));
                 if let Some(known) = &mut entry.availability
                     && known.content_id() == content
                 {
@@ -97,15 +107,26 @@ impl AvailabilityStore for MemoryAvailability {
         self.faults.run("availability.confirm", effect).await
     }
 
-    async fn record_failure(&self, place: &Place, state: RefreshState) -> Result<(), StoreError> {
-        let effect = || self.with(place, |entry| entry.refresh = state);
+    async fn record_failure(
+        &self,
+        place: &Place,
+        state: RefreshState,
+        asked_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let effect = || {
+            self.with(place, |entry| {
+                if entry.failure.is_none_or(|(failed_at, _)| failed_at <= asked_at) {
+                    entry.failure = Some((asked_at, state));
+                }
+            });
+        };
         self.faults.run("availability.record_failure", effect).await
     }
 
     async fn forget(&self, place: &Place) -> Result<(), StoreError> {
         let effect = || {
             self.with(place, |entry| {
-                (entry.availability, entry.refresh) = (None, RefreshState::default());
+                (entry.availability, entry.said_at, entry.failure) = (None, None, None);
             });
         };
         self.faults.run("availability.forget", effect).await

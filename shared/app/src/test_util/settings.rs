@@ -1,6 +1,6 @@
 //! The configuration, the breakers and the limits in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use holdfast_domain::{ConsumerId, KeyId, LocationId, ProviderId, Tenant, Timestamp, WebhookEndpointId};
@@ -478,8 +478,9 @@ impl LocationStore for MemorySettings {
     ) -> Result<Vec<LocationSettings>, StoreError> {
         let effect = || {
             let state = locked(&self.state);
-            let found = ids.iter().filter_map(|id| state.locations.get(&(provider_id.clone(), id.clone())));
-            found.cloned().collect()
+            let ids: BTreeSet<&LocationId> = ids.iter().collect();
+            let key = |id: &LocationId| (provider_id.clone(), id.clone());
+            ids.into_iter().filter_map(|id| state.locations.get(&key(id)).cloned()).collect()
         };
         self.faults.run("locations.locations_named", effect).await
     }
