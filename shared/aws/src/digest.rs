@@ -3,11 +3,11 @@
 use sha2::{Digest, Sha256};
 
 /// The bytes of a digest. Two of 2^64 things of one kind would share one.
-pub(super) const DIGEST_BYTES: usize = 16;
+pub(crate) const DIGEST_BYTES: usize = 16;
 
 /// The digest of `fields` for a purpose. Each field is preceded by its length, so that no two lists of
 /// fields have the same bytes.
-pub(super) fn digest(purpose: &str, fields: &[&[u8]]) -> [u8; DIGEST_BYTES] {
+pub(crate) fn digest(purpose: &str, fields: &[&[u8]]) -> [u8; DIGEST_BYTES] {
     let mut hasher = Sha256::new();
     for field in std::iter::once(&purpose.as_bytes()).chain(fields) {
         hasher.update(u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());

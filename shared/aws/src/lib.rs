@@ -5,12 +5,14 @@
 //! is handed in. What Amazon reports becomes a [`StoreError`](holdfast_app::ports::StoreError) in one
 //! place, without the service's own text, which may repeat what was written.
 
+mod availability;
 mod batch;
 mod booking;
 mod bus;
 mod calls;
 mod clients;
 mod delivery;
+mod digest;
 mod error;
 mod feed;
 mod item;
@@ -25,6 +27,7 @@ pub mod codec {
     pub use crate::booking::{CodecError, ITEM_FORMAT, UnreadableImage, stored_from_image};
 }
 
+pub use availability::DynamoAvailability;
 pub use booking::{DynamoBookingStore, OVERDUE_INDEX, REFERENCE_INDEX, TENANT_INDEX};
 pub use bus::{EVENT_SOURCE, EventBridgeBus, endpoint_of_resources, tenant_of_resources};
 pub use calls::CallLog;
@@ -32,5 +35,5 @@ pub use clients::{AwsClients, AwsConfig, AwsCredentials, AwsHooks};
 pub use delivery::{CREATED_INDEX, DynamoDeliveryStore};
 pub use feed::DynamoFeed;
 pub use mailbox::DynamoMailbox;
-pub use queues::{SqsDeliveries, SqsParking, SqsReplays, SqsTimers};
+pub use queues::{SqsDeliveries, SqsParking, SqsRefreshes, SqsReplays, SqsTimers};
 pub use settings::DynamoSettings;

@@ -1,4 +1,4 @@
-//! Messages to SQS: timers, deliveries, and what was parked. Batches are read entry by entry.
+//! Messages to SQS: timers, refreshes, deliveries, and what was parked. Batches are read entry by entry.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use futures_util::{StreamExt, stream};
 use holdfast_app::ports::{
-    DeliveryHint, DeliveryQueue, ParkedRecord, RecordParking, ReplayMessage, ReplayQueue, StoreError,
-    TimerMessage, TimerQueue,
+    DeliveryHint, DeliveryQueue, ParkedRecord, RecordParking, RefreshMessage, RefreshQueue, ReplayMessage,
+    ReplayQueue, StoreError, TimerMessage, TimerQueue,
 };
 use holdfast_domain::Timestamp;
 use serde::Serialize;
@@ -172,6 +172,29 @@ impl SqsTimers {
 impl TimerQueue for SqsTimers {
     async fn arm(&self, timers: &[TimerMessage], now: Timestamp) -> Vec<Result<(), StoreError>> {
         let messages = timers.iter().map(|timer| outgoing(timer, timer.not_before, now)).collect();
+        send_written(&self.client, &self.queue_url, messages).await
+    }
+}
+
+/// The queue of refreshes.
+#[derive(Clone)]
+pub struct SqsRefreshes {
+    client: Client,
+    queue_url: String,
+}
+
+debug_by_name!(SqsRefreshes);
+
+impl SqsRefreshes {
+    /// Refreshes through the queue at `queue_url`.
+    pub fn new(client: Client, queue_url: impl Into<String>) -> Self {
+        Self { client, queue_url: queue_url.into() }
+    }
+}
+
+impl RefreshQueue for SqsRefreshes {
+    async fn send(&self, messages: &[RefreshMessage], now: Timestamp) -> Vec<Result<(), StoreError>> {
+        let messages = messages.iter().map(|message| outgoing(message, message.not_before, now)).collect();
         send_written(&self.client, &self.queue_url, messages).await
     }
 }

@@ -14,11 +14,11 @@ use holdfast_app::ports::{BookingPage, BookingQuery, Entropy, ListPlace, StoreEr
 use holdfast_domain::{Booking, BookingId, Tenant, Timestamp};
 
 use super::decode::booking_id_of;
-use super::digest::digest;
 use super::encode::partition_key;
 use super::item::{CREATED_AT, REFERENCE_DIGEST, TENANT};
 use super::store::decoded;
 use crate::batch::{MAX_BATCH_KEYS, batch_get};
+use crate::digest::digest;
 use crate::error::store_error;
 use crate::item::{Bytes, PK, SdkItem, binary, number, text};
 

@@ -2,7 +2,6 @@
 //! beside them, and changes hands in the transaction that writes its booking.
 
 mod decode;
-mod digest;
 mod encode;
 mod history;
 mod item;

@@ -9,7 +9,7 @@ use holdfast_app::ports::{SlotExchange, StoreError};
 use holdfast_app::stored::SlotKey;
 use holdfast_domain::BookingId;
 
-use super::digest::digest;
+use crate::digest::digest;
 use crate::error::incomplete_request;
 use crate::item::{PK, SdkItem, TTL, number, text};
 use crate::transact::CALL;
