@@ -1,25 +1,29 @@
-//! The configuration in DynamoDB: consumers, providers, keys, breakers, limits and webhook endpoints, in
-//! one table.
+//! The configuration in DynamoDB: consumers, providers, locations, keys, the secrets of booking keys, breakers,
+//! limits and webhook endpoints, in one table.
 //!
 //! | partition key | sort key | item |
 //! |---|---|---|
 //! | `CONSUMERS` | consumer | a consumer |
 //! | `PROVIDERS` | provider | a provider |
+//! | `LOCATIONS#<provider>` | location | a location |
 //! | `KEY#<key id>` | `KEY` | a key |
 //! | `KEYS#<role>#<owner>` | key id | that the owner has this key |
+//! | `BOOKING_KEYS` | `SECRETS` | the secrets that booking keys are signed with |
 //! | `BREAKER#<provider>` | `BREAKER` | a provider's breaker |
 //! | `LIMIT#<provider>` | `CALLS` | the second that calls are counted in, and how many are taken |
 //! | `LIMIT#<provider>` | `PLACES` | the leases of the attempts in flight |
 //! | `ENDPOINTS#<tenant>` | endpoint id | a webhook endpoint |
 //! | `ENDPOINTS#<tenant>` | `#COUNT` | how many endpoints the tenant has |
 //!
-//! A request's key, provider and breaker have keys that are known beforehand, so that one batch reads all
-//! three. Lists are one partition each: nothing ever scans the table.
+//! A request's key, provider, breaker and secrets have keys that are known beforehand, so that one batch reads
+//! all of them. Lists are one partition each: nothing ever scans the table.
 
+mod booking_keys;
 mod breaker;
 mod configuration;
 mod endpoints;
 mod limits;
+mod locations;
 mod reader;
 mod records;
 

@@ -4,6 +4,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use holdfast_app::ports::{Loaded, SettingsReader, StoreError, Wanted};
 
 use super::DynamoSettings;
+use super::booking_keys::{BOOKING_KEYS, SECRETS_SK, secrets_of};
 use super::records::{BREAKER_SK, KEY_SK, PROVIDERS, breaker_of, breaker_pk, key_of, key_pk, provider_of};
 pub(super) use crate::batch::MAX_BATCH_KEYS;
 use crate::batch::batch_get;
@@ -30,6 +31,9 @@ impl SettingsReader for DynamoSettings {
             keys.push(key(PROVIDERS, provider_id.as_str()));
             keys.push(key(breaker_pk(provider_id), BREAKER_SK));
         }
+        if wanted.booking_key_secrets {
+            keys.push(key(BOOKING_KEYS, SECRETS_SK));
+        }
         let mut loaded = Loaded::default();
         if keys.is_empty() {
             return Ok(loaded);
@@ -37,6 +41,8 @@ impl SettingsReader for DynamoSettings {
         for item in self.batch_get(keys).await? {
             if has_pk(&item, PROVIDERS) {
                 loaded.provider = Some(provider_of(item)?);
+            } else if has_pk(&item, BOOKING_KEYS) {
+                loaded.booking_key_secrets = secrets_of(item)?;
             } else if wanted.key_id.as_ref().is_some_and(|key_id| has_pk(&item, &key_pk(key_id))) {
                 loaded.key = Some(key_of(item)?);
             } else {

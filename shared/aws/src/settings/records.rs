@@ -66,11 +66,11 @@ fn owner_of(text: &str) -> Option<KeyOwner> {
     }
 }
 
-fn corrupt(what: &str, attribute: &str) -> StoreError {
+pub(super) fn corrupt(what: &str, attribute: &str) -> StoreError {
     StoreError::Corrupt(format!("{what}: attribute {attribute}"))
 }
 
-fn time(what: &str, attribute: &str, unix_ms: i64) -> Result<Timestamp, StoreError> {
+pub(super) fn time(what: &str, attribute: &str, unix_ms: i64) -> Result<Timestamp, StoreError> {
     Timestamp::from_unix_ms(unix_ms).map_err(|_| corrupt(what, attribute))
 }
 
