@@ -13,6 +13,7 @@ async fn main() -> Result<(), RunError> {
     let aws = AwsClients::new(&config::aws()?);
     let queues = ParkingQueues::from_env()?;
     let mailbox = stores::mailbox(&aws)?;
+    let slots = stores::availability(&aws)?;
     let outbox = Arc::new(Outbox {
         timers: SqsTimers::new(aws.sqs.clone(), TimerQueueUrl::from_env()?.0),
         bus: EventBridgeBus::new(aws.eventbridge, EventBusName::from_env()?.0),
@@ -22,6 +23,7 @@ async fn main() -> Result<(), RunError> {
             queues.booking_dead_letter_queue_url,
         ),
         mailbox,
+        slots,
         clock: SystemClock,
     });
     batch::run_stream(move |records, _| {

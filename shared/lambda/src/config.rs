@@ -79,12 +79,16 @@ required_variable!(
     BookingTable, "BOOKING_TABLE"
 );
 required_variable!(
-    /// The name of the table of consumers, providers, keys and endpoints (`CONFIG_TABLE`).
+    /// The name of the table of consumers, providers, locations, keys and endpoints (`CONFIG_TABLE`).
     ConfigTable, "CONFIG_TABLE"
 );
 required_variable!(
     /// The name of the table of webhook deliveries, event feeds and mailboxes (`DELIVERY_TABLE`).
     DeliveryTable, "DELIVERY_TABLE"
+);
+required_variable!(
+    /// The name of the table of availability (`AVAILABILITY_TABLE`).
+    AvailabilityTable, "AVAILABILITY_TABLE"
 );
 required_variable!(
     /// The name of the event bus (`EVENT_BUS_NAME`).
@@ -93,6 +97,10 @@ required_variable!(
 required_variable!(
     /// The URL of the queue of timers (`TIMER_QUEUE_URL`).
     TimerQueueUrl, "TIMER_QUEUE_URL"
+);
+required_variable!(
+    /// The URL of the queue of refreshes (`REFRESH_QUEUE_URL`).
+    RefreshQueueUrl, "REFRESH_QUEUE_URL"
 );
 required_variable!(
     /// The URL of the queue of replays and of deliveries to slow endpoints (`SLOW_DELIVERY_QUEUE_URL`).

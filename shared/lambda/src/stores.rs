@@ -5,11 +5,14 @@
 use std::sync::Arc;
 
 use holdfast_aws::{
-    AwsClients, DynamoBookingStore, DynamoDeliveryStore, DynamoFeed, DynamoMailbox, DynamoSettings,
+    AwsClients, DynamoAvailability, DynamoBookingStore, DynamoDeliveryStore, DynamoFeed, DynamoMailbox,
+    DynamoSettings,
 };
 
 use crate::SystemEntropy;
-use crate::config::{BookingRetention, BookingTable, ConfigError, ConfigTable, DeliveryTable};
+use crate::config::{
+    AvailabilityTable, BookingRetention, BookingTable, ConfigError, ConfigTable, DeliveryTable,
+};
 
 /// The store of bookings (`BOOKING_TABLE`, `BOOKING_RETENTION_DAYS`).
 pub fn bookings(aws: &AwsClients) -> Result<DynamoBookingStore, ConfigError> {
@@ -18,7 +21,7 @@ pub fn bookings(aws: &AwsClients) -> Result<DynamoBookingStore, ConfigError> {
     Ok(DynamoBookingStore::new(aws.dynamodb.clone(), table, retention_days, Arc::new(SystemEntropy)))
 }
 
-/// Keys, consumers, providers, breakers and webhook endpoints (`CONFIG_TABLE`).
+/// Keys, consumers, providers, locations, breakers and webhook endpoints (`CONFIG_TABLE`).
 pub fn settings(aws: &AwsClients) -> Result<DynamoSettings, ConfigError> {
     let table = ConfigTable::from_env()?.0;
     Ok(DynamoSettings::new(aws.dynamodb.clone(), table, Arc::new(SystemEntropy)))
@@ -40,4 +43,9 @@ pub fn mailbox(aws: &AwsClients) -> Result<DynamoMailbox, ConfigError> {
 pub fn deliveries(aws: &AwsClients) -> Result<DynamoDeliveryStore, ConfigError> {
     let table = DeliveryTable::from_env()?.0;
     Ok(DynamoDeliveryStore::new(aws.dynamodb.clone(), table, Arc::new(SystemEntropy)))
+}
+
+/// What is open at providers' locations, and the slots that changed hands there (`AVAILABILITY_TABLE`).
+pub fn availability(aws: &AwsClients) -> Result<DynamoAvailability, ConfigError> {
+    Ok(DynamoAvailability::new(aws.dynamodb.clone(), AvailabilityTable::from_env()?.0))
 }
