@@ -264,3 +264,6 @@ fn given_back(slots: &[OpenSlot], net: &[Net<'_>], is_exclusive: bool) -> Vec<Op
     });
     open.collect()
 }
+
+#[cfg(test)]
+mod tests;

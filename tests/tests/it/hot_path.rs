@@ -13,6 +13,7 @@ use holdfast_app::ports::{
 };
 use holdfast_app::settings::{KeyOwner, ProviderSettings};
 use holdfast_app::settings_cache::SettingsCache;
+use holdfast_app::test_util::MemoryAvailability;
 use holdfast_aws::{AwsHooks, CallLog, DynamoBookingStore, DynamoSettings};
 use holdfast_domain::{
     Acknowledgement, AttemptOutcome, Booking, CompensationOutcome, ConsumerId, LookUpOutcome, Mode,
@@ -50,8 +51,15 @@ impl ProviderGateway for AlwaysYes {
 }
 
 type TestEngine = Engine<DynamoBookingStore, AlwaysYes, DynamoSettings, SystemClock, SystemEntropy>;
-type TestService =
-    Service<DynamoBookingStore, AlwaysYes, DynamoSettings, DynamoSettings, SystemClock, SystemEntropy>;
+type TestService = Service<
+    DynamoBookingStore,
+    AlwaysYes,
+    DynamoSettings,
+    DynamoSettings,
+    MemoryAvailability,
+    SystemClock,
+    SystemEntropy,
+>;
 
 struct World {
     service: TestService,
@@ -80,7 +88,9 @@ impl World {
         let client = embedded.clients(&hooks).dynamodb;
         let settings = DynamoSettings::new(client.clone(), CONFIG_TABLE, entropy());
         let engine = engine(&client);
-        let service = Service { engine, settings: SettingsCache::new(settings), clock: SystemClock };
+        let availability = MemoryAvailability::new();
+        let settings = SettingsCache::new(settings);
+        let service = Service { engine, settings, availability, clock: SystemClock };
         Self { service, log, client, key: key.expose_secret().to_owned(), _embedded: embedded }
     }
 

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use holdfast_domain::{AttemptError, LocationId, OpenSlot, Timestamp, Zone};
 use tokio::time::Instant;
 
 use super::ask::{Availability, NotSaid, Said};
 use super::memory::shown;
-use super::wish::{MAX_LOCATIONS, ValidAvailability};
+use super::wish::ValidAvailability;
 use crate::ports::{
     AvailabilityGateway, AvailabilityStore, BreakerStore, Clock, Entropy, KnownAvailability, LimitStore,
     LocationStore, Place, Remembered,
@@ -151,7 +152,7 @@ where
             };
             (location_id.clone(), outcome)
         });
-        stream::iter(recalls).buffered(MAX_LOCATIONS).collect().await
+        join_all(recalls).await
     }
 
     fn remembered(
@@ -226,6 +227,8 @@ where
                 OpenLocation { location_id: location_id.clone(), outcome }
             }
         });
+        // A list of them may move between threads; the compiler cannot tell that of what makes it.
+        let asks: Vec<_> = asks.collect();
         Ok(stream::iter(asks).buffered(CONCURRENT_ASKS).collect().await)
     }
 

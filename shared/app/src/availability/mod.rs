@@ -25,7 +25,7 @@ pub use booking_key::{
 pub use content::ContentId;
 pub use memory::{Learned, MAX_AGE_MS, SlotWord, slot_word};
 pub use plan::{PLANNED_MS, REFRESH_PERIOD_MS, due_within, period_ms};
-pub use push::{Told, tell_availability};
+pub use push::{ToldAvailability, tell_availability};
 pub use refresh::{Refreshed, refresh_messages};
 pub use secrets::signing_secret;
 pub use slots::{MAX_SLOTS, PriceForm, Push, SlotForm, read_answer, read_push, read_slots};
@@ -33,3 +33,6 @@ pub use view::{Audience, AvailabilityAnswer, availability_answer};
 pub use wish::{
     AvailabilityParameters, DEFAULT_DAYS, MAX_DAYS, MAX_LOCATIONS, ValidAvailability, read_availability,
 };
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use crate::settings_cache::configuration_problem;
 
 /// What became of what a provider told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct ToldAvailability {
     /// Whether it was something new.
     pub learned: Learned,
     /// The location's time zone, by name.
@@ -29,7 +29,7 @@ pub async fn tell_availability(
     location_id: &str,
     slots: Vec<OpenSlot>,
     told_at: Timestamp,
-) -> Result<Told, Problem> {
+) -> Result<ToldAvailability, Problem> {
     let unknown = || {
         let detail = "No location of this name is configured for the provider.";
         Problem::new(ProblemCode::UnknownLocation, detail)
@@ -46,5 +46,5 @@ pub async fn tell_availability(
     let known = recall(store, &place, told_at).await.map_err(|error| configuration_problem(&error))?;
     let learned = learn(store, &place, known.availability.as_ref(), &said).await;
     let learned = learned.map_err(|error| configuration_problem(&error))?;
-    Ok(Told { learned, time_zone: location.zone.name().to_owned(), remembered })
+    Ok(ToldAvailability { learned, time_zone: location.zone.name().to_owned(), remembered })
 }

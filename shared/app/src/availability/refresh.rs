@@ -74,6 +74,8 @@ pub async fn refresh_messages(
         let locations = store.locations(&provider.provider_id).await?;
         Ok(messages_of(&provider, &locations, from))
     });
+    // A list of them may move between threads; the compiler cannot tell that of what makes it.
+    let reads: Vec<_> = reads.collect();
     let mut reads = stream::iter(reads).buffered(CONCURRENT_READS);
     let (mut messages, mut failure) = (Vec::new(), None);
     while let Some(read) = reads.next().await {
@@ -154,7 +156,7 @@ where
             Err(NotSaid::Shut { .. }) => Ok(Refreshed::NotNeeded),
             Err(NotSaid::Failed(failure)) => {
                 let state = left_alone(remembered.refresh, failure.retry_after_ms, self.clock.now());
-                self.store.record_failure(&place, state).await?;
+                self.store.record_failure(&place, state, now).await?;
                 Ok(Refreshed::Failed)
             }
         }
