@@ -23,7 +23,7 @@ pub(super) enum Operation {
     Cancel,
     Reschedule,
     LookUp,
-    /// OCTO: what can be booked.
+    /// What can be booked.
     Availability,
     /// Docplanner: may this be booked?
     SlotBooking,
@@ -164,7 +164,7 @@ pub(super) struct Behaviour {
     pub(super) forget_keys: bool,
     /// OCTO: a repeated `uuid` is answered with an error instead of the booking.
     pub(super) repeated_uuid_error: bool,
-    /// OCTO: there is nothing to be booked at any time.
+    /// There is nothing to be booked at any time.
     pub(super) availability_none: bool,
     /// The provider's own reference for the booking.
     pub(super) reference: Option<String>,

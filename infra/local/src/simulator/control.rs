@@ -15,6 +15,7 @@ use serde_json::json;
 use super::{
     ProviderConfig,
     behaviour::{Behaviour, Behaviours, Next, Operation},
+    opening::MAX_HOUR,
     refuse,
     state::Simulator,
 };
@@ -31,6 +32,15 @@ type Shared = State<Arc<Simulator>>;
 pub(super) struct Filter {
     provider_id: Option<String>,
     booking_id: Option<String>,
+}
+
+/// Which calls a list shows. Absent: all.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct CallFilter {
+    provider_id: Option<String>,
+    location_id: Option<String>,
+    booking_id: Option<String>,
     operation: Option<Operation>,
 }
 
@@ -43,9 +53,9 @@ pub(super) struct SlotFilter {
 }
 
 impl Filter {
-    fn lets_through(&self, provider_id: &str, booking_id: Option<&str>) -> bool {
+    fn lets_through(&self, provider_id: &str, booking_id: &str) -> bool {
         self.provider_id.as_deref().is_none_or(|wanted| wanted == provider_id)
-            && self.booking_id.as_deref().is_none_or(|wanted| Some(wanted) == booking_id)
+            && self.booking_id.as_deref().is_none_or(|wanted| wanted == booking_id)
     }
 }
 
@@ -63,6 +73,10 @@ pub(super) async fn configure_provider(
     }
     if change.utc_offset_minutes.is_some_and(|minutes| minutes.abs() > MAX_UTC_OFFSET_MINUTES) {
         return invalid("utc_offset_minutes must be from -1080 to 1080");
+    }
+    let hours = [change.opens_at_hour, change.closes_at_hour];
+    if hours.into_iter().flatten().any(|hour| hour > MAX_HOUR) {
+        return invalid("opens_at_hour and closes_at_hour must be from 0 to 24");
     }
     match simulator.configure(&provider_id, change) {
         Ok(settings) => Json(settings).into_response(),
@@ -140,7 +154,7 @@ pub(super) async fn clear_state(State(simulator): Shared) -> StatusCode {
 }
 
 pub(super) async fn list_bookings(State(simulator): Shared, Query(filter): Query<Filter>) -> Response {
-    Json(simulator.bookings(|provider_id, booking_id| filter.lets_through(provider_id, Some(booking_id))))
+    Json(simulator.bookings(|provider_id, booking_id| filter.lets_through(provider_id, booking_id)))
         .into_response()
 }
 
@@ -153,17 +167,21 @@ pub(super) async fn list_slots(State(simulator): Shared, Query(filter): Query<Sl
     .into_response()
 }
 
-pub(super) async fn list_calls(State(simulator): Shared, Query(filter): Query<Filter>) -> Response {
+pub(super) async fn list_calls(State(simulator): Shared, Query(filter): Query<CallFilter>) -> Response {
+    let CallFilter { provider_id, location_id, booking_id, operation } = filter;
+    let is = |wanted: &Option<String>, is: Option<&str>| wanted.is_none() || wanted.as_deref() == is;
     let calls = simulator.calls(|call| {
-        filter.lets_through(&call.provider_id, call.booking_id.as_deref())
-            && filter.operation.is_none_or(|wanted| wanted == call.operation)
+        is(&provider_id, Some(&call.provider_id))
+            && is(&location_id, call.location_id.as_deref())
+            && is(&booking_id, call.booking_id.as_deref())
+            && operation.is_none_or(|wanted| wanted == call.operation)
     });
     Json(json!({"data": calls})).into_response()
 }
 
 pub(super) async fn list_callbacks(State(simulator): Shared, Query(filter): Query<Filter>) -> Response {
     let callbacks =
-        simulator.callbacks(|record| filter.lets_through(&record.provider_id, Some(&record.booking_id)));
+        simulator.callbacks(|record| filter.lets_through(&record.provider_id, &record.booking_id));
     Json(json!({"data": callbacks})).into_response()
 }
 

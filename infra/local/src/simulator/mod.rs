@@ -5,6 +5,7 @@
 //! protocol, `{simulator}/docplanner/P` for Docplanner's callbacks and `{simulator}/octo/P` for OCTO, over one
 //! ledger. Nothing here is used by a deployment on AWS, and customer data sent to it is read over and never kept.
 
+mod availability;
 mod behaviour;
 mod callback;
 mod control;
@@ -13,6 +14,7 @@ mod fields;
 mod ledger;
 mod native;
 mod octo;
+mod opening;
 mod serving;
 mod state;
 #[cfg(test)]
@@ -57,8 +59,14 @@ pub struct ProviderConfig {
     pub api_url: Option<String>,
     /// A slot that a live booking has is refused to others. Not so unless given.
     pub one_per_slot: Option<bool>,
-    /// By how many minutes the provider's clocks are ahead of UTC, for protocols with local times; 0 unless given.
+    /// By how many minutes the provider's clocks are ahead of UTC, for opening hours and protocols with local times;
+    /// 0 unless given.
     pub utc_offset_minutes: Option<i32>,
+    /// The hour of the provider's clocks at which it opens, and the one at which it closes; of the day unless given.
+    pub opens_at_hour: Option<u8>,
+    pub closes_at_hour: Option<u8>,
+    /// How many units fit into a slot.
+    pub capacity: Option<u32>,
 }
 
 impl fmt::Debug for ProviderConfig {
@@ -70,6 +78,9 @@ impl fmt::Debug for ProviderConfig {
             .field("api_url", &self.api_url)
             .field("one_per_slot", &self.one_per_slot)
             .field("utc_offset_minutes", &self.utc_offset_minutes)
+            .field("opens_at_hour", &self.opens_at_hour)
+            .field("closes_at_hour", &self.closes_at_hour)
+            .field("capacity", &self.capacity)
             .finish()
     }
 }
@@ -80,6 +91,7 @@ pub fn router(config: SimulatorConfig) -> Router {
     Router::new()
         .route("/", get(async |headers: HeaderMap| help::at_host(include_str!("help.txt"), &headers)))
         .route("/health", get(async || Json(json!({"status": "ok"}))))
+        .route("/providers/{provider_id}/availability", get(availability::availability))
         .route("/providers/{provider_id}/bookings", post(native::book))
         .route("/providers/{provider_id}/bookings/{booking_id}", get(native::look_up))
         .route("/providers/{provider_id}/bookings/{booking_id}/{operation}", post(native::change))

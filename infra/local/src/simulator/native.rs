@@ -1,4 +1,4 @@
-//! The native protocol over HTTP: what a call asks for, and the words of its answer.
+//! The native protocol over HTTP: what a call about a booking asks for, and the words of its answer.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::{
     state::Simulator,
 };
 
-const DIALECT: Dialect = Dialect { refuse, decline_status: 409, has_callbacks: true };
+pub(super) const DIALECT: Dialect = Dialect { refuse, decline_status: 409, has_callbacks: true };
 
 /// One call of the native protocol as it arrived.
 struct Call {
@@ -40,9 +40,17 @@ struct RequestBody {
     operation: Option<u64>,
     slot: Option<Value>,
     #[serde(default)]
+    units: Vec<Units>,
+    #[serde(default)]
     hold: bool,
     expires_at: Option<String>,
     attempt: Option<u64>,
+}
+
+/// So many of one kind.
+#[derive(Debug, Deserialize)]
+struct Units {
+    quantity: u32,
 }
 
 /// A call that a correct provider would work on.
@@ -161,7 +169,7 @@ fn shown(status: u16, view: &View) -> Answer {
     Answer { status, body }
 }
 
-fn refuse(refusal: &Refusal) -> Answer {
+pub(super) fn refuse(refusal: &Refusal) -> Answer {
     let mut body = json!({"message": refusal.message});
     if let Some(code) = &refusal.code {
         body = json!({"code": code, "message": refusal.message});
@@ -178,7 +186,7 @@ fn read_body(call: &Call) -> Result<RequestBody, Refusal> {
         .map_err(|_| invalid("The body does not have the form of the protocol."))
 }
 
-fn invalid(message: &str) -> Refusal {
+pub(super) fn invalid(message: &str) -> Refusal {
     Refusal::new(400, "invalid_request", message)
 }
 
@@ -227,7 +235,8 @@ fn understand(call: &Call, body: &RequestBody) -> Result<Request, Refusal> {
         Operation::Reschedule => Change::Reschedule { slot: slot()? },
         Operation::Cancel => Change::Cancel { reason: None },
         _ => {
-            let order = Order { number, slot: slot()?, hold: body.hold, details: json!({}) };
+            let units = body.units.iter().map(|units| units.quantity).fold(0, u32::saturating_add).max(1);
+            let order = Order { number, slot: slot()?, hold: body.hold, details: json!({"units": units}) };
             return Ok(Request::Book(key, order));
         }
     };

@@ -14,6 +14,7 @@ use super::{
     ProviderConfig, SimulatorConfig,
     behaviour::{Behaviour, Behaviours, CallFacts, CallbackStatus, Operation},
     ledger::{Decision, Key, Ledger, Terms},
+    opening::Opening,
 };
 use crate::clock;
 
@@ -110,6 +111,9 @@ impl Simulator {
             known.api_url = change.api_url.or(known.api_url.take());
             known.one_per_slot = change.one_per_slot.or(known.one_per_slot);
             known.utc_offset_minutes = change.utc_offset_minutes.or(known.utc_offset_minutes);
+            known.opens_at_hour = change.opens_at_hour.or(known.opens_at_hour);
+            known.closes_at_hour = change.closes_at_hour.or(known.closes_at_hour);
+            known.capacity = change.capacity.or(known.capacity);
             Ok(json!({
                 "provider_id": provider_id,
                 "has_callback_key": known.callback_key.is_some(),
@@ -117,6 +121,9 @@ impl Simulator {
                 "api_url": known.api_url.as_ref().or(inner.config.api_url.as_ref()),
                 "one_per_slot": known.one_per_slot.unwrap_or_default(),
                 "utc_offset_minutes": known.utc_offset_minutes.unwrap_or_default(),
+                "opens_at_hour": known.opens_at_hour,
+                "closes_at_hour": known.closes_at_hour,
+                "capacity": known.capacity,
             }))
         })
     }
@@ -130,9 +137,19 @@ impl Simulator {
         self.with(|inner| inner.config.providers.get(provider_id)?.one_per_slot).unwrap_or_default()
     }
 
-    /// By how many minutes the provider's clocks are ahead of UTC.
-    pub(super) fn utc_offset_minutes(&self, provider_id: &str) -> i32 {
-        self.with(|inner| inner.config.providers.get(provider_id)?.utc_offset_minutes).unwrap_or_default()
+    /// When the provider is open, where it is not configured as is `usual`.
+    pub(super) fn opening(&self, provider_id: &str, usual: Opening) -> Opening {
+        self.with(|inner| {
+            let Some(provider) = inner.config.providers.get(provider_id) else { return usual };
+            Opening {
+                opens_at_hour: provider.opens_at_hour.unwrap_or(usual.opens_at_hour),
+                closes_at_hour: provider.closes_at_hour.unwrap_or(usual.closes_at_hour),
+                capacity: provider.capacity.unwrap_or(usual.capacity),
+                utc_offset_minutes: provider.utc_offset_minutes.unwrap_or(usual.utc_offset_minutes),
+                one_per_slot: provider.one_per_slot.unwrap_or(usual.one_per_slot),
+                step_minutes: usual.step_minutes,
+            }
+        })
     }
 
     /// `None` as long as the key or the address is not known.

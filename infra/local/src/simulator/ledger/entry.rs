@@ -101,6 +101,13 @@ impl Entry {
         }
     }
 
+    /// How many units of its slot it has: those of its details, or one.
+    pub(super) fn units(&self) -> u32 {
+        let items = self.details.get("unit_items").and_then(Value::as_array).map(|items| items.len() as u64);
+        let units = items.or_else(|| self.details.get("units")?.as_u64()).unwrap_or(1);
+        u32::try_from(units).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn view(&self, key: &Key, now: Timestamp) -> Box<View> {
         Box::new(View {
             booking_id: key.booking_id.clone(),

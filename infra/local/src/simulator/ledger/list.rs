@@ -1,4 +1,4 @@
-//! The books as the control interface shows them.
+//! The books as the control interface shows them, and what they leave to others.
 
 use std::collections::BTreeMap;
 
@@ -28,6 +28,22 @@ impl Ledger {
             })
             .collect();
         json!({"data": bookings, "tombstones": tombstones})
+    }
+
+    /// How many units the provider's live bookings have, of every slot of which they have any.
+    pub(in crate::simulator) fn held_units(
+        &self,
+        provider_id: &str,
+        now: Timestamp,
+    ) -> BTreeMap<SlotId, u32> {
+        let mut held: BTreeMap<SlotId, u32> = BTreeMap::new();
+        for (key, entry) in &self.entries {
+            if key.provider_id == provider_id && entry.status_at(now).holds_a_slot() {
+                let units = held.entry(SlotId::of(&entry.slot)).or_default();
+                *units = units.saturating_add(entry.units());
+            }
+        }
+        held
     }
 
     /// Every slot that a live booking holds, of the providers and places that `wanted` lets through. A slot that is

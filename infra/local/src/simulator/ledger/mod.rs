@@ -7,7 +7,7 @@ mod notices;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -399,15 +399,6 @@ impl Ledger {
                 other != key && entry.status_at(now).holds_a_slot() && SlotId::of(&entry.slot) == wanted
             },
         )
-    }
-
-    /// The slots that the provider's live bookings have.
-    pub(super) fn held_ids(&self, provider_id: &str, now: Timestamp) -> BTreeSet<SlotId> {
-        let held = self
-            .entries
-            .iter()
-            .filter(|(key, entry)| key.provider_id == provider_id && entry.status_at(now).holds_a_slot());
-        held.map(|(_, entry)| SlotId::of(&entry.slot)).collect()
     }
 
     /// A booking as it is, also one that the provider rejected.

@@ -26,6 +26,7 @@ use self::{
 use super::{
     behaviour::Operation,
     ledger::{Change, Key, Ledger, Order, Outcome, Refusal, Status, Terms, View},
+    opening::Opening,
     serving::{self, Answer, Arrival, Dialect, Effect, Scene, Work},
     state::Simulator,
 };
@@ -141,20 +142,17 @@ type Said = Result<(Box<View>, Option<u64>), Refusal>;
 
 fn work(key: Key, request: Request) -> Work {
     Box::new(move |scene| {
-        let utc_offset_minutes = scene.simulator.utc_offset_minutes(&key.provider_id);
+        let opening = scene.simulator.opening(&key.provider_id, Opening::TOURS);
         if let Request::Availability(query) = request {
             let is_empty = scene.behaviour.availability_none;
-            let slots = scene.with_ledger(|ledger, terms, now| {
-                let held = terms.one_per_slot.then(|| ledger.held_ids(&key.provider_id, now));
-                query.slots(utc_offset_minutes, &held.unwrap_or_default())
-            })?;
-            let slots = if is_empty { Vec::new() } else { slots };
+            let held = scene.with_ledger(|ledger, _, now| ledger.held_units(&key.provider_id, now))?;
+            let slots = if is_empty { Vec::new() } else { query.slots(opening, &held) };
             return Some(Answer { status: 200, body: json!(slots) }.into());
         }
         let said = carry_out(scene, &key, request)?;
         Some(match said {
             Ok((view, number)) => {
-                let body = booking::shown(&view, utc_offset_minutes);
+                let body = booking::shown(&view, opening.utc_offset_minutes);
                 let undecided = number.map(|number| (key, number));
                 Effect { answer: Answer { status: 200, body }, undecided }
             }

@@ -1,23 +1,24 @@
-//! What can be booked: any product and option that is asked for, at every quarter of an hour of every day. With
-//! `one_per_slot`, what is booked is sold out.
+//! What can be booked: any product and option that is asked for, at every quarter of an hour that its supplier is
+//! open. What is booked is not vacant any more.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use jiff::{
-    SignedDuration, Span, Timestamp,
+    Span, Timestamp,
     civil::{Date, Time},
     tz::{Offset, TimeZone},
 };
 use serde_json::{Value, json};
 
-use crate::simulator::ledger::SlotId;
+use crate::simulator::{
+    ledger::SlotId,
+    opening::{Opening, end_of},
+};
 
-/// From one start to the next.
-const GRID_SECONDS: i64 = 15 * 60;
-const LENGTH_SECONDS: i64 = 30 * 60;
+/// Between any two starts there are so many seconds, or a multiple.
+const GRID_SECONDS: i64 = Opening::TOURS.step_minutes as i64 * 60;
 /// What availability ids begin with; they say product, option and start, which is nobody else's business.
 const ID_PREFIX: &str = "avl";
-const CAPACITY: u32 = 100;
 
 /// A product's option.
 #[derive(Debug, Clone, Copy)]
@@ -44,16 +45,17 @@ impl Product<'_> {
         }))
     }
 
-    fn availability(self, start: Timestamp, zone: &TimeZone, held: &BTreeSet<SlotId>) -> Option<Value> {
+    fn availability(self, start: Timestamp, opening: Opening, held: &BTreeMap<SlotId, u32>) -> Option<Value> {
         let id = format!("{}{}", self.prefix(), start.as_second());
-        let is_free = !held.contains(&SlotId::of(&self.slot_of(&id)?));
-        let (status, vacancies) = if is_free { ("AVAILABLE", CAPACITY) } else { ("SOLD_OUT", 0) };
-        let mut shown = when(&id, start, zone);
+        let vacancies = opening.left(&SlotId::of(&self.slot_of(&id)?), held);
+        let is_free = vacancies > 0;
+        let status = if is_free { "AVAILABLE" } else { "SOLD_OUT" };
+        let mut shown = when(&id, start, &zone(opening.utc_offset_minutes));
         for (name, value) in [
             ("available", json!(is_free)),
             ("status", json!(status)),
             ("vacancies", json!(vacancies)),
-            ("capacity", json!(CAPACITY)),
+            ("capacity", json!(opening.capacity)),
             ("maxUnits", json!(null)),
             ("utcCutoffAt", json!(utc(start))),
         ] {
@@ -72,10 +74,6 @@ pub(super) fn when(id: &str, start: Timestamp, zone: &TimeZone) -> Value {
         "allDay": false,
         "openingHours": [],
     })
-}
-
-fn end_of(start: Timestamp) -> Timestamp {
-    start.checked_add(SignedDuration::from_secs(LENGTH_SECONDS)).unwrap_or(Timestamp::MAX)
 }
 
 pub(super) fn zone(utc_offset_minutes: i32) -> TimeZone {
@@ -110,15 +108,14 @@ pub(super) enum Wanted {
 }
 
 impl Query {
-    /// What there is, at clocks so many minutes ahead of UTC. Ids that are not known are left out.
-    pub(super) fn slots(&self, utc_offset_minutes: i32, held: &BTreeSet<SlotId>) -> Vec<Value> {
+    /// What there is. Ids that are not known are left out.
+    pub(super) fn slots(&self, opening: Opening, held: &BTreeMap<SlotId, u32>) -> Vec<Value> {
         let product = Product { id: &self.product_id, option_id: &self.option_id };
-        let zone = zone(utc_offset_minutes);
         let starts: Vec<Timestamp> = match &self.wanted {
-            Wanted::Days { first, last } => starts(*first, *last, &zone),
+            Wanted::Days { first, last } => starts(*first, *last, opening),
             Wanted::Ids(ids) => ids.iter().filter_map(|id| start_of(&product.slot_of(id)?)).collect(),
         };
-        starts.into_iter().filter_map(|start| product.availability(start, &zone, held)).collect()
+        starts.into_iter().filter_map(|start| product.availability(start, opening, held)).collect()
     }
 }
 
@@ -127,15 +124,13 @@ pub(super) fn start_of(slot: &Value) -> Option<Timestamp> {
     slot.get("start")?.as_str()?.parse().ok()
 }
 
-fn starts(first: Date, last: Date, zone: &TimeZone) -> Vec<Timestamp> {
+fn starts(first: Date, last: Date, opening: Opening) -> Vec<Timestamp> {
+    let zone = zone(opening.utc_offset_minutes);
     let midnight = |day: Date| {
         let zoned = day.to_datetime(Time::midnight()).to_zoned(zone.clone()).ok()?;
-        Some(zoned.timestamp().as_second())
+        Some(zoned.timestamp())
     };
     let after_last = last.checked_add(Span::new().days(1)).ok();
     let (Some(from), Some(to)) = (midnight(first), after_last.and_then(midnight)) else { return Vec::new() };
-    // Clocks may be off by less than a quarter of an hour, the grid is UTC's.
-    let from = from + (GRID_SECONDS - from.rem_euclid(GRID_SECONDS)) % GRID_SECONDS;
-    let steps = (0..).map(|index| from + index * GRID_SECONDS).take_while(|start| *start < to);
-    steps.filter_map(|second| Timestamp::from_second(second).ok()).collect()
+    opening.starts(from, to).collect()
 }

@@ -9,12 +9,10 @@ use super::{
     BAD_REQUEST, INVALID_BOOKING_UUID, error,
     product::{Query, Wanted},
 };
-use crate::simulator::{behaviour::Operation, fields::Fields, ledger::Refusal, serving};
+use crate::simulator::{behaviour::Operation, fields::Fields, ledger::Refusal, opening::MAX_DAYS, serving};
 
 const CAPABILITIES: HeaderName = HeaderName::from_static("octo-capabilities");
 const ENVIRONMENT: HeaderName = HeaderName::from_static("octo-env");
-/// The most days that one question for availability may cover.
-const MAX_DAYS: i64 = 62;
 /// The lengths of the groups of hexadecimal digits of a UUID.
 const UUID_GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
 /// The length of a UUID up to its last group.

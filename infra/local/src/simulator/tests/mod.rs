@@ -1,5 +1,6 @@
 //! The simulator over real HTTP on a port of its own: here what all protocols share, and the rest beside.
 
+mod availability;
 mod docplanner;
 mod octo;
 mod operations;
