@@ -10,5 +10,7 @@ mod feed;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod locations;
+#[cfg(test)]
 mod providers;
 mod roles;

@@ -45,6 +45,7 @@ async fn a_provider_has_defaults_and_shows_no_secret() {
         "decline_messages": {},
         "requests_per_second": null,
         "max_attempts_in_flight": null,
+        "availability": "ask",
     });
     assert_eq!((made.status, &made.body), (200, &expected));
 
@@ -302,5 +303,27 @@ async fn times_of_gates_and_notifications_are_bounded() {
         let answer = put(&harness, &settings).await;
         assert_eq!((answer.status, answer.code()), (422, "invalid_request"), "{field}: {value}");
         assert_eq!(answer.pointers(), pointers, "{field}: {value}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_can_be_asked_what_is_open_is_asked_unless_it_wants_to_tell() {
+    let harness = Harness::new();
+    for (settings, source) in [
+        (json!({}), "ask"),
+        (json!({"protocol": "octo"}), "ask"),
+        (json!({"protocol": "docplanner"}), "push"),
+        (json!({"confirmation": "notify", "base_url": null}), "push"),
+        (json!({"availability": "push"}), "push"),
+    ] {
+        let made = put(&harness, &settings).await;
+        assert_eq!((made.status, &made.body["availability"]), (200, &json!(source)), "{settings}");
+    }
+    for settings in [
+        json!({"availability": "sometimes"}),
+        json!({"availability": "ask", "protocol": "docplanner"}),
+        json!({"availability": "ask", "confirmation": "notify", "base_url": null}),
+    ] {
+        assert_eq!(put(&harness, &settings).await.pointers(), ["/availability"], "{settings}");
     }
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::harness::{ADMIN, Harness, exposed};
 
-const ADMIN_CALLS: [(&str, &str); 13] = [
+const ADMIN_CALLS: [(&str, &str); 17] = [
     ("GET", "/v1/admin/consumers"),
     ("GET", "/v1/admin/consumers/a"),
     ("PUT", "/v1/admin/consumers/a"),
@@ -21,6 +21,10 @@ const ADMIN_CALLS: [(&str, &str); 13] = [
     ("GET", "/v1/admin/providers/a"),
     ("PUT", "/v1/admin/providers/a"),
     ("DELETE", "/v1/admin/providers/a"),
+    ("GET", "/v1/admin/providers/a/locations"),
+    ("GET", "/v1/admin/providers/a/locations/l"),
+    ("PUT", "/v1/admin/providers/a/locations/l"),
+    ("DELETE", "/v1/admin/providers/a/locations/l"),
     ("POST", "/v1/admin/providers/a/keys"),
     ("DELETE", "/v1/admin/providers/a/keys/k"),
 ];

@@ -1,5 +1,5 @@
 //! The demo data of a local stack: two consumers, a provider of each protocol and confirmation mode, their
-//! keys and webhook endpoints. All of it goes in through the API, as an administrator's and a
+//! locations, keys and webhook endpoints. All of it goes in through the API, as an administrator's and a
 //! consumer's own calls would.
 
 use std::collections::BTreeMap;
@@ -24,14 +24,31 @@ const PROVIDERS: [Kind; 6] = [
         protocol: "holdfast",
         confirmation: "confirm",
         pulls: false,
+        locations: &[
+            Location { id: "main-street", name: "Main Street", time_zone: "Europe/Rome", service_id: None },
+            Location { id: "station", name: "At the Station", time_zone: "Europe/Rome", service_id: None },
+        ],
     },
-    Kind { id: "demo-tours", name: "Demo Tours", protocol: "octo", confirmation: "confirm", pulls: false },
+    Kind {
+        id: "demo-tours",
+        name: "Demo Tours",
+        protocol: "octo",
+        confirmation: "confirm",
+        pulls: false,
+        locations: &[Location {
+            id: "pier",
+            name: "The Pier",
+            time_zone: "Europe/London",
+            service_id: Some("fossil-walk"),
+        }],
+    },
     Kind {
         id: "demo-lab",
         name: "Demo Laboratory",
         protocol: "holdfast",
         confirmation: "notify",
         pulls: false,
+        locations: &[Location { id: "main", name: "Laboratory", time_zone: "Europe/Rome", service_id: None }],
     },
     Kind {
         id: "demo-practice",
@@ -39,6 +56,7 @@ const PROVIDERS: [Kind; 6] = [
         protocol: "docplanner",
         confirmation: "notify",
         pulls: false,
+        locations: &[Location { id: "main", name: "Practice", time_zone: "Europe/Rome", service_id: None }],
     },
     Kind {
         id: "demo-hospital",
@@ -46,6 +64,7 @@ const PROVIDERS: [Kind; 6] = [
         protocol: "docplanner",
         confirmation: "real_time",
         pulls: false,
+        locations: &[],
     },
     Kind {
         id: "demo-physio",
@@ -53,6 +72,7 @@ const PROVIDERS: [Kind; 6] = [
         protocol: "holdfast",
         confirmation: "notify",
         pulls: true,
+        locations: &[],
     },
 ];
 
@@ -87,6 +107,18 @@ struct Kind {
     confirmation: &'static str,
     /// It fetches its notifications itself.
     pulls: bool,
+    /// Where it can be asked what is open; who cannot be asked can tell.
+    locations: &'static [Location],
+}
+
+/// A location of a demo provider.
+#[derive(Clone, Copy, Debug)]
+struct Location {
+    id: &'static str,
+    name: &'static str,
+    time_zone: &'static str,
+    /// What is offered there, at an OCTO provider.
+    service_id: Option<&'static str>,
 }
 
 impl Kind {
@@ -189,11 +221,24 @@ impl Seeder<'_> {
             settings["decline_messages"] = json!({"1": "The slot is taken.", "2": "The doctor is away."});
         }
         self.api(Method::PUT, &path, self.admin_key, &settings).await?;
+        for location in kind.locations {
+            self.location(&path, location).await?;
+        }
         let key = self.key(&path).await?;
         let simulator = format!("{}/control/providers/{}", self.simulator_url, provider.id);
         let known = json!({"callback_key": key, "signing_secret": provider.signing_secret});
         self.call(self.client.put(&simulator).json(&known), &simulator).await?;
         Ok(key)
+    }
+
+    async fn location(&self, provider: &str, location: &Location) -> Result<(), StackError> {
+        let mut body = json!({"name": location.name, "time_zone": location.time_zone});
+        if let Some(service_id) = location.service_id {
+            body["services"] = json!([{"service_id": service_id}]);
+        }
+        let path = format!("{provider}/locations/{}", location.id);
+        self.api(Method::PUT, &path, self.admin_key, &body).await?;
+        Ok(())
     }
 
     /// Makes a test key for the consumer or provider at `path`.

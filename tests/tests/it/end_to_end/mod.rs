@@ -7,6 +7,7 @@
 //! the code looks like inside is not their subject, and they say nothing about speed.
 
 mod afterwards;
+mod availability;
 mod background;
 mod breaker;
 mod cancel;

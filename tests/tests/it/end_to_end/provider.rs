@@ -154,6 +154,17 @@ impl<'a> Provider<'a> {
         slot
     }
 
+    /// A slot within the next three weeks, of another day.
+    pub(super) fn near_slot(&self, days_ahead: u64) -> Value {
+        let day = SystemClock.now().plus_ms(days_ahead * DAY_MS).as_unix_ms();
+        let midnight = Timestamp::from_unix_ms(day - day % DAY_MS.cast_signed()).unwrap();
+        let start = midnight.plus_ms(10 * HOUR_MS);
+        let mut slot = self.slot(0);
+        slot["start"] = json!(start.to_string());
+        slot["end"] = json!(start.plus_ms(SLOT_MS).to_string());
+        slot
+    }
+
     fn control(&self, what: &str) -> String {
         format!("{}/control/providers/{}{what}", self.world.stack.provider_simulator_url, self.id)
     }

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::world::{World, until};
 
 /// Queues that nothing may be left in. A booking's own dead letters are asked for by the tests that make them.
-const EMPTY_AT_THE_END: [&str; 6] = [
+const EMPTY_AT_THE_END: [&str; 7] = [
+    "RefreshDeadLetterQueueUrl",
     "TimerDeadLetterQueueUrl",
     "EventDeadLetterQueueUrl",
     "RuleDeadLetterQueueUrl",
