@@ -117,7 +117,7 @@ pub trait AvailabilityStore: Send + Sync {
 
     /// Remembers what was said. What was said of a later time MUST stay, and failures of that time or before
     /// are forgotten. What was said earlier and was only confirmed of a later time MAY give way, since the two
-    /// are not written together: what is read then is older, but was said at the time that it is told.
+    /// are not written together: what is read then is older, and was said at the time that it is told.
     ///
     /// More than the store can keep of one location is [`StoreError::Refused`].
     fn replace(
@@ -126,9 +126,9 @@ pub trait AvailabilityStore: Send + Sync {
         said: &KnownAvailability,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Remembers that the same was said again at a time. MUST be one small write, whatever there is to say. If
-    /// something else is remembered meanwhile, that MUST stay as it is, and so MUST a later time. Failures of
-    /// that time or before are forgotten.
+    /// Remembers that the same was said again at a time. MUST be one small write, whatever there is to say. A
+    /// later time MUST stay. If something else is remembered meanwhile, that MUST stay; what confirmed it MAY be
+    /// lost, so that it is told again of the time when it was new. Failures of that time or before are forgotten.
     fn confirm(
         &self,
         place: &Place,

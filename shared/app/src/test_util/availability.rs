@@ -13,7 +13,10 @@ use crate::ports::{
 };
 
 /// By what a change is known: it is noted once.
-type ChangeName = (Timestamp, BookingId, u32, Hold, String, Timestamp);
+type ChangeName = (Timestamp, BookingId, u32, Hold, SlotName);
+
+/// Start, end, resource and service.
+type SlotName = (Timestamp, Timestamp, Option<String>, Option<String>);
 
 #[derive(Debug, Default)]
 struct Entry {
@@ -136,9 +139,9 @@ impl AvailabilityStore for MemoryAvailability {
 impl SlotChangeLog for MemoryAvailability {
     async fn note(&self, provider_id: &ProviderId, change: &SlotChange) -> Result<(), StoreError> {
         let place = Place { provider_id: provider_id.clone(), location_id: change.slot.location_id.clone() };
-        let resource = change.slot.resource_id.clone().unwrap_or_default();
-        let (id, slot) = (change.booking_id.clone(), change.slot.start);
-        let name = (change.at, id, change.version, change.hold, resource, slot);
+        let slot = &change.slot;
+        let slot_name = (slot.start, slot.end, slot.resource_id.clone(), slot.service_id.clone());
+        let name = (change.at, change.booking_id.clone(), change.version, change.hold, slot_name);
         let effect = || {
             self.with(&place, |entry| {
                 entry.changes.insert(name, change.clone());

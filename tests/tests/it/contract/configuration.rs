@@ -1,7 +1,9 @@
 //! What every store of the configuration promises.
 
 use holdfast_app::ports::{ConfigurationStore, SettingsReader, Wanted};
-use holdfast_app::settings::{ConsumerSettings, KeyOwner, Protocol, ProviderAuth, ProviderSettings};
+use holdfast_app::settings::{
+    AvailabilitySource, ConsumerSettings, KeyOwner, Protocol, ProviderAuth, ProviderSettings,
+};
 use holdfast_app::test_util::MemorySettings;
 use holdfast_domain::{ConfirmationMode, ConsumerId, KeyId, Mode, ProviderId, RetryPolicy};
 use secrecy::ExposeSecret;
@@ -76,8 +78,12 @@ async fn providers_survive_with_their_secrets(store: &impl ConfigurationStore) {
 
 async fn providers_of_every_kind_survive(store: &impl ConfigurationStore) {
     let usual = provider("demo-clinic");
-    let fetching =
-        ProviderSettings { base_url: None, confirmation: ConfirmationMode::Notify, ..usual.clone() };
+    let fetching = ProviderSettings {
+        base_url: None,
+        confirmation: ConfirmationMode::Notify,
+        availability: AvailabilitySource::Push,
+        ..usual.clone()
+    };
     let asking = ProviderSettings {
         protocol: Protocol::Docplanner,
         confirmation: ConfirmationMode::RealTime,
@@ -87,11 +93,13 @@ async fn providers_of_every_kind_survive(store: &impl ConfigurationStore) {
         decline_messages: [("17".to_owned(), "Too late today.".to_owned())].into(),
         ..usual.clone()
     };
+    // What is unusual is kept all the same.
     let supplier = ProviderSettings {
         protocol: Protocol::Octo,
         default_unit_id: Some("adult".to_owned()),
         requests_per_second: Some(1_000),
         max_attempts_in_flight: Some(100),
+        availability: AvailabilitySource::Push,
         ..usual.clone()
     };
     for written in [fetching, asking, supplier, usual] {

@@ -6,17 +6,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use holdfast_app::ports::{
-    BreakerStore, ConfigurationStore, EndpointStore, EndpointUpdate, LimitStore, PlaceLease, PutEndpoint,
-    SettingsReader, StoreError, TakenCalls, Wanted, WantedCalls,
+    BookingKeySecretStore, BreakerStore, ConfigurationStore, EndpointStore, EndpointUpdate, LimitStore,
+    PlaceLease, PutEndpoint, SettingsReader, StoreError, TakenCalls, Wanted, WantedCalls,
 };
-use holdfast_app::settings::{KeyOwner, ProviderSettings};
+use holdfast_app::settings::{AvailabilitySource, KeyOwner, ProviderSettings};
 use holdfast_app::webhook::{DisabledReason, WebhookEndpoint};
 use holdfast_aws::{AwsClients, AwsConfig, AwsCredentials, AwsHooks, CallLog, DynamoSettings};
 use serde_json::{Value, json};
 
 use super::canned::canned;
 use super::embedded::{CONFIG_TABLE, Embedded, clients_of, entropy};
-use super::fixtures::{endpoint, key, now, provider, provider_id, tenant};
+use super::fixtures::{booking_key_secret, endpoint, key, now, provider, provider_id, tenant};
 use super::lossy_proxy::lossy_proxy;
 
 fn settings_through(clients: &AwsClients) -> DynamoSettings {
@@ -33,14 +33,17 @@ async fn a_load_is_one_call() {
     let call_log = CallLog::new();
     let hooks = AwsHooks { call_log: Some(call_log.clone()), ..AwsHooks::default() };
     let store = settings_through(&database.clients(&hooks));
+    let secrets = [booking_key_secret(1)];
+    database.settings().replace_booking_key_secrets(None, &secrets).await.unwrap();
     let wanted = Wanted {
         key_id: Some(record.key_id.clone()),
         provider_id: Some(provider_id()),
-        booking_key_secrets: false,
+        booking_key_secrets: true,
     };
     let loaded = store.load(&wanted).await.unwrap();
     assert_eq!(loaded.key, Some(record));
     assert!(loaded.provider.is_some());
+    assert_eq!(loaded.booking_key_secrets, secrets);
     assert_eq!(loaded.breaker.open_until, Some(now()));
     assert_eq!(call_log.take(), ["BatchGetItem"]);
     store.load(&Wanted::default()).await.unwrap();
@@ -161,6 +164,39 @@ async fn a_provider_of_the_first_version_is_read_with_the_defaults() {
     for (name, value) in first_versions_item() {
         assert_eq!(item[&name], value, "{name}");
     }
+}
+
+/// Items of the first versions do not say how it becomes known what is open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_open_becomes_known_as_is_usual_unless_it_is_said() {
+    let database = Embedded::start().await;
+    let read = async |changes: &[(&str, Option<&str>)]| {
+        let mut item = first_versions_item();
+        for (name, value) in changes {
+            match value {
+                Some(value) => item.insert((*name).to_owned(), AttributeValue::S((*value).to_owned())),
+                None => item.remove(*name),
+            };
+        }
+        let put = database.client.put_item().table_name(CONFIG_TABLE).set_item(Some(item));
+        put.send().await.unwrap();
+        let read = database.settings().provider(&provider_id()).await;
+        read.map(|provider| provider.unwrap().availability)
+    };
+    for (protocol, with_url) in [
+        ("holdfast", AvailabilitySource::Ask),
+        ("octo", AvailabilitySource::Ask),
+        ("docplanner", AvailabilitySource::Push),
+    ] {
+        let protocol = ("protocol", Some(protocol));
+        assert_eq!(read(&[protocol]).await, Ok(with_url), "{protocol:?}");
+        assert_eq!(read(&[protocol, ("base_url", None)]).await, Ok(AvailabilitySource::Push), "{protocol:?}");
+        for source in AvailabilitySource::ALL {
+            assert_eq!(read(&[protocol, ("availability", Some(source.as_str()))]).await, Ok(source));
+        }
+    }
+    let unknown = read(&[("availability", Some("guess"))]).await;
+    assert_eq!(unknown, Err(StoreError::Corrupt("provider: attribute availability".to_owned())));
 }
 
 fn lease(id: &str) -> PlaceLease {

@@ -11,13 +11,15 @@ use aws_sdk_dynamodb::types::{
 };
 use holdfast_app::test_util::SeededEntropy;
 use holdfast_aws::{
-    AwsClients, AwsConfig, AwsCredentials, AwsHooks, CREATED_INDEX, DynamoBookingStore, DynamoDeliveryStore,
-    DynamoFeed, DynamoMailbox, DynamoSettings, OVERDUE_INDEX, REFERENCE_INDEX, TENANT_INDEX,
+    AwsClients, AwsConfig, AwsCredentials, AwsHooks, CREATED_INDEX, DynamoAvailability, DynamoBookingStore,
+    DynamoDeliveryStore, DynamoFeed, DynamoMailbox, DynamoSettings, OVERDUE_INDEX, REFERENCE_INDEX,
+    TENANT_INDEX,
 };
 
 pub(crate) const BOOKING_TABLE: &str = "bookings";
 pub(crate) const CONFIG_TABLE: &str = "config";
 pub(crate) const DELIVERY_TABLE: &str = "deliveries";
+pub(crate) const AVAILABILITY_TABLE: &str = "availability";
 
 /// For how many days the tests' bookings are kept.
 pub(crate) const RETENTION_DAYS: u32 = 400;
@@ -78,6 +80,10 @@ impl Embedded {
         DynamoMailbox::new(self.client.clone(), DELIVERY_TABLE, entropy())
     }
 
+    pub(crate) fn availability(&self) -> DynamoAvailability {
+        DynamoAvailability::new(self.client.clone(), AVAILABILITY_TABLE)
+    }
+
     pub(crate) fn deliveries(&self) -> DynamoDeliveryStore {
         DynamoDeliveryStore::new(self.client.clone(), DELIVERY_TABLE, entropy())
     }
@@ -124,7 +130,7 @@ async fn create_tables(client: &Client) {
         .send()
         .await
         .unwrap();
-    for table in [CONFIG_TABLE, DELIVERY_TABLE] {
+    for table in [CONFIG_TABLE, DELIVERY_TABLE, AVAILABILITY_TABLE] {
         let create = client
             .create_table()
             .table_name(table)
@@ -141,7 +147,7 @@ async fn create_tables(client: &Client) {
         };
         create.send().await.unwrap();
     }
-    for table in [BOOKING_TABLE, CONFIG_TABLE, DELIVERY_TABLE] {
+    for table in [BOOKING_TABLE, CONFIG_TABLE, DELIVERY_TABLE, AVAILABILITY_TABLE] {
         let ttl = TimeToLiveSpecification::builder().enabled(true).attribute_name("ttl").build().unwrap();
         client.update_time_to_live().table_name(table).time_to_live_specification(ttl).send().await.unwrap();
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use holdfast_app::availability::{BOOKING_KEY_SECRET_BYTES, BookingKeySecret};
 use holdfast_app::settings::{KeyHash, KeyOwner, KeyRecord, ProviderSettings};
 use holdfast_app::stored::{CreateRecord, Fingerprint, FrozenResponse, StoredBooking};
 use holdfast_app::view::booking_view;
@@ -125,6 +126,11 @@ pub(crate) fn key(seed: u8, owner: KeyOwner) -> KeyRecord {
         created_at: now().plus_ms(seed.into()),
         revoked_from: None,
     }
+}
+
+pub(crate) fn booking_key_secret(id: u8) -> BookingKeySecret {
+    let (key, created_at) = ([id; BOOKING_KEY_SECRET_BYTES], now().plus_ms(id.into()));
+    BookingKeySecret { id: id.into(), key, created_at }
 }
 
 pub(crate) fn consumer_owner(name: &str) -> KeyOwner {

@@ -1,4 +1,5 @@
-//! A proxy that loses answers: the server has done what it was asked, and the caller never hears of it.
+//! Proxies before a server: one that loses answers, so that the server has done what it was asked and the
+//! caller never hears of it, and one that dies.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +22,36 @@ pub(crate) async fn lossy_proxy(target: SocketAddr, lost: usize) -> SocketAddr {
     address
 }
 
+/// Starts a proxy before the server at `target` that dies with the answer to the request of number `done` (from
+/// 1; with 0 before the first): what comes after it is neither done nor answered. It ends with the test's
+/// runtime.
+pub(crate) async fn dying_proxy(target: SocketAddr, done: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let requests = Arc::new(AtomicUsize::new(0));
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(serve_until(client, target, requests.clone(), done));
+        }
+    });
+    address
+}
+
+async fn serve_until(mut client: TcpStream, target: SocketAddr, requests: Arc<AtomicUsize>, done: usize) {
+    let mut server = TcpStream::connect(target).await.unwrap();
+    while let Some(request) = message(&mut client).await {
+        let number = requests.fetch_add(1, Ordering::Relaxed) + 1;
+        if number <= done {
+            server.write_all(&request).await.unwrap();
+            let answer = message(&mut server).await.unwrap();
+            if number < done && client.write_all(&answer).await.is_ok() {
+                continue;
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
 async fn serve(mut client: TcpStream, target: SocketAddr, requests: Arc<AtomicUsize>, lost: usize) {
     let mut server = TcpStream::connect(target).await.unwrap();
     while let Some(request) = message(&mut client).await {
@@ -36,7 +67,7 @@ async fn serve(mut client: TcpStream, target: SocketAddr, requests: Arc<AtomicUs
 }
 
 /// Reads one HTTP/1.1 message with a known length; `None` at the end of the connection.
-async fn message(stream: &mut TcpStream) -> Option<Vec<u8>> {
+pub(crate) async fn message(stream: &mut TcpStream) -> Option<Vec<u8>> {
     const HEAD_END: &[u8] = b"\r\n\r\n";
     let mut bytes = Vec::new();
     let head = loop {

@@ -27,11 +27,14 @@ macro_rules! on_both {
     };
 }
 
+pub(crate) mod availability;
+mod booking_keys;
 mod bookings;
 mod breakers;
 pub(crate) mod canned;
 mod configuration;
 mod deliveries;
+mod dynamodb_availability;
 mod dynamodb_bookings;
 mod dynamodb_settings;
 mod dynamodb_slots;
@@ -43,6 +46,7 @@ pub(crate) mod fixtures;
 mod golden;
 mod limits;
 mod lists;
+mod locations;
 pub(crate) mod lossy_proxy;
 mod mailbox;
 mod queues;

@@ -1,11 +1,13 @@
 //! What queues and the bus promise: entry by entry, in order, never early.
 
 use holdfast_app::ports::{
-    DeliveryHint, DeliveryQueue, EventBus, OutgoingEvent, ParkedRecord, RecordParking, StoreError,
-    TimerMessage, TimerQueue,
+    DeliveryHint, DeliveryQueue, EventBus, OutgoingEvent, ParkedRecord, RecordParking, RefreshMessage,
+    RefreshQueue, StoreError, TimerMessage, TimerQueue,
 };
-use holdfast_app::test_util::{Fault, MemoryBus, MemoryDeliveries, MemoryParking, MemoryTimers};
-use holdfast_aws::{EventBridgeBus, SqsDeliveries, SqsParking, SqsTimers, tenant_of_resources};
+use holdfast_app::test_util::{
+    Fault, MemoryBus, MemoryDeliveries, MemoryParking, MemoryRefreshes, MemoryTimers,
+};
+use holdfast_aws::{EventBridgeBus, SqsDeliveries, SqsParking, SqsRefreshes, SqsTimers, tenant_of_resources};
 use holdfast_domain::{BookingId, EventType, Patience};
 use serde_json::{Value, json};
 
@@ -68,6 +70,50 @@ async fn timers_go_in_batches_and_failed_entries_are_found() {
         let message: TimerMessage = serde_json::from_str(entry["MessageBody"].as_str().unwrap()).unwrap();
         assert_eq!(message, all[usize::try_from(number).unwrap()]);
     }
+}
+
+fn refreshes(count: u8) -> Vec<RefreshMessage> {
+    let refresh = |number: u8| RefreshMessage {
+        provider_id: "demo-clinic".to_owned(),
+        location_id: format!("street-{number}"),
+        not_before: now().plus_ms(u64::from(number) * 60_000),
+        postponed: number.into(),
+    };
+    (0..count).map(refresh).collect()
+}
+
+#[tokio::test]
+async fn refreshes_go_in_batches_no_earlier_than_they_are_due() {
+    let all = refreshes(21);
+    let (clients, requests) = canned(|request| {
+        batch_answer(request, &[("street-2\"", "InvalidMessageContents", true), ("street-13", "x", false)])
+    });
+    let results = SqsRefreshes::new(clients.sqs, "http://queue/refreshes").send(&all, now()).await;
+    assert_eq!(results.len(), 21);
+    for (position, result) in results.iter().enumerate() {
+        match position {
+            2 => assert!(matches!(result, Err(StoreError::Refused(_))), "{result:?}"),
+            13 => assert!(matches!(result, Err(StoreError::Unavailable(_))), "{result:?}"),
+            _ => assert_eq!(*result, Ok(()), "{position}"),
+        }
+    }
+    let requests = requests.lock().unwrap();
+    assert!(requests.iter().all(|request| request["QueueUrl"] == "http://queue/refreshes"));
+    let entries: Vec<&Value> =
+        requests.iter().flat_map(|request| request["Entries"].as_array().unwrap()).collect();
+    assert_eq!((requests.len(), entries.len()), (3, 21));
+    for (number, entry) in (0_u64..).zip(&entries) {
+        assert_eq!(entry["DelaySeconds"], (number * 60).min(900));
+        let message: RefreshMessage = serde_json::from_str(entry["MessageBody"].as_str().unwrap()).unwrap();
+        assert_eq!(message, all[usize::try_from(number).unwrap()]);
+    }
+}
+
+#[test]
+fn a_refresh_of_the_first_version_was_never_postponed() {
+    let body = r#"{"provider_id":"p","location_id":"l","not_before":"2026-11-21T10:47:45.123Z"}"#;
+    let message: RefreshMessage = serde_json::from_str(body).unwrap();
+    assert_eq!((message.postponed, message.not_before), (0, now()));
 }
 
 #[tokio::test]
@@ -198,4 +244,9 @@ async fn queues_in_memory_delay_and_fail_alike() {
     hints.send(&[DeliveryHint::new(&delivery(), now())], true, now()).await;
     assert_eq!((hints.receive(false, now()).len(), hints.receive(true, now()).len()), (0, 1));
     assert_eq!(MemoryParking::new().records(), []);
+    plan.next("refreshes.send", Fault::FailEntry(1));
+    let queue = MemoryRefreshes::with_faults(plan.clone());
+    let all = refreshes(3);
+    assert!(matches!(queue.send(&all, now()).await.as_slice(), [Ok(()), Err(_), Ok(())]));
+    assert_eq!(queue.take(), [all[0].clone(), all[2].clone()]);
 }
