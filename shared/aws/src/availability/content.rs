@@ -384,9 +384,9 @@ mod tests {
     fn a_block_of_gigabytes_is_not_unpacked() {
         let block = [255, 255, 255, 255, 0];
         assert!(is_corrupt(&[&[FORMAT_1], sum(&block).as_slice(), &block].concat()));
-        let too_long = u32::try_from(MAX_PLAIN_BYTES).unwrap() + 1;
-        let block = [too_long.to_le_bytes().as_slice(), &[0]].concat();
-        assert!(is_corrupt(&[&[FORMAT_1], sum(&block).as_slice(), &block].concat()));
+        let zeros = |bytes| lz4_flex::block::compress_prepend_size(&vec![0; bytes]);
+        assert_eq!(plain_of(&zeros(MAX_PLAIN_BYTES)).map(|plain| plain.len()), Some(MAX_PLAIN_BYTES));
+        assert_eq!(plain_of(&zeros(MAX_PLAIN_BYTES + 1)), None);
     }
 
     #[test]

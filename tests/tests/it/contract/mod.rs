@@ -49,5 +49,6 @@ mod lists;
 mod locations;
 pub(crate) mod lossy_proxy;
 mod mailbox;
+pub(crate) mod metering_proxy;
 mod queues;
 mod slots;

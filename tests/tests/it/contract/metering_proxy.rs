@@ -1,0 +1,94 @@
+//! A proxy that asks DynamoDB what each call costs, and notes it.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::lossy_proxy::message;
+
+/// What calls cost.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Meter(Arc<Mutex<Vec<Call>>>);
+
+/// What one call cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Call {
+    pub(crate) operation: String,
+    /// Capacity units, in halves: DynamoDB counts in no smaller ones.
+    pub(crate) half_units: u64,
+}
+
+impl Meter {
+    /// All calls so far; none are left.
+    pub(crate) fn take(&self) -> Vec<Call> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+/// Starts a proxy before the server at `target`. It ends with the test's runtime.
+pub(crate) async fn metering_proxy(target: SocketAddr) -> (SocketAddr, Meter) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let meter = Meter::default();
+    let metered = meter.clone();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(serve(client, target, metered.clone()));
+        }
+    });
+    (address, meter)
+}
+
+async fn serve(mut client: TcpStream, target: SocketAddr, meter: Meter) {
+    let mut server = TcpStream::connect(target).await.unwrap();
+    while let Some(request) = message(&mut client).await {
+        let (head, body) = parts(&request);
+        let operation = header(&head, "x-amz-target").rsplit('.').next().unwrap().to_owned();
+        server.write_all(&asking(&head, body)).await.unwrap();
+        let answer = message(&mut server).await.unwrap();
+        let (_, body) = parts(&answer);
+        let capacity = &body["ConsumedCapacity"]["CapacityUnits"];
+        meter.0.lock().unwrap().push(Call { operation, half_units: half_units(capacity) });
+        if client.write_all(&answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A message's head, and its body as JSON.
+fn parts(message: &[u8]) -> (String, Value) {
+    const HEAD_END: &[u8] = b"\r\n\r\n";
+    let end = message.windows(HEAD_END.len()).position(|window| window == HEAD_END).unwrap();
+    let head = String::from_utf8(message[..end].to_vec()).unwrap();
+    (head, serde_json::from_slice(&message[end + HEAD_END.len()..]).unwrap())
+}
+
+fn header<'a>(head: &'a str, wanted: &str) -> &'a str {
+    let mut headers = head.lines().filter_map(|line| line.split_once(':'));
+    headers.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).unwrap().1.trim()
+}
+
+/// The request, asking for its cost as well.
+fn asking(head: &str, mut body: Value) -> Vec<u8> {
+    body["ReturnConsumedCapacity"] = "TOTAL".into();
+    let body = body.to_string();
+    let is_length = |line: &&str| line.to_ascii_lowercase().starts_with("content-length:");
+    let mut lines: Vec<&str> = head.lines().filter(|line| !is_length(line)).collect();
+    let length = format!("content-length: {}", body.len());
+    lines.push(&length);
+    format!("{}\r\n\r\n{body}", lines.join("\r\n")).into_bytes()
+}
+
+fn half_units(units: &Value) -> u64 {
+    let text = units.to_string();
+    let (whole, rest) = text.split_once('.').unwrap_or((&text, "0"));
+    let half = match rest {
+        "0" => 0,
+        "5" => 1,
+        _ => panic!("{text} is no number of halves"),
+    };
+    whole.parse::<u64>().unwrap() * 2 + half
+}
