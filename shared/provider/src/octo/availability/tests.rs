@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use holdfast_app::ports::AvailabilityGateway;
 use holdfast_app::settings::{Protocol, ProviderSettings};
 use holdfast_domain::LocalDate;
 use proptest::prelude::*;
@@ -8,7 +10,9 @@ use secrecy::SecretString;
 use serde_json::json;
 
 use super::*;
-use crate::test_util::{Received, SECRET, at, json_answer, location, open_slots, serve};
+use crate::test_util::{
+    BRIEF_MS, Received, SECRET, at, gateway, json_answer, location, open_slots, provider, serve,
+};
 
 const DAY: &str = "2027-01-15";
 
@@ -206,6 +210,29 @@ async fn one_service_that_does_not_answer_fails_all() {
     let expected = AvailabilityFailure { error: AttemptError::HttpStatus(429), retry_after_ms: Some(7_000) };
     assert_eq!(failure, expected);
     assert_eq!(received.lock().unwrap().len(), 2, "the rest is not asked for any more");
+}
+
+#[tokio::test]
+async fn all_services_share_one_limit() {
+    const PAUSE_MS: u64 = BRIEF_MS * 2 / 5;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let supplier = axum::Router::new().fallback(async move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(std::time::Duration::from_millis(PAUSE_MS)).await;
+        json_answer(200, &json!([]))
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let provider = over_octo(provider(format!("http://{}", listener.local_addr().unwrap())));
+    tokio::spawn(async move { axum::serve(listener, supplier).await });
+
+    let services = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|name| (name, None));
+    let location = location(&services);
+    let window = location.zone.days(LocalDate::parse(DAY).unwrap(), 1);
+    let call = AvailabilityCall { provider: &provider, location: &location, window, limit_ms: BRIEF_MS };
+    let failure = gateway("127.0.0.1").open_slots(call).await.unwrap_err();
+    assert_eq!(failure, AvailabilityFailure { error: AttemptError::TimedOut, retry_after_ms: None });
+    assert!(asked.load(Ordering::Relaxed) <= 3, "there is no time for more");
 }
 
 #[tokio::test]
