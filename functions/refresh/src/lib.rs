@@ -49,7 +49,7 @@ where
     /// then what is remembered of it is as old as it is.
     pub async fn on_message(&self, body: &str) -> Result<(), RefreshError> {
         let message: RefreshMessage = serde_json::from_str(body).map_err(RefreshError::Malformed)?;
-        match self.availability.refresh(&message, &self.settings).await {
+        match Box::pin(self.availability.refresh(&message, &self.settings)).await {
             Ok(Refreshed::Asked(_) | Refreshed::NotNeeded | Refreshed::Failed) => Ok(()),
             Ok(Refreshed::PassOn(message)) => Ok(self.send(&[message]).await?),
             Err(error) => {

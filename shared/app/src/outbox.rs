@@ -160,8 +160,14 @@ where
         };
         let last = changes.iter().enumerate().filter(|(place, (_, change))| is_last(*place, change));
         let notes = last.map(|(_, (provider_id, change))| async move {
-            if let Err(error) = self.slots.note(provider_id, change).await {
-                tracing::warn!(booking.id = %change.booking_id, %error, "A slot's change could not be noted.");
+            match self.slots.note(provider_id, change).await {
+                Ok(()) => {}
+                Err(error @ StoreError::Unavailable(_)) => {
+                    tracing::warn!(booking.id = %change.booking_id, %error, "A slot's change is not noted.");
+                }
+                Err(error @ (StoreError::Corrupt(_) | StoreError::Refused(_))) => {
+                    tracing::error!(booking.id = %change.booking_id, %error, "A slot's change is not noted.");
+                }
             }
         });
         // A list of them may move between threads; the compiler cannot tell that of what makes it.

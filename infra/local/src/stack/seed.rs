@@ -87,6 +87,10 @@ const FIRST_DELAY_MS: u32 = 1_000;
 const DELAY_FACTOR: u32 = 2;
 const MAX_DELAY_MS: u32 = 10_000;
 
+/// When the demo providers are open, in UTC.
+const OPENS_AT_HOUR: u32 = 9;
+const CLOSES_AT_HOUR: u32 = 17;
+
 /// The longest part of an unexpected answer that a message repeats, in characters.
 const QUOTED_ANSWER_LIMIT: usize = 300;
 
@@ -226,7 +230,12 @@ impl Seeder<'_> {
         }
         let key = self.key(&path).await?;
         let simulator = format!("{}/control/providers/{}", self.simulator_url, provider.id);
-        let known = json!({"callback_key": key, "signing_secret": provider.signing_secret});
+        let known = json!({
+            "callback_key": key,
+            "signing_secret": provider.signing_secret,
+            "opens_at_hour": OPENS_AT_HOUR,
+            "closes_at_hour": CLOSES_AT_HOUR,
+        });
         self.call(self.client.put(&simulator).json(&known), &simulator).await?;
         Ok(key)
     }

@@ -240,10 +240,8 @@ where
         deadline: Instant,
     ) -> Result<Open, LocationFailure> {
         let window = wish.window(&location.zone, self.clock.now());
-        match self.ask(provider, location, Some(window), deadline, true).await {
-            Ok(Said { said, remembered, .. }) => {
-                Ok(self.shown(provider, wish, &said, &remembered, Source::Live))
-            }
+        match self.ask(provider, location, window, deadline).await {
+            Ok(Said { said, remembered }) => Ok(self.shown(provider, wish, &said, &remembered, Source::Live)),
             Err(not_said) => Err(failure_of(not_said, self.clock.now())),
         }
     }

@@ -56,8 +56,13 @@ pub(super) struct Said {
     pub(super) said: KnownAvailability,
     /// What was remembered before, with the slots that changed hands.
     pub(super) remembered: Remembered,
-    /// What was learned by it; `None` if it could not be remembered, or is not what is remembered.
-    pub(super) learned: Option<Learned>,
+}
+
+/// What a provider said.
+struct Answer {
+    said: KnownAvailability,
+    /// Whether it is about all of the time that is remembered, and of no other.
+    is_whole: bool,
 }
 
 impl<A, G, S, C, E> Availability<A, G, S, C, E>
@@ -84,37 +89,68 @@ where
         recall(&self.store, place, self.clock.now()).await
     }
 
-    /// Asks what is open in `window`, or in all of the time that is remembered if that is `None` or covers it,
-    /// and remembers what is said of all of that time.
-    ///
-    /// Waits for the provider's limits until `deadline`, unless `waits` is false.
+    /// Asks what is open in a window, or in all of the time that is remembered if that covers it, and remembers
+    /// what is said of all of that time. Waits for the provider's limits until `deadline`.
     pub(super) async fn ask(
+        &self,
+        provider: &ProviderSettings,
+        location: &LocationSettings,
+        asked: Window,
+        deadline: Instant,
+    ) -> Result<Said, NotSaid> {
+        let place = place_of(provider, location);
+        let ticket = self.enter(provider, deadline, true).await?;
+        // What is remembered is read meanwhile: the slots that change hands from now on come too late to matter,
+        // and those until now are there.
+        let (answer, remembered) = tokio::join!(
+            self.ask_now(provider, location, Some(asked), deadline, ticket),
+            self.recall(&place)
+        );
+        let answer = answer?;
+        let (remembered, is_read) = match remembered {
+            Ok(remembered) => (remembered, true),
+            Err(error) => {
+                tracing::warn!(provider.id = %provider.provider_id, %error, "Availability cannot be read.");
+                (Remembered::default(), false)
+            }
+        };
+        if is_read && answer.is_whole {
+            self.remember(&place, &remembered, &answer.said).await;
+        }
+        Ok(Said { said: answer.said, remembered })
+    }
+
+    /// Asks for all of the time that is remembered, and remembers it. Does not wait for the provider's limits.
+    /// `None` if what was said could not be remembered.
+    pub(super) async fn ask_again(
+        &self,
+        provider: &ProviderSettings,
+        location: &LocationSettings,
+        remembered: &Remembered,
+        deadline: Instant,
+    ) -> Result<Option<Learned>, NotSaid> {
+        let ticket = self.enter(provider, deadline, false).await?;
+        let answer = self.ask_now(provider, location, None, deadline, ticket).await?;
+        Ok(self.remember(&place_of(provider, location), remembered, &answer.said).await)
+    }
+
+    async fn ask_now(
         &self,
         provider: &ProviderSettings,
         location: &LocationSettings,
         asked: Option<Window>,
         deadline: Instant,
-        waits: bool,
-    ) -> Result<Said, NotSaid> {
-        let ticket = self.enter(provider, deadline, waits).await?;
+        ticket: Ticket,
+    ) -> Result<Answer, NotSaid> {
         let as_of = self.clock.now();
         let whole = remembered_window(&location.zone, as_of);
         let window = asked.filter(|asked| !whole.covers(asked)).unwrap_or(whole);
-        let place = place_of(provider, location);
         let left = deadline.saturating_duration_since(Instant::now());
         let limit_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         let call = AvailabilityCall { provider, location, window, limit_ms };
-        // What is remembered is read meanwhile: the slots that change hands from now on come too late to matter,
-        // and those until now are there.
-        let (answer, remembered) = tokio::join!(
-            async {
-                let answer = timeout_at(deadline, self.gateway.open_slots(call)).await;
-                self.limits.release(self.breakers.store(), &provider.provider_id, ticket).await;
-                answer.unwrap_or(Err(TIMED_OUT))
-            },
-            self.recall(&place),
-        );
-        let slots = answer.map_err(|failure| {
+        let answer = timeout_at(deadline, self.gateway.open_slots(call)).await;
+        self.limits.release(self.breakers.store(), &provider.provider_id, ticket).await;
+        let slots = answer.unwrap_or(Err(TIMED_OUT)).map_err(|failure| {
             tracing::info!(
                 provider.id = %provider.provider_id,
                 location.id = %location.location_id,
@@ -124,16 +160,7 @@ where
             NotSaid::Failed(failure)
         })?;
         let said = KnownAvailability { as_of, window, zone: location.zone.clone(), slots };
-        let (remembered, is_read) = match remembered {
-            Ok(remembered) => (remembered, true),
-            Err(error) => {
-                tracing::warn!(provider.id = %provider.provider_id, %error, "Availability cannot be read.");
-                (Remembered::default(), false)
-            }
-        };
-        let learned =
-            if is_read && window == whole { self.remember(&place, &remembered, &said).await } else { None };
-        Ok(Said { said, remembered, learned })
+        Ok(Answer { said, is_whole: window == whole })
     }
 
     /// Remembers what was said, within a time limit. What cannot be remembered can be shown all the same.

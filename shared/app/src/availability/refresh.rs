@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use holdfast_domain::{LocationId, ProviderId, Timestamp};
 use tokio::time::Instant;
 
-use super::ask::{Availability, NotSaid, Said, place_of};
+use super::ask::{Availability, NotSaid, place_of};
 use super::memory::Learned;
 use super::plan::{PLANNED_MS, REFRESH_PERIOD_MS, due_within, period_ms};
 use crate::ports::{
@@ -144,16 +144,16 @@ where
             return Ok(Refreshed::NotNeeded);
         }
         let deadline = Instant::now() + Duration::from_millis(provider.attempt_timeout_ms);
-        match self.ask(&provider, &location, None, deadline, false).await {
-            Ok(Said { learned: Some(learned), .. }) => Ok(Refreshed::Asked(learned)),
-            // It was said, and what failed was logged. The next round asks again.
-            Ok(Said { learned: None, .. }) => Ok(Refreshed::NotNeeded),
+        match self.ask_again(&provider, &location, &remembered, deadline).await {
+            Ok(Some(learned)) => Ok(Refreshed::Asked(learned)),
             Err(NotSaid::Shut { until, .. }) if message.postponed < MAX_POSTPONED => {
                 let not_before = until.plus_ms(self.entropy.u64() % SPREAD_MS);
                 let postponed = message.postponed.saturating_add(1);
                 Ok(Refreshed::PassOn(RefreshMessage { not_before, postponed, ..message.clone() }))
             }
-            Err(NotSaid::Shut { .. }) => Ok(Refreshed::NotNeeded),
+            // What was said could not be remembered, which is logged; or the provider may not be asked for too long.
+            // The next round asks again.
+            Ok(None) | Err(NotSaid::Shut { .. }) => Ok(Refreshed::NotNeeded),
             Err(NotSaid::Failed(failure)) => {
                 let state = left_alone(remembered.refresh, failure.retry_after_ms, self.clock.now());
                 self.store.record_failure(&place, state, now).await?;

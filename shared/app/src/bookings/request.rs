@@ -128,9 +128,8 @@ impl NamedSlot {
 pub struct ReadCreate {
     /// What is to be booked.
     pub slot: NamedSlot,
-    /// Whether it goes on in the background.
-    pub patience: Patience,
     request: BookingRequest,
+    patience: Patience,
     sync_timeout_ms: u64,
     async_timeout_ms: u64,
 }
@@ -181,7 +180,7 @@ pub fn read_create(body: &Value) -> Result<ReadCreate, Problem> {
         availability_id: None,
     };
     let patience = if body.async_confirmation { Patience::Background } else { Patience::Synchronous };
-    Ok(ReadCreate { request, slot, patience, sync_timeout_ms, async_timeout_ms })
+    Ok(ReadCreate { slot, request, patience, sync_timeout_ms, async_timeout_ms })
 }
 
 impl ReadCreate {
@@ -193,7 +192,7 @@ impl ReadCreate {
     /// The create with its slot, given the secrets that booking keys are signed with. A key that has expired still
     /// says which slot it stands for: a repetition has to get its first response.
     pub fn with_slot(self, secrets: &[BookingKeySecret], mode: Mode) -> Result<ValidCreate, Problem> {
-        let Self { slot, patience, mut request, sync_timeout_ms, async_timeout_ms } = self;
+        let Self { slot, mut request, patience, sync_timeout_ms, async_timeout_ms } = self;
         let (slot, key_expires_at) = match slot {
             NamedSlot::Slot(slot) => (slot, None),
             NamedSlot::Key(key) => {

@@ -40,10 +40,10 @@ pub(super) const REV: &str = "rev";
 /// Every attribute of [`BookingItem`] but the key: what a replacement sets or removes. Attributes beyond
 /// these belong to other versions of the code and stay as they are.
 #[rustfmt::skip]
-pub(super) const ATTRIBUTES: [&str; 47] = [
+pub(super) const ATTRIBUTES: [&str; 48] = [
     "cw", "rf", "or", "v", "rev", "n", TENANT, "p", "s", "l", "a", "e", "y", "ob", "li", "ls", "cn", "ce",
     "ct", "cb", "cl", "f", "o", "m", "u", "h", "x", "rj", "cr", "pr", "op", "cp", "fp", "g", "sb", "rs", "rb",
-    "cm", "pl", "nt", "mv", "xs", CREATED_AT, REFERENCE_DIGEST, DUE_SHARD, DUE_AT, TTL,
+    "cm", "pl", "nt", "mv", "xs", "ai", CREATED_AT, REFERENCE_DIGEST, DUE_SHARD, DUE_AT, TTL,
 ];
 
 /// A booking's item.

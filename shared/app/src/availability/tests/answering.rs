@@ -198,7 +198,7 @@ async fn days_are_those_of_the_location_and_what_has_begun_is_not_shown() {
     assert_eq!(starts(&open[0]), &slots[1..]);
     assert_eq!(starts(&open[1]), &slots[3..]);
     // The same from memory, as far as it has not begun.
-    tokio::time::advance(std::time::Duration::from_secs(10 * 60)).await;
+    tokio::time::advance(std::time::Duration::from_mins(10)).await;
     let wish = ValidAvailability { allow_stale: true, ..wish };
     assert_eq!(starts(&world.open_as(&wish).await.unwrap()[0]), &slots[1..]);
     world.provider.open("rome", vec![open_slot(world.clock.now()), open_slot(world.clock.now().plus_ms(1))]);
@@ -271,7 +271,7 @@ async fn the_body_has_what_the_contract_says_and_a_tag_of_what_is_open() {
         (&json!("2027-01-15T09:00:00Z"), &json!("2027-01-15T09:30:00Z"), &json!(1))
     );
     let key = shown["booking_key"].as_str().unwrap();
-    let keyed = open_key(key, &[secret.clone()], Mode::Test).unwrap();
+    let keyed = open_key(key, std::slice::from_ref(&secret), Mode::Test).unwrap();
     assert_eq!((keyed.slot, keyed.provider_id), (slot("a", "2027-01-15T09:00:00Z"), clinic()));
     assert_eq!(body["data"][1]["error"]["code"], "provider_timeout");
     assert_eq!(body["data"][1].get("slots"), None);

@@ -147,7 +147,7 @@ async fn a_crash_at_any_step_leaves_what_was_said_before() {
                 world.provider.open("a", three_days().split_off(1));
             }
             world.store.faults().next(operation, fault);
-            let refresh = tokio::time::timeout(std::time::Duration::from_secs(60), world.refresh("a"));
+            let refresh = tokio::time::timeout(std::time::Duration::from_mins(1), world.refresh("a"));
             let _outcome = refresh.await;
             world.store.faults().heal();
             let known = world.store.remembered(&place("a")).availability.unwrap();
