@@ -19,8 +19,11 @@ use super::WHAT;
 /// Columns of differences, LZ4 block preceded by its size.
 const FORMAT_1: u8 = 1;
 
-/// The most slots of one location: a year of half-hours, or three weeks of 40 resources.
+/// The most slots of one location: those of three weeks, twelve hours a day, of 39 doctors with half an hour each.
 const MAX_SLOTS: usize = 20_000;
+
+/// The most texts: each slot has four at most.
+const MAX_NAMES: usize = 4 * MAX_SLOTS;
 
 /// The most bytes before LZ4: room for as many slots with a name of their own each.
 const MAX_PLAIN_BYTES: usize = 4 * 1_024 * 1_024;
@@ -169,8 +172,7 @@ fn plain(said: &KnownAvailability) -> Vec<u8> {
 fn said_of(reader: &mut Reader<'_>, as_of: Timestamp) -> Option<KnownAvailability> {
     let window = Window { from: reader.time()?, to: reader.time()? };
     let zone = Zone::parse(reader.text()?).ok()?;
-    // A name takes a byte at least.
-    let names = reader.count(reader.0.len())?;
+    let names = reader.count(MAX_NAMES)?;
     let names: Vec<Arc<str>> = (0..names).map(|_| reader.text().map(Arc::from)).collect::<Option<_>>()?;
     let slots = reader.count(MAX_SLOTS)?;
     let unit_ms = reader.number()?;
@@ -404,8 +406,8 @@ mod tests {
         writer.text("UTC");
         let head = writer.0;
         for rest in [
-            // More texts than bytes, more slots than any location has, a text that none is at.
-            [255_u8, 255, 255, 255, 15].as_slice(),
+            // More texts than bytes, more slots than any location has, a text that there is not.
+            [255_u8, 255, 3].as_slice(),
             &[0, 255, 255, 255, 15, 1],
             &[0, 1, 1, 0, 0, 2, 0, 0, 0, 0, 0],
             // A number of more than 64 bits.
@@ -413,6 +415,8 @@ mod tests {
         ] {
             assert!(is_corrupt(&sealed(&[head.as_slice(), rest].concat())), "{rest:?}");
         }
+        let nameless = [head.as_slice(), &[129, 241, 4], &vec![0; MAX_NAMES + 1], &[0, 1]].concat();
+        assert!(is_corrupt(&sealed(&nameless)), "no location has so many texts");
         let zoneless = [&[0, 1, 4], b"Rome".as_slice(), &[0, 0, 1]].concat();
         assert!(is_corrupt(&sealed(&zoneless)), "the zone is unknown");
     }
