@@ -276,7 +276,7 @@ async fn main() -> Result<(), Failure> {
     let url = BufReader::new(printed).lines().next_line().await?.ok_or("the database ended")?;
     let world = World::new(url).await?;
     for locations in [1, 10, 50] {
-        compare(&world, locations).await?;
+        Box::pin(compare(&world, locations)).await?;
     }
     // Beside it, ten bare queries at once, as the answer of ten locations makes them.
     world.put_bare(1).await?;

@@ -75,7 +75,8 @@ where
     /// Answers a request.
     pub async fn handle(&self, request: Request, routed: Routed<Route>) -> Result<Response, Problem> {
         match routed.key {
-            Route::Availability => self.show(&request).await,
+            // On the heap, so that whoever waits for it does not carry its size.
+            Route::Availability => Box::pin(self.show(&request)).await,
         }
     }
 

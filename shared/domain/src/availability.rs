@@ -11,11 +11,11 @@ use std::sync::Arc;
 use crate::{Booking, BookingId, Change, Slot, Status, Timestamp};
 
 /// By how much a slot may have been taken before a provider was asked and still not show in its answer, in
-/// milliseconds: the clocks of two workers.
+/// milliseconds: as much as the clocks of two workers are apart where all is well.
 ///
 /// Within it a unit may be taken off twice until the provider is asked again, which hides something that is
 /// open; the other way round something would be shown that is taken.
-const TAKEN_MARGIN_MS: u64 = 1_000;
+const TAKEN_MARGIN_MS: u64 = 100;
 
 /// What something costs.
 #[derive(Clone, Debug, PartialEq, Eq)]
