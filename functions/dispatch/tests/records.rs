@@ -4,10 +4,11 @@
 
 use aws_lambda_events::dynamodb::EventRecord;
 use holdfast_app::outbox::Outbox;
+use holdfast_app::ports::Place;
 use holdfast_app::test_util::{
     Fault, Faults, MemoryAvailability, MemoryBus, MemoryMailbox, MemoryParking, MemoryTimers, TestClock,
 };
-use holdfast_domain::{ProviderId, Timestamp};
+use holdfast_domain::{Hold, ProviderId, Timestamp};
 use serde_json::{Value, json};
 
 /// A booking's item as this version of the code first wrote it, in DynamoDB's JSON.
@@ -131,4 +132,26 @@ async fn what_cannot_be_kept_comes_again() {
     assert_eq!(dispatch::handle(&outbox, records()).await, Some("2".to_owned()));
     assert_eq!(dispatch::handle(&outbox, records()).await, None);
     assert_eq!(outbox.mailbox.entries(&ProviderId::parse("demo-clinic").unwrap()).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_slots_that_a_booking_takes_are_noted_once_and_hold_up_nobody() {
+    let place = |outbox: &TestOutbox| {
+        let location_id = image()["l"]["S"].as_str().unwrap().to_owned();
+        let place = Place { provider_id: ProviderId::parse("demo-clinic").unwrap(), location_id };
+        outbox.slots.remembered(&place).changes
+    };
+    let first = outbox(MemoryBus::new());
+    let records = || vec![record("1", &image()), record("2", &image())];
+    assert_eq!(dispatch::handle(&first, records()).await, None);
+    let [noted] = place(&first).try_into().unwrap_or_else(|all| panic!("{all:?}"));
+    assert_eq!((noted.hold, noted.version, noted.units), (Hold::Taken, 1, 1));
+    let faults = Faults::new();
+    for fault in [Fault::FailBefore, Fault::FailAfter] {
+        faults.always("availability.note", fault);
+        let failing =
+            Outbox { slots: MemoryAvailability::with_faults(faults.clone()), ..outbox(MemoryBus::new()) };
+        assert_eq!(dispatch::handle(&failing, records()).await, None, "{fault:?}");
+        assert_eq!(failing.bus.events().len(), 2);
+    }
 }

@@ -26,6 +26,8 @@ mod provider;
 #[cfg(test)]
 mod settled;
 #[cfg(test)]
+mod slots;
+#[cfg(test)]
 mod steps;
 #[cfg(test)]
 mod truth;

@@ -16,4 +16,5 @@ mod notifications;
 mod operations;
 mod replay;
 mod simulation;
+mod slots;
 mod timers;

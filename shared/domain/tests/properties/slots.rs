@@ -1,0 +1,113 @@
+//! Which slots a booking takes and gives back, and what is open after that.
+
+use holdfast_domain::{
+    Booking, Change, Hold, OpenSlot, Operation, Slot, SlotChange, Status, Timestamp, open_after, slot_changes,
+};
+use proptest::prelude::*;
+
+use crate::moves::{Beginning, Move, any_beginning, any_moves};
+use crate::world::World;
+
+/// How many of each slot there are before anything is booked.
+const PLACES: u32 = 1_000_000;
+
+/// The slots that a booking keeps others from having: its own while it is not withdrawn, and what it is moving to.
+fn kept(booking: &Booking) -> Vec<Slot> {
+    if matches!(booking.status(), Status::Rejected | Status::Cancelled | Status::Expired) {
+        return Vec::new();
+    }
+    let mut kept = vec![booking.slot.clone()];
+    let operation: Option<&Operation> = booking.operation.as_ref();
+    let overtaken = operation.and_then(|operation| operation.overtaken.as_ref());
+    let changes =
+        [operation.map(|operation| &operation.change), overtaken.map(|overtaken| &overtaken.change)];
+    for change in changes.into_iter().flatten() {
+        if let Change::Reschedule(slot) = change
+            && !kept.contains(slot)
+        {
+            kept.push(slot.clone());
+        }
+    }
+    kept
+}
+
+/// Every image of a booking, each with what the change to it does to slots.
+fn told(beginning: &Beginning, moves: &[Move]) -> (Vec<Booking>, Vec<SlotChange>) {
+    let mut world = World::new(beginning);
+    let mut images = vec![world.booking.clone()];
+    let mut changes = slot_changes(None, &images[0]);
+    for applied in moves.iter().filter_map(|next| world.play(next)) {
+        if let Ok(transition) = applied.result {
+            changes.extend(slot_changes(Some(&applied.before), &transition.booking));
+            images.push(transition.booking);
+        }
+    }
+    (images, changes)
+}
+
+fn open(slot: &Slot) -> OpenSlot {
+    OpenSlot {
+        start: slot.start,
+        end: slot.end,
+        resource_id: slot.resource_id.as_deref().map(Into::into),
+        service_id: slot.service_id.as_deref().map(Into::into),
+        capacity: Some(PLACES),
+        price: None,
+        availability_id: None,
+    }
+}
+
+/// How many places of a slot are left of what was said at `as_of`.
+fn left(slot: &Slot, as_of: Timestamp, changes: &[SlotChange]) -> u32 {
+    open_after(&[open(slot)], as_of, changes, false).first().and_then(|slot| slot.capacity).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn of_what_was_said_before_everything_there_is_missing_what_is_kept_now(
+        beginning in any_beginning(),
+        moves in any_moves(),
+    ) {
+        let (images, changes) = told(&beginning, &moves);
+        let last = images.last().unwrap();
+        for change in &changes {
+            let expected = if kept(last).contains(&change.slot) { PLACES - change.units } else { PLACES };
+            prop_assert_eq!(left(&change.slot, Timestamp::EPOCH, &changes), expected, "{:?}", changes);
+        }
+    }
+
+    #[test]
+    fn what_was_said_after_everything_stays_as_it_was_said(beginning in any_beginning(), moves in any_moves()) {
+        let (images, changes) = told(&beginning, &moves);
+        let long_after = images.last().unwrap().updated_at().plus_ms(1_000);
+        for change in &changes {
+            prop_assert_eq!(left(&change.slot, long_after, &changes), PLACES);
+        }
+    }
+
+    #[test]
+    fn nothing_is_given_back_that_was_not_surely_had(beginning in any_beginning(), moves in any_moves()) {
+        let (images, changes) = told(&beginning, &moves);
+        for change in changes.iter().filter(|change| change.hold == Hold::GivenBack) {
+            let had = images.iter().any(|image| {
+                image.version() < change.version
+                    && image.slot == change.slot
+                    && matches!(image.status(), Status::Reserved | Status::Confirmed)
+            });
+            prop_assert!(had, "{:?}", change);
+        }
+    }
+
+    #[test]
+    fn what_changes_no_slot_says_nothing(beginning in any_beginning(), moves in any_moves()) {
+        let mut world = World::new(&beginning);
+        for applied in moves.iter().filter_map(|next| world.play(next)) {
+            let Ok(transition) = &applied.result else { continue };
+            let (before, after) = (&applied.before, &transition.booking);
+            let is_settled = before.status() == after.status() || before.status() != Status::Pending;
+            if kept(before) == kept(after) && before.slot == after.slot && is_settled {
+                prop_assert_eq!(slot_changes(Some(before), after), []);
+            }
+        }
+    }
+}
