@@ -410,8 +410,6 @@ mod tests {
             [255_u8, 255, 3].as_slice(),
             &[0, 255, 255, 255, 15, 1],
             &[0, 1, 1, 0, 0, 2, 0, 0, 0, 0, 0],
-            // A number of more than 64 bits.
-            &[0, 1, 1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 0, 0, 0],
         ] {
             assert!(is_corrupt(&sealed(&[head.as_slice(), rest].concat())), "{rest:?}");
         }
@@ -419,6 +417,15 @@ mod tests {
         assert!(is_corrupt(&sealed(&nameless)), "no location has so many texts");
         let zoneless = [&[0, 1, 4], b"Rome".as_slice(), &[0, 0, 1]].concat();
         assert!(is_corrupt(&sealed(&zoneless)), "the zone is unknown");
+    }
+
+    #[test]
+    fn numbers_have_64_bits() {
+        let number = |last: &[u8]| Reader(&[[255; 9].as_slice(), last].concat()).number();
+        assert_eq!(number(&[1]), Some(u64::MAX));
+        for last in [[2].as_slice(), &[127], &[129, 0], &[129, 1], &[]] {
+            assert_eq!(number(last), None, "{last:?}");
+        }
     }
 
     #[test]
@@ -449,11 +456,12 @@ mod tests {
 
     prop_compose! {
         fn any_slot()(
-            // Whole minutes, whole seconds and neither.
+            // Whole minutes, whole seconds, neither, and one of both.
             times in prop_oneof![
                 (0..4_000_000_u64, 0..600_u64).prop_map(|(start, length)| (start * 60_000, length * 60_000)),
                 (0..4_000_000_u64, 0..600_u64).prop_map(|(start, length)| (start * 1_000, length * 1_000)),
                 (0..253_402_300_799_999_u64, 0..600_u64),
+                (0..4_000_000_u64, 0..600_u64).prop_map(|(start, length)| (start * 60_000, length)),
             ],
             names in (any_name(), any_name(), any_name()),
             capacity in prop::option::of(any::<u32>()),

@@ -288,7 +288,7 @@ async fn changes_are_read_from_a_time_on_and_in_order(store: &(impl Availability
     let changes = [
         change(9, 1, after(1)),
         change(1, 2, after(2)),
-        change(2, 1, after(2)),
+        change(2, 9, after(2)),
         change(2, 10, after(2)),
         change(1, 1, after(3)),
         change(1, 3, after(1_200)),
