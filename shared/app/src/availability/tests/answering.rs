@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::availability::{
-    Audience, BOOKING_KEY_SECRET_BYTES, BookingKeySecret, LIVE_LIMIT_MS, MAX_AGE_MS, availability_answer,
-    open_key,
+    Audience, BOOKING_KEY_SECRET_BYTES, BookingKeySecret, LIVE_LIMIT_MS, MAX_AGE_MS, SlotWord,
+    availability_answer, open_key, slot_word,
 };
 use crate::ports::{AvailabilityStore, BreakerStore};
 use crate::problem::ProblemCode;
@@ -168,6 +168,9 @@ async fn what_a_provider_tells_by_itself_is_shown_until_it_is_too_old() {
         told.await
     };
     assert_eq!(tell("a").await.unwrap().remembered, 3);
+    // What has begun is not remembered.
+    advance_s(2 * 3_600).await;
+    assert_eq!(tell("a").await.unwrap().remembered, 2);
     assert_eq!(tell("nowhere").await.unwrap_err().code, ProblemCode::UnknownLocation);
     for allow_stale in [false, true] {
         let open = world.open(&["a", "b", "nowhere"], allow_stale).await.unwrap();
@@ -247,6 +250,28 @@ fn asked(world: &World) -> Vec<String> {
     asked
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_booking_learns_whether_its_slot_is_open() {
+    let world = World::new(&["a"]);
+    let word = async |start: &str, units: u32| {
+        let (store, now) = (&world.store, world.clock.now());
+        slot_word(store, &clinic(), &slot("a", start), units, now, false).await
+    };
+    let (open, closed, late) = ("2027-01-16T09:00:00Z", "2027-01-16T10:00:00Z", "2027-03-16T09:00:00Z");
+    assert_eq!(word(open, 1).await, SlotWord::Unknown, "nobody has asked");
+    world.open(&["a"], false).await.unwrap();
+    assert_eq!((word(open, 1).await, word(closed, 1).await), (SlotWord::Open, SlotWord::Gone));
+    assert_eq!(word(open, 2).await, SlotWord::Gone, "there is room for one");
+    assert_eq!(word(late, 1).await, SlotWord::Unknown, "nobody asked about that time");
+    advance_s(1).await;
+    world.note("a", open, 1, Hold::Taken).await;
+    assert_eq!(word(open, 1).await, SlotWord::Gone);
+    advance_s(15 * 60).await;
+    assert_eq!(word(closed, 1).await, SlotWord::Unknown, "it is too long ago");
+    world.store.faults().always("availability.read", Fault::StopBefore);
+    assert_eq!(word(open, 1).await, SlotWord::Unknown, "it takes too long to find out");
+}
+
 fn secret() -> BookingKeySecret {
     BookingKeySecret { id: 1, key: [7; BOOKING_KEY_SECRET_BYTES], created_at: Timestamp::EPOCH }
 }
@@ -282,6 +307,11 @@ async fn the_body_has_what_the_contract_says_and_a_tag_of_what_is_open() {
     advance_s(300).await;
     let again = answer(&world.open(&["a"], true).await.unwrap());
     assert_eq!((again.etag.as_str(), again.age_s), (tag.as_str(), 300));
+    // Of several parts the oldest is told.
+    world.open(&["b"], false).await.unwrap();
+    assert_eq!(answer(&world.open(&["a", "b"], true).await.unwrap()).age_s, 300);
+    let again = answer(&world.open(&["a"], false).await.unwrap());
+    assert_eq!((again.etag.as_str(), again.age_s), (tag.as_str(), 0));
     world.note("a", "2027-01-16T09:00:00Z", 1, Hold::Taken).await;
     let other = answer(&world.open(&["a"], true).await.unwrap()).etag;
     assert_ne!(other, tag);

@@ -77,6 +77,31 @@ async fn who_was_asked_shortly_before_is_not_asked_again() {
     world.settings.add_location(&clinic(), LocationSettings { zone, ..location("a") });
     assert_eq!(world.refresh("a").await, Ok(Refreshed::Asked(Learned::Changed)));
     assert_eq!(world.provider.take_asked().len(), 2);
+    // Clocks that show the same today may be others tomorrow.
+    let zone = Zone::parse("Europe/Dublin").unwrap();
+    world.settings.add_location(&clinic(), LocationSettings { zone: zone.clone(), ..location("a") });
+    assert_eq!(world.refresh("a").await, Ok(Refreshed::Asked(Learned::Changed)));
+    assert_eq!(world.store.remembered(&place("a")).availability.unwrap().zone, zone);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_is_of_the_time_at_which_it_was_asked_for() {
+    let world = World::new(&["a"]);
+    world.provider.delay("a", 4_000);
+    world.refresh("a").await.unwrap();
+    let asked_at = at(NOW);
+    assert_eq!(world.clock.now(), asked_at.plus_ms(4_000));
+    assert_eq!(world.store.remembered(&place("a")).availability.unwrap().as_of, asked_at);
+}
+
+#[tokio::test(start_paused = true)]
+async fn places_in_flight_are_given_back() {
+    let world = World::with(&["a"], |provider| provider.max_attempts_in_flight = Some(1));
+    world.provider.fail("a", Some(AttemptError::TimedOut));
+    world.open(&["a"], false).await.unwrap_err();
+    world.provider.fail("a", None);
+    assert_eq!(sources(&world.open(&["a"], false).await.unwrap()), ["live"]);
+    assert_eq!(world.settings.places_taken(&clinic()), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,11 +200,12 @@ async fn who_can_be_asked_is_planned_and_one_that_cannot_be_read_fails_nobody_el
     for _ in 0..5 {
         let (messages, failure) = refresh_messages(&world.settings, world.clock.now()).await;
         assert_eq!(failure, None);
+        let late = refresh_messages(&world.settings, world.clock.now().plus_ms(59_999)).await;
+        assert_eq!(late.0, messages, "late in the minute the same is planned as at its beginning");
         for message in &messages {
             assert!(world.clock.now().ms_until(message.not_before) < 60_000);
         }
         planned.extend(messages.into_iter().map(|message| message.location_id));
-        // Late in the minute the same is planned as at its beginning.
         advance_s(60).await;
     }
     planned.sort();
@@ -199,8 +225,8 @@ async fn who_can_be_asked_is_planned_and_one_that_cannot_be_read_fails_nobody_el
 async fn a_secret_is_made_once_however_many_need_it_and_anew_each_month() {
     let world = World::new(&[]);
     let settings = SettingsCache::new(world.settings.clone());
+    let entropy = SeededEntropy::new(5);
     let make = async |known: &[_]| {
-        let entropy = SeededEntropy::new(u64::from(u32::try_from(known.len()).unwrap()) + 5);
         signing_secret(&settings, known, &world.settings, &entropy, world.clock.now()).await.unwrap()
     };
     let first = make(&[]).await;
