@@ -3,8 +3,8 @@
 //! The table's stream is the outbox: whoever reads it carries these effects out, as often as it takes.
 
 use crate::{
-    Booking, Cause, EventId, HistoryEntry, Notification, NotificationRoute, SlotChange, Status, Timestamp,
-    slot_changes,
+    Booking, Cause, EventId, HistoryEntry, Notification, NotificationRoute, SlotChange, Status, Step,
+    Timestamp, next_step, slot_changes,
 };
 
 /// The type of an event.
@@ -182,12 +182,18 @@ pub fn effects(old: Option<&Booking>, new: &Booking) -> Vec<Effect> {
         effects.push(Effect::Keep(current.clone()));
     }
     effects.extend(slot_changes(old, new).into_iter().map(Effect::Occupy));
-    if let Some(due_at) = new.due_at()
-        && old.and_then(Booking::due_at) != Some(due_at)
+    if let Some((due_at, step)) = due(new)
+        && old.and_then(due) != Some((due_at, step))
     {
         effects.push(Effect::ArmTimer { due_at });
     }
     effects
+}
+
+/// When something is due for `booking`, and what. Of two things that are due at the same moment the second
+/// needs a timer of its own: that of the first may have rung.
+fn due(booking: &Booking) -> Option<(Timestamp, Step)> {
+    booking.due_at().map(|due_at| (due_at, next_step(booking, due_at)))
 }
 
 /// The events of every version of `booking` after `known_version`.

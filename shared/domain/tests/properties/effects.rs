@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
-use holdfast_domain::{Booking, Cause, Effect, Event, EventId, effects, events_since};
+use holdfast_domain::{
+    Booking, Cause, Effect, Event, EventId, Patience, Step, Timestamp, effects, events_since, next_step,
+};
 use proptest::prelude::*;
 
-use crate::moves::{any_beginning, any_moves};
+use crate::moves::{Beginning, any_beginning, any_moves};
 use crate::world::World;
 
 fn emitted(effects: &[Effect]) -> Vec<Event> {
@@ -14,6 +16,14 @@ fn emitted(effects: &[Effect]) -> Vec<Event> {
         Effect::ArmTimer { .. } | Effect::DeadLetter { .. } | Effect::Keep(_) | Effect::Occupy(_) => None,
     };
     effects.iter().filter_map(event).collect()
+}
+
+/// The timer that a change arms.
+fn armed(old: Option<&Booking>, new: &Booking) -> Option<Timestamp> {
+    effects(old, new).into_iter().find_map(|effect| match effect {
+        Effect::ArmTimer { due_at } => Some(due_at),
+        Effect::Emit(_) | Effect::DeadLetter { .. } | Effect::Keep(_) | Effect::Occupy(_) => None,
+    })
 }
 
 /// Every image that a booking went through, the first first.
@@ -78,20 +88,14 @@ proptest! {
     }
 
     #[test]
-    fn a_new_due_time_arms_a_timer(beginning in any_beginning(), moves in any_moves()) {
+    fn whatever_is_newly_due_arms_a_timer(beginning in any_beginning(), moves in any_moves()) {
         let images = images(&mut World::new(&beginning), &moves);
         let pairs = std::iter::once((None, &images[0]))
             .chain(images.windows(2).map(|pair| (Some(&pair[0]), &pair[1])));
         for (old, new) in pairs {
-            let armed: Vec<_> = effects(old, new)
-                .into_iter()
-                .filter_map(|effect| match effect {
-                    Effect::ArmTimer { due_at } => Some(due_at),
-                    Effect::Emit(_) | Effect::DeadLetter { .. } | Effect::Keep(_) | Effect::Occupy(_) => None,
-                })
-                .collect();
-            let due_at = new.due_at().filter(|due_at| old.and_then(Booking::due_at) != Some(*due_at));
-            prop_assert_eq!(armed, due_at.into_iter().collect::<Vec<_>>());
+            let due = |booking: &Booking| booking.due_at().map(|at| (at, next_step(booking, at)));
+            let new_due = due(new).filter(|new_due| old.and_then(due) != Some(*new_due));
+            prop_assert_eq!(armed(old, new), new_due.map(|(due_at, _)| due_at));
         }
     }
 
@@ -114,4 +118,16 @@ proptest! {
         prop_assert_eq!(stepwise, failed);
         prop_assert_eq!(letters(None, images.last().unwrap()), failed);
     }
+}
+
+/// The guard rings at the very end of the lease, and the compensation that it begins is due at once, which is the
+/// same moment: the guard's timer is used up by then.
+#[test]
+fn what_follows_at_the_moment_of_a_timer_has_a_timer_of_its_own() {
+    let mut world = World::new(&Beginning::confirmed_by_provider(Patience::Synchronous, 900_000));
+    let give_up = world.due_command(0).unwrap();
+    let applied = world.apply(give_up);
+    assert_eq!(applied.before.due_at(), Some(world.now));
+    assert_eq!(next_step(&world.booking, world.now), Step::Compensate);
+    assert_eq!(armed(Some(&applied.before), &world.booking), Some(world.now));
 }
