@@ -85,7 +85,7 @@ impl Status {
 }
 
 /// A booking's state with the data that only this state has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// The provider has not decided yet.
     Pending,
@@ -125,7 +125,7 @@ impl State {
 }
 
 /// A provider's definite no.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rejection {
     /// What kind of no it is, in Holdfast's words.
     pub code: String,
@@ -136,7 +136,7 @@ pub struct Rejection {
 }
 
 /// Who withdrew a booking, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Cancellation {
     /// Holdfast itself.
     BySystem(CancellationReason),
@@ -147,7 +147,7 @@ pub enum Cancellation {
 }
 
 /// Why somebody withdrew a booking, in their own words.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Withdrawal {
     /// A code or short text.
     pub reason: Option<String>,
@@ -156,7 +156,7 @@ pub struct Withdrawal {
 }
 
 /// Why an operation left the booking as it was.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Refusal {
     /// The operation's number.
     pub operation: u32,
@@ -165,7 +165,7 @@ pub struct Refusal {
 }
 
 /// Why an operation changed nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RefusalReason {
     /// The provider said no.
     Declined(Rejection),
@@ -210,7 +210,7 @@ impl CancellationReason {
 }
 
 /// What is booked: a time at a place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Slot {
     /// The provider's location.
     pub location_id: String,
@@ -279,7 +279,7 @@ impl BookingRequest {
 
 /// The compensating cancel: what makes sure that nothing stays booked at the provider by a booking that
 /// ended otherwise.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Compensation {
     /// The provider surely holds nothing, or rightly holds the booking.
     NotNeeded,
@@ -292,7 +292,7 @@ pub enum Compensation {
 }
 
 /// A compensation that is under way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CompensationRun {
     /// Its operation number.
     pub number: u32,

@@ -56,7 +56,7 @@ pub enum NotificationRoute {
 }
 
 /// What a provider is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum NotificationKind {
     /// There is a booking.
     Booked,
@@ -70,7 +70,7 @@ pub enum NotificationKind {
 }
 
 /// One message to a provider. It holds no customer: its body is made from the booking when it is sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Notification {
     /// What it says.
     pub kind: NotificationKind,

@@ -34,7 +34,7 @@ impl OperationKind {
 }
 
 /// A change of a booking, with what only this kind of change needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
     /// Book the slot, or reserve it.
     Book,
@@ -109,7 +109,7 @@ impl Phase {
 }
 
 /// A change that a provider is being asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Operation {
     /// What is asked for.
     pub change: Change,
@@ -137,7 +137,7 @@ pub struct Operation {
 }
 
 /// A change that a cancel overtook. If the cancel is refused, what became of this one has to be found out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Overtaken {
     /// What was asked for.
     pub change: Change,
@@ -152,7 +152,7 @@ pub struct Overtaken {
 }
 
 /// What came of one attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AttemptOutcome {
     /// The provider did it.
     Acknowledged(Acknowledgement),
@@ -165,7 +165,7 @@ pub enum AttemptOutcome {
 }
 
 /// A provider's yes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Acknowledgement {
     /// The provider's own name for the booking.
     pub provider_reference: Option<String>,
@@ -276,7 +276,7 @@ pub struct Found {
 }
 
 /// What came of one compensating cancel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CompensationOutcome {
     /// The provider cancelled, or had already.
     Acknowledged,

@@ -44,7 +44,7 @@ pub const MIN_SETTLE_WINDOW_MS: u64 = 60_000;
 pub const CLOCK_SKEW_MS: u64 = 2 * 5 * 60 * 1000;
 
 /// Something that happens to a booking.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// A worker takes the lease for the next attempt of the operation.
     ClaimAttempt {
@@ -141,7 +141,7 @@ pub enum Command {
 }
 
 /// A consumer's wish to change a booking.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ChangeRequest {
     /// What is asked for; never [`Change::Book`].
     pub change: Change,
@@ -154,7 +154,7 @@ pub struct ChangeRequest {
 }
 
 /// What a worker reports of a look-up that found a change not made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct UnchangedRecord {
     /// The operation's number.
     pub operation: u32,
@@ -170,7 +170,7 @@ pub struct UnchangedRecord {
 }
 
 /// What a worker reports of telling the provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NotificationRecord {
     /// The notification's number.
     pub number: u32,
@@ -183,7 +183,7 @@ pub struct NotificationRecord {
 }
 
 /// What a worker reports of a compensating cancel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CompensationRecord {
     /// Which compensation: its operation number. A booking may be compensated more than once, and what
     /// came of an earlier compensation says nothing of a later one.
