@@ -324,6 +324,8 @@ async fn every_change_of_a_slot_survives(store: &(impl AvailabilityStore + SlotC
         with(None, Some("a")),
         with(Some(""), None),
         with(Some("dr-grey"), Some("Żagle & słońce")),
+        with(Some("dr-grey"), Some("a")),
+        with(Some("room-1"), Some("a")),
         Slot { start: plain.slot.start.plus_ms(1), ..plain.slot.clone() },
         Slot { end: plain.slot.end.plus_ms(1), ..plain.slot.clone() },
     ];
