@@ -10,7 +10,7 @@ use holdfast_app::ports::{
     AvailabilityStore, KnownAvailability, RefreshState, Remembered, SlotChangeLog, StoreError,
 };
 use holdfast_aws::{AwsHooks, CallLog, DynamoAvailability};
-use holdfast_domain::{OpenSlot, Timestamp};
+use holdfast_domain::{OpenSlot, SlotChange, Timestamp};
 use serde_json::{Value, json};
 
 use super::availability::{change, place, said, slot};
@@ -106,9 +106,12 @@ async fn a_refresh_that_stops_anywhere_leaves_a_whole_answer() {
         let database = Embedded::start().await;
         database.availability().replace(&place(), &first()).await.unwrap();
         database.availability().confirm(&place(), first().content_id(), at(5)).await.unwrap();
-        let dying = through(dying_proxy(database.address, done).await);
-        let stopped = tokio::time::timeout(Duration::from_millis(700), refresh(&dying)).await;
-        assert!(stopped.is_err(), "it is still waiting");
+        let (address, death) = dying_proxy(database.address, done).await;
+        let dying = through(address);
+        tokio::select! {
+            ended = refresh(&dying) => panic!("it did not stop: {ended:?}"),
+            () = death.notified() => {}
+        }
         let found = read(&database.availability()).await.unwrap();
         let old = KnownAvailability { as_of: at(5), ..first() };
         let again = KnownAvailability { as_of: at(20), ..second() };
@@ -133,13 +136,17 @@ async fn forgetting_that_stops_anywhere_leaves_all_or_nothing() {
         let store = database.availability();
         store.replace(&place(), &first()).await.unwrap();
         store.confirm(&place(), first().content_id(), at(5)).await.unwrap();
-        let dying = through(dying_proxy(database.address, done).await);
-        let stopped = tokio::time::timeout(Duration::from_millis(700), dying.forget(&place())).await;
-        assert!(stopped.is_err());
+        let (address, death) = dying_proxy(database.address, done).await;
+        let dying = through(address);
+        let place = place();
+        tokio::select! {
+            ended = dying.forget(&place) => panic!("it did not stop: {ended:?}"),
+            () = death.notified() => {}
+        }
         let whole = KnownAvailability { as_of: at(5), ..first() };
         let expected = if done == 0 { Some(whole) } else { None };
         assert_eq!(read(&store).await.unwrap().availability, expected, "after {done} calls");
-        store.forget(&place()).await.unwrap();
+        store.forget(&place).await.unwrap();
         assert_eq!(items(&database).await, []);
     }
 }
@@ -372,32 +379,47 @@ async fn more_than_an_item_holds_is_refused() {
     assert!(read(&store).await.unwrap().availability == Some(most));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn more_changes_than_a_page_holds_are_read() {
-    let database = Embedded::start().await;
-    let store = database.availability();
+/// What a store writes, as DynamoDB is asked to keep it: some changes, and a content.
+async fn images(changes: &[SlotChange]) -> Vec<Value> {
+    let (clients, requests) = canned(|_| (200, json!({})));
+    let store = DynamoAvailability::new(clients.dynamodb, AVAILABILITY_TABLE);
     store.replace(&place(), &first()).await.unwrap();
-    let resource_id = Some("x".repeat(100_000));
-    let mut changes = Vec::new();
-    for version in 1..=25 {
-        let mut change = change(1, version, at(version.into()));
-        change.slot.resource_id.clone_from(&resource_id);
-        store.note(&provider_id(), &change).await.unwrap();
-        changes.push(change);
+    for change in changes {
+        store.note(&provider_id(), change).await.unwrap();
     }
-    let (logged, calls) = logged(&database);
-    let found = read(&logged).await.unwrap();
-    assert_eq!(calls.take(), ["Query"; 3]);
-    assert!(found.changes == changes);
-    assert_eq!(found.availability, Some(first()));
-    // Nobody books so much that they are ever more.
-    for version in 26..=50 {
-        let mut change = change(1, version, at(version.into()));
-        change.slot.resource_id.clone_from(&resource_id);
-        store.note(&provider_id(), &change).await.unwrap();
+    let mut images: Vec<Value> =
+        requests.lock().unwrap().iter().map(|request| request["Item"].clone()).collect();
+    // The changes come before the content.
+    images.rotate_left(1);
+    images
+}
+
+#[tokio::test]
+async fn more_changes_than_a_page_holds_are_read() {
+    let changes: Vec<SlotChange> = (1..=7).map(|version| change(1, version, at(version.into()))).collect();
+    for (a_page, pages) in [(8, 1), (7, 2), (3, 3), (2, 4), (1, 4)] {
+        let images = images(&changes).await;
+        let (clients, requests) = canned(move |request| {
+            let begin = request["ExclusiveStartKey"]["next"]["N"].as_str().unwrap_or("0").parse().unwrap();
+            let page: Vec<&Value> = images.iter().skip(begin).take(a_page).collect();
+            let next = begin + page.len();
+            let mut answer = json!({ "Items": page, "Count": page.len(), "ScannedCount": page.len() });
+            if next < images.len() {
+                answer["LastEvaluatedKey"] = json!({ "next": { "N": next.to_string() } });
+            }
+            (200, answer)
+        });
+        let store = DynamoAvailability::new(clients.dynamodb, AVAILABILITY_TABLE);
+        let found = read(&store).await;
+        assert_eq!(requests.lock().unwrap().len(), pages, "{a_page} a page");
+        // Nobody books so much that there are more pages than a few.
+        if a_page == 1 {
+            assert!(matches!(found, Err(StoreError::Refused(_))), "{found:?}");
+            continue;
+        }
+        let found = found.unwrap();
+        assert_eq!((found.availability, found.changes.as_slice()), (Some(first()), changes.as_slice()));
     }
-    assert!(matches!(read(&logged).await, Err(StoreError::Refused(_))));
-    assert_eq!(calls.take(), ["Query"; 4]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

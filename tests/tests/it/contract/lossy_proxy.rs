@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 /// Starts a proxy before the server at `target` that loses the answers to the first `lost` requests. It
 /// ends with the test's runtime.
@@ -23,21 +24,28 @@ pub(crate) async fn lossy_proxy(target: SocketAddr, lost: usize) -> SocketAddr {
 }
 
 /// Starts a proxy before the server at `target` that dies with the answer to the request of number `done` (from
-/// 1; with 0 before the first): what comes after it is neither done nor answered. It ends with the test's
-/// runtime.
-pub(crate) async fn dying_proxy(target: SocketAddr, done: usize) -> SocketAddr {
+/// 1; with 0 before the first): what comes after it is neither done nor answered. Tells when it is dead. It ends
+/// with the test's runtime.
+pub(crate) async fn dying_proxy(target: SocketAddr, done: usize) -> (SocketAddr, Arc<Notify>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let requests = Arc::new(AtomicUsize::new(0));
+    let (requests, death) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let told = death.clone();
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            tokio::spawn(serve_until(client, target, requests.clone(), done));
+            tokio::spawn(serve_until(client, target, requests.clone(), done, told.clone()));
         }
     });
-    address
+    (address, death)
 }
 
-async fn serve_until(mut client: TcpStream, target: SocketAddr, requests: Arc<AtomicUsize>, done: usize) {
+async fn serve_until(
+    mut client: TcpStream,
+    target: SocketAddr,
+    requests: Arc<AtomicUsize>,
+    done: usize,
+    death: Arc<Notify>,
+) {
     let mut server = TcpStream::connect(target).await.unwrap();
     while let Some(request) = message(&mut client).await {
         let number = requests.fetch_add(1, Ordering::Relaxed) + 1;
@@ -48,6 +56,7 @@ async fn serve_until(mut client: TcpStream, target: SocketAddr, requests: Arc<At
                 continue;
             }
         }
+        death.notify_one();
         std::future::pending::<()>().await;
     }
 }
