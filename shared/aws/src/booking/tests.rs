@@ -57,7 +57,7 @@ fn full() -> StoredBooking {
             metadata: [("campaign".to_owned(), "spring".to_owned())].into(),
             units: vec![UnitQuantity { unit_id: "adult".into(), quantity: 2 }],
             hold: true,
-            availability_id: None,
+            availability_id: Some("2027-01-15T09:00:00+01:00".into()),
         },
         confirmation: ConfirmationMode::Confirm,
         route: NotificationRoute::Push,
@@ -207,6 +207,7 @@ fn what_is_absent_survives() {
     booking.request.metadata.clear();
     booking.request.units.clear();
     booking.request.hold = false;
+    booking.request.availability_id = None;
     for compensation in [Compensation::NotNeeded, Compensation::Done, Compensation::Failed] {
         stored.booking.compensation = compensation;
         assert_eq!(stored_from_image(image(&stored)).unwrap(), stored);
