@@ -31,6 +31,9 @@ const MAX_PLAIN_BYTES: usize = 4_500_000;
 /// The largest body that is sent compressed, in bytes: in base64 it has to fit into Lambda's 6 MB.
 const MAX_PACKED_BYTES: usize = 4_000_000;
 
+/// How many slots an answer shows at the most: about as many as fit into it compressed.
+const MAX_SHOWN_SLOTS: usize = 110_000;
+
 /// Bodies of fewer bytes are sent as they are even to those who take them compressed.
 const MIN_PACKED_BYTES: usize = 16_384;
 
@@ -116,6 +119,10 @@ where
             signing_secret(&self.settings, secrets, &self.configuration, &self.entropy, now),
             self.availability.open(&provider, &wish, request.deadline.minus_ms(ASK_MARGIN_MS)),
         )?;
+        let shown = locations.iter().filter_map(|location| location.outcome.as_ref().ok());
+        if shown.map(|open| open.slots.len()).sum::<usize>() > MAX_SHOWN_SLOTS {
+            return Err(too_large());
+        }
         let audience = Audience { provider_id: &provider.provider_id, mode: tenant.mode, secret: &secret };
         let answer = availability_answer(&locations, audience, self.clock.now()).map_err(|error| {
             tracing::error!(%error, "Availability could not be written as JSON.");
@@ -131,7 +138,7 @@ fn respond(request: &Request, answer: AvailabilityAnswer) -> Result<Response, Pr
     let response = if is_known {
         Response::empty(StatusCode::NOT_MODIFIED)
     } else {
-        packed(body, takes_gzip(request.header(ACCEPT_ENCODING.as_str())?))?
+        packed(body, codings(request.header(ACCEPT_ENCODING.as_str())?))?
     };
     Ok(response
         .with_header(ETAG, &etag)
@@ -140,18 +147,36 @@ fn respond(request: &Request, answer: AvailabilityAnswer) -> Result<Response, Pr
         .with_header(CACHE_CONTROL, REVALIDATE))
 }
 
-fn packed(body: Vec<u8>, takes_gzip: bool) -> Result<Response, Problem> {
-    let too_large = |bytes: usize| {
-        let detail = format!("The answer would have {bytes} bytes.");
-        Problem::new(ProblemCode::AnswerTooLarge, detail)
+/// Which codings a caller takes (RFC 9110, section 12.5.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Codings {
+    /// It says nothing, so that any will do.
+    Any,
+    /// It takes gzip.
+    Gzip,
+    /// It does not take gzip.
+    Plain,
+}
+
+fn codings(accept_encoding: Option<&str>) -> Codings {
+    match accept_encoding {
+        None => Codings::Any,
+        Some(accepted) if takes_gzip(accepted) => Codings::Gzip,
+        Some(_) => Codings::Plain,
+    }
+}
+
+/// The answer in a coding that the caller takes. To whoever says nothing of codings it is sent as it is, unless it
+/// is too large for that.
+fn packed(body: Vec<u8>, codings: Codings) -> Result<Response, Problem> {
+    let is_packed = match codings {
+        Codings::Any => body.len() > MAX_PLAIN_BYTES,
+        Codings::Gzip => body.len() >= MIN_PACKED_BYTES,
+        Codings::Plain if body.len() > MAX_PLAIN_BYTES => return Err(too_large()),
+        Codings::Plain => false,
     };
-    if !takes_gzip || body.len() < MIN_PACKED_BYTES {
-        let is_small = body.len() <= MAX_PLAIN_BYTES;
-        return if is_small {
-            Ok(Response::json_bytes(StatusCode::OK, body))
-        } else {
-            Err(too_large(body.len()))
-        };
+    if !is_packed {
+        return Ok(Response::json_bytes(StatusCode::OK, body));
     }
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     let packed = encoder.write_all(&body).and_then(|()| encoder.finish()).map_err(|error| {
@@ -159,9 +184,13 @@ fn packed(body: Vec<u8>, takes_gzip: bool) -> Result<Response, Problem> {
         Problem::new(ProblemCode::Internal, "The request could not be completed.")
     })?;
     if packed.len() > MAX_PACKED_BYTES {
-        return Err(too_large(body.len()));
+        return Err(too_large());
     }
     Ok(Response::json_bytes(StatusCode::OK, packed).with_header(CONTENT_ENCODING, "gzip"))
+}
+
+fn too_large() -> Problem {
+    Problem::new(ProblemCode::AnswerTooLarge, "There are more open slots than fit into an answer.")
 }
 
 /// Whether a list of entity tags names this one (RFC 9110, section 13.1.2: tags are compared weakly).
@@ -170,18 +199,15 @@ fn names_tag(list: &str, etag: &str) -> bool {
     list.trim() == "*" || list.split(',').any(|tag| opaque(tag) == opaque(etag))
 }
 
-/// Whether the caller takes gzip (RFC 9110, section 12.5.3).
-fn takes_gzip(accept_encoding: Option<&str>) -> bool {
-    accept_encoding.is_some_and(|accepted| {
-        accepted.split(',').any(|coding| {
-            let mut parts = coding.split(';').map(str::trim);
-            let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
-            let is_refused = parts.any(|weight| {
-                let weight = weight.strip_prefix("q=").or_else(|| weight.strip_prefix("Q="));
-                weight.is_some_and(|weight| weight.trim_matches(['0', '.']).is_empty())
-            });
-            is_gzip && !is_refused
-        })
+fn takes_gzip(accepted: &str) -> bool {
+    accepted.split(',').any(|coding| {
+        let mut parts = coding.split(';').map(str::trim);
+        let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip") || name == "*");
+        let is_refused = parts.any(|weight| {
+            let weight = weight.strip_prefix("q=").or_else(|| weight.strip_prefix("Q="));
+            weight.is_some_and(|weight| weight.trim_matches(['0', '.']).is_empty())
+        });
+        is_gzip && !is_refused
     })
 }
 
@@ -193,13 +219,13 @@ mod tests {
 
     #[test]
     fn gzip_is_for_those_who_take_it() {
-        for taken in ["gzip", "br, GZIP", "gzip;q=0.5", "deflate, gzip;q=1.0"] {
-            assert!(takes_gzip(Some(taken)), "{taken}");
+        for taken in ["gzip", "br, GZIP", "gzip;q=0.5", "deflate, gzip;q=1.0", "*"] {
+            assert_eq!(codings(Some(taken)), Codings::Gzip, "{taken}");
         }
-        for refused in ["", "br", "gzip;q=0", "gzip;q=0.000", "x-gzip", "identity"] {
-            assert!(!takes_gzip(Some(refused)), "{refused}");
+        for refused in ["", "br", "gzip;q=0", "gzip;q=0.000", "x-gzip", "identity", "*;q=0"] {
+            assert_eq!(codings(Some(refused)), Codings::Plain, "{refused}");
         }
-        assert!(!takes_gzip(None));
+        assert_eq!(codings(None), Codings::Any);
     }
 
     #[test]
@@ -213,12 +239,15 @@ mod tests {
 
     #[test]
     fn what_fits_into_no_answer_is_a_problem() {
-        let small = packed(vec![b'x'; MIN_PACKED_BYTES - 1], true).unwrap();
+        let small = packed(vec![b'x'; MIN_PACKED_BYTES - 1], Codings::Gzip).unwrap();
         assert!(!small.headers.contains_key(CONTENT_ENCODING));
-        assert_eq!(packed(vec![b'x'; MAX_PLAIN_BYTES], false).unwrap().body.len(), MAX_PLAIN_BYTES);
-        let problem = packed(vec![b'x'; MAX_PLAIN_BYTES + 1], false).unwrap_err();
+        for codings in [Codings::Plain, Codings::Any] {
+            let plain = packed(vec![b'x'; MAX_PLAIN_BYTES], codings).unwrap();
+            assert_eq!(plain.body.len(), MAX_PLAIN_BYTES);
+        }
+        let problem = packed(vec![b'x'; MAX_PLAIN_BYTES + 1], Codings::Plain).unwrap_err();
         assert_eq!(problem.code, ProblemCode::AnswerTooLarge);
-        let large = packed(vec![b'x'; MAX_PLAIN_BYTES + 1], true).unwrap();
+        let large = packed(vec![b'x'; MAX_PLAIN_BYTES + 1], Codings::Any).unwrap();
         assert_eq!(large.headers[CONTENT_ENCODING], "gzip");
         let mut unpacked = Vec::new();
         flate2::read::GzDecoder::new(large.body.as_ref()).read_to_end(&mut unpacked).unwrap();

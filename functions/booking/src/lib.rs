@@ -159,7 +159,7 @@ where
     ) -> Result<Vec<BookingKeySecret>, Problem> {
         match booking_key {
             Some(key) if needs_another_secret(key, &known) => {
-                let reloaded = self.settings.reload_booking_key_secrets(self.clock.now()).await;
+                let reloaded = self.settings.other_booking_key_secrets(self.clock.now()).await;
                 reloaded.map_err(|error| configuration_problem(&error))
             }
             Some(_) | None => Ok(known),

@@ -142,16 +142,43 @@ async fn the_slots_that_a_booking_takes_are_noted_once_and_hold_up_nobody() {
         outbox.slots.remembered(&place).changes
     };
     let first = outbox(MemoryBus::new());
-    let records = || vec![record("1", &image()), record("2", &image())];
+    let records = || vec![record("1", &accepted()), record("2", &accepted())];
+    // What the request itself will know within seconds is noted when it is known.
+    assert_eq!(dispatch::handle(&first, vec![record("0", &image())]).await, None);
+    assert_eq!(place(&first), []);
     assert_eq!(dispatch::handle(&first, records()).await, None);
     let [noted] = place(&first).try_into().unwrap_or_else(|all| panic!("{all:?}"));
-    assert_eq!((noted.hold, noted.version, noted.units), (Hold::Taken, 1, 1));
+    assert_eq!((noted.hold, noted.version, noted.units), (Hold::Claimed, 2, 1));
     let faults = Faults::new();
     for fault in [Fault::FailBefore, Fault::FailAfter] {
         faults.always("availability.note", fault);
         let failing =
             Outbox { slots: MemoryAvailability::with_faults(faults.clone()), ..outbox(MemoryBus::new()) };
         assert_eq!(dispatch::handle(&failing, records()).await, None, "{fault:?}");
-        assert_eq!(failing.bus.events().len(), 2);
+        assert_eq!(failing.bus.events().len(), 4);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_provider_was_not_told_of_is_claimed_until_it_is() {
+    let outbox = outbox(MemoryBus::new());
+    let location_id = image()["l"]["S"].as_str().unwrap().to_owned();
+    let place = Place { provider_id: ProviderId::parse("demo-clinic").unwrap(), location_id };
+    let noted = || outbox.slots.remembered(&place).changes;
+    assert_eq!(dispatch::handle(&outbox, vec![record("1", &accepted())]).await, None);
+    let [claimed] = noted().try_into().unwrap();
+    assert_eq!(
+        (claimed.hold, claimed.at),
+        (Hold::Claimed, Timestamp::from_unix_ms(1_795_258_065_123).unwrap())
+    );
+    let mut told = accepted();
+    told.as_object_mut().unwrap().remove("nt");
+    let mut change = serde_json::to_value(record("2", &told)).unwrap();
+    change["dynamodb"]["OldImage"] = accepted();
+    change["dynamodb"]["NewImage"] = told;
+    let record = serde_json::from_value(change).unwrap();
+    assert_eq!(dispatch::handle(&outbox, vec![record]).await, None);
+    // That it was told is no version, so that it is of the time at which it was seen.
+    let [taken] = noted().try_into().unwrap();
+    assert_eq!((taken.hold, taken.version, taken.at), (Hold::Taken, claimed.version, now()));
 }

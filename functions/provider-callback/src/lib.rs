@@ -3,7 +3,7 @@
 //! `POST /v1/provider/notifications/release`), and to tell what is open (`PUT /v1/provider/availability`).
 
 use holdfast_app::auth::{presented_key, provider_of};
-use holdfast_app::availability::{Push, ToldAvailability, read_push, tell_availability};
+use holdfast_app::availability::{ToldAvailability, read_push, tell_availability};
 use holdfast_app::bookings::{
     Acknowledged, DEFAULT_FETCHED, FetchCall, Fetched, MAX_FETCHED, ProviderCaller, acknowledge,
     cancel_by_provider, fetch_notifications, read_attendance, read_provider_answer, read_provider_cancel,
@@ -175,16 +175,16 @@ where
         caller: &ProviderCaller,
     ) -> Result<Response, Problem> {
         request.only_query(&[])?;
-        let Push { location_id, slots } = read_push(&json_body_up_to(request, MAX_AVAILABILITY_BYTES)?)?;
+        let push = read_push(&json_body_up_to(request, MAX_AVAILABILITY_BYTES)?)?;
+        let location_id = push.location_id.clone();
         let provider = self.provider(caller).await?;
-        let told_at = request.received_at;
-        let ToldAvailability { time_zone, remembered, .. } =
-            tell_availability(&self.availability, &self.locations, &provider, &location_id, slots, told_at)
+        let ToldAvailability { time_zone, as_of, remembered, .. } =
+            tell_availability(&self.availability, &self.locations, &provider, push, request.received_at)
                 .await?;
         let body = json!({
             "location_id": location_id,
             "time_zone": time_zone,
-            "as_of": told_at,
+            "as_of": as_of,
             "slots": remembered,
         });
         Ok(Response::json(StatusCode::OK, &body))

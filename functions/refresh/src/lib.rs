@@ -7,6 +7,13 @@ use holdfast_app::ports::{
     LocationStore, RefreshMessage, RefreshQueue, SettingsReader, StoreError,
 };
 use holdfast_app::settings_cache::SettingsCache;
+use holdfast_domain::Timestamp;
+
+/// How long after its schedule a planned minute begins, in milliseconds: as long as planning usually takes.
+const LEAD_MS: u64 = 15_000;
+
+/// How far a schedule's time may be from ours to be believed, in milliseconds.
+const MAX_LATENESS_MS: u64 = 5 * 60 * 1_000;
 
 /// Why a message has to come again, or ends in the dead-letter queue.
 #[derive(Debug, thiserror::Error)]
@@ -62,12 +69,18 @@ where
         }
     }
 
-    /// Plans the minute that has begun.
-    pub async fn plan(&self) -> Result<(), StoreError> {
-        let (messages, failure) = refresh_messages(&self.configuration, self.clock.now()).await;
+    /// Plans a minute, given the time that the schedule says it is. Schedules tell times that are a minute apart,
+    /// however late they come, so that the planned minutes follow on one another. The minute begins a little later,
+    /// so that nothing planned is due already.
+    pub async fn plan(&self, scheduled_at: Option<Timestamp>) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let is_credible =
+            |at: &Timestamp| at.ms_until(now) <= MAX_LATENESS_MS && now.ms_until(*at) <= MAX_LATENESS_MS;
+        let from = scheduled_at.filter(is_credible).unwrap_or(now).plus_ms(LEAD_MS);
+        let (messages, failure) = refresh_messages(&self.configuration, from).await;
         let sent = self.send(&messages).await;
         tracing::info!(refreshes = messages.len(), "Planned the refreshes of a minute.");
-        // What could be planned is under way; what could not is told, so that the schedule tries again.
+        // What could be planned is under way. That something could not fails the invocation, for the alarm to see.
         failure.map_or(sent, Err)
     }
 

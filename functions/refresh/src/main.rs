@@ -26,9 +26,9 @@ async fn main() -> Result<(), RunError> {
         let service = Arc::clone(&service);
         async move { service.on_message(&message.body).await }
     };
-    let on_schedule = move |_| {
+    let on_schedule = move |time, _| {
         let service = Arc::clone(&planner);
-        async move { service.plan().await }
+        async move { service.plan(time).await }
     };
     batch::run_queue_and_schedule(on_message, on_schedule).await
 }

@@ -97,19 +97,45 @@ async fn what_is_no_message_fails_and_a_store_that_fails_waits_for_the_next_roun
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_minute_a_fifth_is_planned_and_a_failed_entry_is_an_error() {
+async fn every_minute_a_fifth_is_planned_however_late_the_schedule_comes() {
     let faults = Faults::new();
     let world = world(&faults);
-    let mut planned = 0;
-    for _ in 0..5 {
-        world.service.plan().await.unwrap();
+    tokio::time::advance(std::time::Duration::from_secs(45)).await;
+    let first = world.clock.now();
+    let mut planned = Vec::new();
+    for minute in 0..5 {
+        let lateness_s = [0, 14, 3, 0, 9][minute];
+        tokio::time::advance(std::time::Duration::from_secs(lateness_s)).await;
+        let scheduled_at = first.plus_ms(60_000 * u64::try_from(minute).unwrap());
+        world.service.plan(Some(scheduled_at)).await.unwrap();
         let sent = world.refreshes.take();
         assert_eq!(sent.len(), 2);
-        planned += sent.len();
-        tokio::time::advance(std::time::Duration::from_mins(1)).await;
+        for message in &sent {
+            assert!(world.clock.now() <= message.not_before, "nothing is due when it is planned");
+        }
+        planned.extend(sent.into_iter().map(|message| (message.location_id, message.not_before)));
+        tokio::time::advance(std::time::Duration::from_secs(60 - lateness_s)).await;
     }
-    assert_eq!(planned, 10);
+    let mut names: Vec<&String> = planned.iter().map(|(name, _)| name).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 10);
+    let mut moments: Vec<Timestamp> = planned.iter().map(|(_, at)| *at).collect();
+    moments.sort();
+    assert!(moments.windows(2).all(|pair| pair[0].ms_until(pair[1]) == 30_000), "{moments:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_without_a_time_plans_from_now_and_a_failed_entry_is_an_error() {
+    let faults = Faults::new();
+    let world = world(&faults);
+    for odd in [None, Some(Timestamp::EPOCH), Some(world.clock.now().plus_ms(3_600_000))] {
+        world.service.plan(odd).await.unwrap();
+        let sent = world.refreshes.take();
+        assert_eq!(sent.len(), 2);
+        assert!(sent.iter().all(|message| world.clock.now().ms_until(message.not_before) <= 75_000));
+    }
     faults.always("refreshes.send", Fault::FailEntry(1));
-    assert!(world.service.plan().await.is_err());
+    assert!(world.service.plan(None).await.is_err());
     assert_eq!(world.refreshes.take().len(), 1, "the others are sent");
 }

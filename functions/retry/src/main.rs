@@ -24,7 +24,7 @@ async fn main() -> Result<(), RunError> {
         let service = Arc::clone(&service);
         async move { service.on_message(&message.body).await }
     };
-    let on_schedule = move |_| {
+    let on_schedule = move |_, _| {
         let service = Arc::clone(&sweeper);
         async move { service.sweep().await }
     };

@@ -3,8 +3,11 @@
 //! Everything is sent at least once and may be sent again; events carry ids that never change, and
 //! timers are hints, so that repeating does no harm.
 
+use std::time::Duration;
+
 use futures_util::{StreamExt, stream};
-use holdfast_domain::{Booking, BookingId, Effect, Notification, ProviderId, SlotChange, effects};
+use holdfast_domain::{Booking, BookingId, Effect, Hold, Notification, ProviderId, SlotChange, effects};
+use tokio::time::sleep;
 
 use crate::ports::{
     Clock, EventBus, KeptNotification, NotificationMailbox, OutgoingEvent, ParkedRecord, RecordParking,
@@ -14,6 +17,9 @@ use crate::view::event_body;
 
 /// When a booking is looked at whose change could not be read, in milliseconds after the change was seen.
 const LOOK_AFTER_PARKING_MS: u64 = 60_000;
+
+/// How long is waited before a slot that could not be noted is noted again, in milliseconds.
+const NOTE_PAUSES_MS: [u64; 2] = [500, 2_000];
 
 /// How many slots are noted at once.
 const CONCURRENT_NOTES: usize = 10;
@@ -136,7 +142,12 @@ where
                 },
                 Effect::ArmTimer { due_at } => timers.push((index, TimerMessage::new(&new.id, due_at))),
                 Effect::Keep(notification) => self.keep(new, notification).await?,
-                Effect::Occupy(change) => slots.push((new.request.provider_id.clone(), change)),
+                Effect::Occupy(change) => {
+                    // That a provider was told is no version, and the item does not say when it was.
+                    let is_later = old.is_some_and(|old| old.version() == new.version());
+                    let at = if is_later { self.clock.now() } else { change.at };
+                    slots.push((new.request.provider_id.clone(), SlotChange { at, ..change }));
+                }
                 Effect::DeadLetter { reason, version } => {
                     tracing::error!(booking.id = %new.id, reason = reason.as_str(), "A booking needs a look.");
                     self.parking.dead_letter(&record(new, version, version, reason.as_str())).await?;
@@ -147,32 +158,38 @@ where
     }
 
     /// Notes the slots that changed hands, all at once. Of the same word on a slot of a booking, said several times
-    /// in a row, the last is noted.
+    /// in a row, the last is noted, and what is claimed only if nothing follows on it.
     ///
-    /// What cannot be noted holds up nothing else and does not come again: until the location's provider is
-    /// asked the next time, a slot is shown that is taken, or is not shown that is open.
+    /// What cannot be noted after several tries holds up nothing else and does not come again: until the location's
+    /// provider is asked the next time, a slot is shown that is taken, or is not shown that is open.
     async fn note(&self, changes: Vec<(ProviderId, SlotChange)>) {
-        let is_last = |place: usize, change: &SlotChange| {
+        let is_noted = |place: usize, change: &SlotChange| {
             let mut later = changes.iter().skip(place.saturating_add(1));
             let next =
                 later.find(|(_, other)| other.booking_id == change.booking_id && other.slot == change.slot);
-            next.is_none_or(|(_, next)| next.hold != change.hold)
+            next.is_none_or(|(_, next)| next.hold != change.hold && change.hold != Hold::Claimed)
         };
-        let last = changes.iter().enumerate().filter(|(place, (_, change))| is_last(*place, change));
-        let notes = last.map(|(_, (provider_id, change))| async move {
-            match self.slots.note(provider_id, change).await {
-                Ok(()) => {}
-                Err(error @ StoreError::Unavailable(_)) => {
-                    tracing::warn!(booking.id = %change.booking_id, %error, "A slot's change is not noted.");
-                }
-                Err(error @ (StoreError::Corrupt(_) | StoreError::Refused(_))) => {
-                    tracing::error!(booking.id = %change.booking_id, %error, "A slot's change is not noted.");
-                }
-            }
-        });
+        let last = changes.iter().enumerate().filter(|(place, (_, change))| is_noted(*place, change));
+        let notes = last.map(|(_, (provider_id, change))| self.note_one(provider_id, change));
         // A list of them may move between threads; the compiler cannot tell that of what makes it.
         let notes: Vec<_> = notes.collect();
         stream::iter(notes).buffer_unordered(CONCURRENT_NOTES).collect::<()>().await;
+    }
+
+    async fn note_one(&self, provider_id: &ProviderId, change: &SlotChange) {
+        let mut pauses = NOTE_PAUSES_MS.into_iter();
+        loop {
+            match (self.slots.note(provider_id, change).await, pauses.next()) {
+                (Ok(()), _) => return,
+                (Err(StoreError::Unavailable(_)), Some(pause_ms)) => {
+                    sleep(Duration::from_millis(pause_ms)).await;
+                }
+                (Err(error), _) => {
+                    tracing::error!(booking.id = %change.booking_id, %error, "A slot's change is not noted.");
+                    return;
+                }
+            }
+        }
     }
 
     /// Keeps a notification for its provider to fetch.

@@ -20,6 +20,9 @@ use crate::settings::{BreakerState, KeyRecord, ProviderSettings};
 /// everywhere within 30 s.
 pub const SETTINGS_MAX_AGE_MS: u64 = 30_000;
 
+/// How old the secrets of booking keys are at least before they are read because of a key, in milliseconds.
+const SECRETS_MIN_AGE_MS: u64 = 1_000;
+
 /// The most keys, and the most providers, that a process remembers.
 const MAX_REMEMBERED: usize = 4_096;
 
@@ -102,6 +105,18 @@ impl<R: SettingsReader> SettingsCache<R> {
         }
         known.breaker = missing.provider_id.map(|_| BreakerReading { state: breaker, read_at: now });
         Ok(known)
+    }
+
+    /// The secrets of booking keys, for whoever met one that is not remembered: as they were within the last second,
+    /// since anybody can make up keys. None if there are none.
+    pub async fn other_booking_key_secrets(
+        &self,
+        now: Timestamp,
+    ) -> Result<Vec<BookingKeySecret>, StoreError> {
+        match recall_within(&self.booking_key_secrets, &(), now, SECRETS_MIN_AGE_MS) {
+            Some(secrets) => Ok(secrets),
+            None => self.reload_booking_key_secrets(now).await,
+        }
     }
 
     /// The secrets of booking keys as they are now, whatever is remembered; none if there are none.
@@ -199,9 +214,14 @@ struct Entry<V> {
 }
 
 impl<V> Entry<V> {
-    /// Whether it may still be believed. One from the future, as after a clock was set back, may not.
+    /// Whether it may still be believed.
     fn is_fresh(&self, now: Timestamp) -> bool {
-        self.read_at <= now && self.read_at.ms_until(now) < SETTINGS_MAX_AGE_MS
+        self.is_younger(now, SETTINGS_MAX_AGE_MS)
+    }
+
+    /// Whether it is so young. One from the future, as after a clock was set back, is not.
+    fn is_younger(&self, now: Timestamp, max_age_ms: u64) -> bool {
+        self.read_at <= now && self.read_at.ms_until(now) < max_age_ms
     }
 }
 
@@ -219,8 +239,18 @@ fn recall<K: Eq + Hash, V: Clone>(
     key: &K,
     now: Timestamp,
 ) -> Option<V> {
+    recall_within(remembered, key, now, SETTINGS_MAX_AGE_MS)
+}
+
+/// A value that was read less than `max_age_ms` milliseconds ago.
+fn recall_within<K: Eq + Hash, V: Clone>(
+    remembered: &Mutex<Remembered<K, V>>,
+    key: &K,
+    now: Timestamp,
+    max_age_ms: u64,
+) -> Option<V> {
     let remembered = remembered.lock().unwrap_or_else(PoisonError::into_inner);
-    remembered.0.get(key).filter(|entry| entry.is_fresh(now)).map(|entry| entry.value.clone())
+    remembered.0.get(key).filter(|entry| entry.is_younger(now, max_age_ms)).map(|entry| entry.value.clone())
 }
 
 /// Keeps a value that was asked for at `read_at`: the time before the read, so that whatever changed

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::{Booking, BookingId, Change, Slot, Status, Timestamp};
+use crate::{Booking, BookingId, Cause, Change, NotificationKind, Slot, Status, Timestamp};
 
 /// By how much a slot may have been taken before a provider was asked and still not show in its answer, in
 /// milliseconds: as much as the clocks of two workers are apart where all is well.
@@ -80,11 +80,15 @@ impl OpenSlot {
 /// What became of a slot by a booking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hold {
-    /// The booking has it now, or may get it.
+    /// The booking is to have it, and its provider may not know yet. That holds until something else is said,
+    /// whatever the provider says is open meanwhile.
+    Claimed,
+    /// The booking has it, and its provider knows; or the provider said that it cannot be had. Whoever asks the
+    /// provider from now on is told so.
     Taken,
-    /// The booking had it for certain and has it no more.
+    /// The booking had it, its provider knew, and it was given up.
     GivenBack,
-    /// The booking would have got it, and will not. Nobody knows that the provider ever took it.
+    /// The booking was to have it, and will not; or its provider has other plans for it.
     Dropped,
 }
 
@@ -95,7 +99,7 @@ pub struct SlotChange {
     pub booking_id: BookingId,
     /// Its version.
     pub version: u32,
-    /// When that version came to be.
+    /// When it happened.
     pub at: Timestamp,
     /// Which slot.
     pub slot: Slot,
@@ -103,20 +107,31 @@ pub struct SlotChange {
     pub units: u32,
     /// What became of it.
     pub hold: Hold,
+    /// Whether it puts an end to what was claimed. It does so when it is noted; later it says nothing.
+    pub settles: bool,
 }
 
-/// How certain a booking has a slot.
+/// How a booking has a slot.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Grip {
-    Tentative,
-    Firm,
+    /// Its provider may not know of it yet.
+    Claimed,
+    /// Its provider knows of it.
+    Had,
 }
 
-/// The slots that a booking has or may get. One that it both has and wants is had.
+/// The slots that a booking has or is to have. What the request that makes it will know within seconds is none of
+/// them yet.
 fn gripped(booking: &Booking) -> Vec<(&Slot, Grip)> {
+    let is_untold = booking.notifications.iter().any(|untold| match untold.kind {
+        NotificationKind::Booked | NotificationKind::Moved { .. } => untold.slot == booking.slot,
+        NotificationKind::Cancelled => false,
+    });
     let own = match booking.status() {
-        Status::Pending => Grip::Tentative,
-        Status::Reserved | Status::Confirmed | Status::Completed | Status::NoShow => Grip::Firm,
+        Status::Pending if booking.is_within_its_request() => return Vec::new(),
+        Status::Pending => Grip::Claimed,
+        Status::Reserved | Status::Confirmed if is_untold => Grip::Claimed,
+        Status::Reserved | Status::Confirmed | Status::Completed | Status::NoShow => Grip::Had,
         Status::Rejected | Status::Cancelled | Status::Expired => return Vec::new(),
     };
     let mut gripped = vec![(&booking.slot, own)];
@@ -127,7 +142,7 @@ fn gripped(booking: &Booking) -> Vec<(&Slot, Grip)> {
     for change in changes.into_iter().flatten() {
         match change {
             Change::Reschedule(slot) if gripped.iter().all(|(known, _)| *known != slot) => {
-                gripped.push((slot, Grip::Tentative));
+                gripped.push((slot, Grip::Claimed));
             }
             Change::Reschedule(_)
             | Change::Book
@@ -139,7 +154,24 @@ fn gripped(booking: &Booking) -> Vec<(&Slot, Grip)> {
     gripped
 }
 
+/// What it means that a booking does not have a slot any more that it had or was to have.
+fn left(grip: Grip, new: &Booking) -> Hold {
+    let cause = new.history.last().map(|entry| entry.cause);
+    match (grip, cause) {
+        // It cannot be had, says its provider: nobody else is shown it until the provider is asked again.
+        (Grip::Claimed, Some(Cause::ProviderDeclined | Cause::OperationDeclined)) => Hold::Taken,
+        // Whether somebody else may have it is for its provider to say.
+        (Grip::Claimed, _) | (Grip::Had, Some(Cause::WithdrawnByProvider | Cause::ProviderEnded)) => {
+            Hold::Dropped
+        }
+        (Grip::Had, _) => Hold::GivenBack,
+    }
+}
+
 /// What the change from `old` (`None`: the booking is new) to `new` does to slots.
+///
+/// Each is of the time of the current version. That a provider was told is no version of its own: a change
+/// between two images of one version happened later, and whoever sees it knows when.
 pub fn slot_changes(old: Option<&Booking>, new: &Booking) -> Vec<SlotChange> {
     let before = old.map(gripped).unwrap_or_default();
     let after = gripped(new);
@@ -153,19 +185,16 @@ pub fn slot_changes(old: Option<&Booking>, new: &Booking) -> Vec<SlotChange> {
         slot: slot.clone(),
         units: new.units(),
         hold,
+        settles: grip_in(&before, slot) == Some(Grip::Claimed),
     };
-    let left = before.iter().filter(|(slot, _)| grip_in(&after, slot).is_none()).map(|(slot, grip)| {
-        change(
-            slot,
-            match grip {
-                Grip::Firm => Hold::GivenBack,
-                Grip::Tentative => Hold::Dropped,
-            },
-        )
+    let gone = before.iter().filter(|(slot, _)| grip_in(&after, slot).is_none());
+    let gone = gone.map(|(slot, grip)| change(slot, left(*grip, new)));
+    let got = after.iter().filter(|(slot, grip)| grip_in(&before, slot) != Some(*grip));
+    let got = got.map(|(slot, grip)| match grip {
+        Grip::Claimed => change(slot, Hold::Claimed),
+        Grip::Had => change(slot, Hold::Taken),
     });
-    // What was wanted and is had now is taken again: what the provider says of the time between is not known.
-    let taken = after.iter().filter(|(slot, grip)| grip_in(&before, slot) != Some(*grip));
-    left.chain(taken.map(|(slot, _)| change(slot, Hold::Taken))).collect()
+    gone.chain(got).collect()
 }
 
 /// What is open after `changes`, given what a provider that was asked at `as_of` said. Changes may come in any
@@ -184,7 +213,7 @@ pub fn open_after<'a>(
         return Cow::Borrowed(slots);
     }
     let mut open: Vec<OpenSlot> =
-        slots.iter().filter_map(|slot| corrected(slot, &net, is_exclusive)).collect();
+        slots.iter().filter_map(|slot| corrected(slots, slot, &net, is_exclusive)).collect();
     open.extend(given_back(slots, &net, is_exclusive));
     open.sort_by(|left, right| left.order().cmp(&right.order()));
     Cow::Owned(open)
@@ -208,14 +237,18 @@ fn net_changes(as_of: Timestamp, changes: &[SlotChange]) -> Vec<Net<'_>> {
     for mut history in by_hold.into_values() {
         history.sort_by_key(|change| (change.version, change.at));
         let Some(last) = history.last() else { continue };
-        let is_just_taken = last.hold == Hold::Taken && last.at.plus_ms(TAKEN_MARGIN_MS) > as_of;
+        let is_in_force = match last.hold {
+            Hold::Claimed => true,
+            Hold::Taken => last.at.plus_ms(TAKEN_MARGIN_MS) > as_of,
+            Hold::GivenBack | Hold::Dropped => false,
+        };
         let first = match history.iter().find(|change| change.at > as_of) {
             Some(first) => first,
-            None if is_just_taken => last,
+            None if is_in_force => last,
             None => continue,
         };
         let had = first.hold == Hold::GivenBack;
-        let has = last.hold == Hold::Taken;
+        let has = matches!(last.hold, Hold::Claimed | Hold::Taken);
         if had != has {
             let units = i64::from(last.units);
             net.push(Net { slot: &last.slot, units: if has { -units } else { units } });
@@ -224,8 +257,21 @@ fn net_changes(as_of: Timestamp, changes: &[SlotChange]) -> Vec<Net<'_>> {
     net
 }
 
-fn corrected(slot: &OpenSlot, net: &[Net<'_>], is_exclusive: bool) -> Option<OpenSlot> {
-    let own: Vec<&Net<'_>> = net.iter().filter(|net| slot.is_taken_by(net.slot, is_exclusive)).collect();
+/// Whether what a booking did is about an open slot. One that names neither resource nor service as the provider does
+/// is about the only slot that it can be about; if there are several, nobody but the provider knows which.
+fn is_about(slots: &[OpenSlot], slot: &OpenSlot, booked: &Slot, is_exclusive: bool) -> bool {
+    if slots.iter().any(|other| other.is_taken_by(booked, is_exclusive)) {
+        return slot.is_taken_by(booked, is_exclusive);
+    }
+    slot.offers(booked) && slots.iter().filter(|other| other.offers(booked)).count() == 1
+}
+
+fn corrected(slots: &[OpenSlot], slot: &OpenSlot, net: &[Net<'_>], is_exclusive: bool) -> Option<OpenSlot> {
+    // The slots of one time are few among thousands.
+    let own: Vec<&Net<'_>> = net
+        .iter()
+        .filter(|net| net.slot.start == slot.start && is_about(slots, slot, net.slot, is_exclusive))
+        .collect();
     if is_exclusive && own.iter().any(|net| net.units < 0) {
         return None;
     }
@@ -240,7 +286,7 @@ fn corrected(slot: &OpenSlot, net: &[Net<'_>], is_exclusive: bool) -> Option<Ope
 /// The slots that the provider left out and that were given back since.
 fn given_back(slots: &[OpenSlot], net: &[Net<'_>], is_exclusive: bool) -> Vec<OpenSlot> {
     let mut back: Vec<(OpenSlot, i64)> = Vec::new();
-    let unknown = |net: &&Net<'_>| !slots.iter().any(|slot| slot.is_taken_by(net.slot, is_exclusive));
+    let unknown = |net: &&Net<'_>| !slots.iter().any(|slot| is_about(slots, slot, net.slot, is_exclusive));
     for net in net.iter().filter(unknown) {
         let known = back.iter_mut().find(|(slot, _)| slot.is_taken_by(net.slot, is_exclusive));
         if let Some((_, units)) = known {

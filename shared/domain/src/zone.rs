@@ -135,9 +135,9 @@ impl Window {
         self.from <= at && at < self.to
     }
 
-    /// Whether all of `other` belongs to it.
-    pub fn covers(&self, other: &Self) -> bool {
-        self.from <= other.from && other.to <= self.to
+    /// Whether all of `other` that is still ahead at `now` belongs to it.
+    pub fn covers_ahead(&self, other: &Self, now: Timestamp) -> bool {
+        self.from <= other.from.max(now) && other.to <= self.to
     }
 }
 

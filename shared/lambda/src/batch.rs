@@ -76,7 +76,10 @@ pub enum Trigger {
     /// Messages of a queue.
     Messages(Vec<QueueMessage>),
     /// A schedule: it is time.
-    Schedule,
+    Schedule {
+        /// The time that it says it is; `None` if it says none that can be read.
+        time: Option<Timestamp>,
+    },
 }
 
 /// An event that a function does not know: its wiring is wrong.
@@ -93,7 +96,9 @@ impl Trigger {
         }
         let is_schedule = event.get("detail-type").and_then(Value::as_str) == Some("Scheduled Event")
             || event.get("source").and_then(Value::as_str) == Some("aws.events");
-        if is_schedule { Ok(Self::Schedule) } else { Err(UnknownEvent) }
+        let time = event.get("time").and_then(Value::as_str);
+        let time = time.and_then(|time| Timestamp::parse_rfc3339(time).ok());
+        if is_schedule { Ok(Self::Schedule { time }) } else { Err(UnknownEvent) }
     }
 }
 
@@ -105,12 +110,12 @@ where
     Fut: Future<Output = Result<(), E>> + Send + 'static,
     E: fmt::Display + Send + 'static,
 {
-    let no_schedule = |_| async { Err::<(), RunError>(UnknownEvent.into()) };
+    let no_schedule = |_, _| async { Err::<(), RunError>(UnknownEvent.into()) };
     run_queue_and_schedule(on_message, no_schedule).await
 }
 
-/// Runs a function for messages of queues and for a schedule. An error of the schedule's handler fails
-/// the invocation.
+/// Runs a function for messages of queues and for a schedule, whose handler gets the time that the schedule says it
+/// is. An error of that handler fails the invocation.
 pub async fn run_queue_and_schedule<F, Fut, E, S, SFut, SE>(
     on_message: F,
     on_schedule: S,
@@ -119,7 +124,7 @@ where
     F: Fn(QueueMessage, Invocation) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), E>> + Send + 'static,
     E: fmt::Display + Send + 'static,
-    S: Fn(Invocation) -> SFut + Send + Sync + 'static,
+    S: Fn(Option<Timestamp>, Invocation) -> SFut + Send + Sync + 'static,
     SFut: Future<Output = Result<(), SE>> + Send + 'static,
     SE: Into<RunError> + 'static,
 {
@@ -133,8 +138,8 @@ where
                     let response = handle_messages(messages, &invocation, &SystemClock, on_message).await;
                     Ok(serde_json::to_value(response)?)
                 }
-                Trigger::Schedule => {
-                    on_schedule(invocation).await.map_err(Into::into)?;
+                Trigger::Schedule { time } => {
+                    on_schedule(time, invocation).await.map_err(Into::into)?;
                     Ok(json!({}))
                 }
             }
@@ -305,7 +310,7 @@ mod tests {
             .collect();
         match Trigger::read(json!({"Records": records})).unwrap() {
             Trigger::Messages(messages) => messages,
-            Trigger::Schedule => panic!("messages are no schedule"),
+            Trigger::Schedule { .. } => panic!("messages are no schedule"),
         }
     }
 
@@ -313,8 +318,12 @@ mod tests {
     fn events_are_told_apart() {
         let message = &messages(&["a"])[0];
         assert_eq!((message.queue_name.as_str(), message.receive_count), ("stack-TimerQueue", 3));
-        let scheduled = json!({"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}});
-        assert_eq!(Trigger::read(scheduled), Ok(Trigger::Schedule));
+        let scheduled = |time: Value| json!({"source": "aws.events", "detail-type": "Scheduled Event", "time": time, "detail": {}});
+        let time = Timestamp::parse_rfc3339("2026-11-21T17:45:45Z").ok();
+        assert_eq!(Trigger::read(scheduled(json!("2026-11-21T17:45:45Z"))), Ok(Trigger::Schedule { time }));
+        for odd in [json!(null), json!("noon"), json!(5)] {
+            assert_eq!(Trigger::read(scheduled(odd)), Ok(Trigger::Schedule { time: None }));
+        }
         assert_eq!(Trigger::read(json!({"rawPath": "/"})), Err(UnknownEvent));
         assert_eq!(Trigger::read(json!({"Records": 1})), Err(UnknownEvent));
     }

@@ -78,6 +78,7 @@ fn taken(said: &KnownAvailability, location: u64, number: u8) -> SlotChange {
         },
         units: 1,
         hold: Hold::Taken,
+        settles: false,
     }
 }
 
@@ -218,7 +219,7 @@ async fn a_noted_change_is_one_write_unit_and_a_location_read_half_a_read_unit()
             other.note(&provider_id(), &unknown).await.unwrap();
         }
     }
-    assert_eq!(world.half_units("three changes where nothing is remembered", "Query"), [1; 100]);
+    assert_eq!(world.half_units("three changes where nothing is remembered", "Query"), [1; 300]);
     for (location, said) in (0..).zip(&first).take(50) {
         for number in 2..8 {
             world.store.note(&provider_id(), &taken(said, location, number)).await.unwrap();

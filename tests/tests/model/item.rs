@@ -102,6 +102,7 @@ pub(crate) fn claimed(bounds: &Bounds, received_at: Timestamp) -> Item {
         metadata: BTreeMap::new(),
         units: Vec::new(),
         hold: bounds.hold,
+        availability_id: None,
     };
     let id = BookingId::derived(&tenant, KEY, 0);
     Item::new(Booking::claimed(id, tenant, request, slot, operation, received_at), 1, None)

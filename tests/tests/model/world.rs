@@ -129,7 +129,7 @@ impl World {
         let transition = result?;
         let told = effects(Some(seen), &transition.booking).into_iter().filter_map(|effect| match effect {
             Effect::Emit(event) => Some(event),
-            Effect::ArmTimer { .. } | Effect::Keep(_) | Effect::DeadLetter { .. } => None,
+            Effect::ArmTimer { .. } | Effect::Keep(_) | Effect::Occupy(_) | Effect::DeadLetter { .. } => None,
         });
         if !told.eq(transition.events.iter().cloned()) {
             self.blame(Wrong::EventsDiffer);
@@ -146,7 +146,7 @@ impl World {
             match effect {
                 Effect::ArmTimer { due_at } => self.arm(due_at),
                 Effect::DeadLetter { .. } => self.has_alarm = true,
-                Effect::Emit(_) | Effect::Keep(_) => {}
+                Effect::Emit(_) | Effect::Keep(_) | Effect::Occupy(_) => {}
             }
         }
         if let Some(wrong) = wrong {

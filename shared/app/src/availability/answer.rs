@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use futures_util::{StreamExt, stream};
 use holdfast_domain::{AttemptError, LocationId, OpenSlot, Timestamp, Zone};
 use tokio::time::Instant;
 
@@ -21,9 +20,6 @@ use crate::settings_cache::configuration_problem;
 
 /// How long all providers' answers together may take, in milliseconds.
 pub const LIVE_LIMIT_MS: u64 = 10_000;
-
-/// How many locations of a provider are asked for at once.
-const CONCURRENT_ASKS: usize = 10;
 
 /// Where an answer comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +160,10 @@ where
         let now = self.clock.now();
         let known = remembered.fresh(now)?;
         let window = wish.window(&known.zone, now);
-        known.window.covers(&window).then(|| self.shown(provider, wish, known, remembered, Source::Cache))
+        known
+            .window
+            .covers_ahead(&window, now)
+            .then(|| self.shown(provider, wish, known, remembered, Source::Cache))
     }
 
     fn shown(
@@ -227,9 +226,7 @@ where
                 OpenLocation { location_id: location_id.clone(), outcome }
             }
         });
-        // A list of them may move between threads; the compiler cannot tell that of what makes it.
-        let asks: Vec<_> = asks.collect();
-        Ok(stream::iter(asks).buffered(CONCURRENT_ASKS).collect().await)
+        Ok(join_all(asks).await)
     }
 
     async fn ask_one(
@@ -281,7 +278,7 @@ fn nothing_known(locations: &[OpenLocation], now: Timestamp) -> Problem {
     let code = kinds.into_iter().find(|kind| failures.iter().any(|(_, failure)| failure.code == *kind));
     let code = code.unwrap_or(ProblemCode::Internal);
     let errors = failures.iter().map(|(location_id, failure)| {
-        FieldError::new(format!("location_ids: {location_id}"), failure.detail)
+        FieldError::new("location_ids", format!("{location_id}: {}", failure.detail))
     });
     let detail = "Nothing is known of any of the locations; the errors say why.";
     let problem = Problem::new(code, detail).with_errors(errors.collect());

@@ -6,20 +6,23 @@
 
 use std::time::Duration;
 
-use holdfast_domain::{AttemptError, ProviderId, Timestamp, Window};
+use holdfast_domain::{AttemptError, LocationId, ProviderId, Timestamp, Window};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::memory::{Learned, learn, recall, remembered_window};
 use crate::bookings::{Admission, Breakers, Limits, Ticket};
 use crate::ports::{
     AvailabilityCall, AvailabilityFailure, AvailabilityGateway, AvailabilityStore, BreakerStore, Clock,
-    Entropy, KnownAvailability, LimitStore, Place, Remembered, StoreError,
+    Entropy, KnownAvailability, LimitStore, LocationStore, Place, Remembered, StoreError,
 };
 use crate::settings::{LocationSettings, ProviderSettings};
 use crate::settings_cache::BreakerReading;
 
 /// The shortest time that a provider is still asked within, in milliseconds.
 const MIN_ASK_MS: u64 = 250;
+
+/// The part of a provider's limits that asking for availability may use: one of two.
+const SHARE_OF_LIMITS: u32 = 2;
 
 /// How long what was said may take to be remembered, in milliseconds, before it is shown all the same.
 const LEARN_LIMIT: Duration = Duration::from_millis(1_500);
@@ -69,7 +72,7 @@ impl<A, G, S, C, E> Availability<A, G, S, C, E>
 where
     A: AvailabilityStore,
     G: AvailabilityGateway,
-    S: BreakerStore + LimitStore + Clone,
+    S: BreakerStore + LimitStore + LocationStore + Clone,
     C: Clock,
     E: Entropy,
 {
@@ -99,15 +102,10 @@ where
         deadline: Instant,
     ) -> Result<Said, NotSaid> {
         let place = place_of(provider, location);
-        let ticket = self.enter(provider, deadline, true).await?;
-        // What is remembered is read meanwhile: the slots that change hands from now on come too late to matter,
-        // and those until now are there.
-        let (answer, remembered) = tokio::join!(
-            self.ask_now(provider, location, Some(asked), deadline, ticket),
-            self.recall(&place)
-        );
-        let answer = answer?;
-        let (remembered, is_read) = match remembered {
+        let ticket = self.enter(provider, location, deadline, true).await?;
+        let answer = self.ask_now(provider, location, Some(asked), deadline, ticket).await?;
+        // What is remembered is read afterwards, with the slots that changed hands while the provider answered.
+        let (remembered, is_read) = match self.recall(&place).await {
             Ok(remembered) => (remembered, true),
             Err(error) => {
                 tracing::warn!(provider.id = %provider.provider_id, %error, "Availability cannot be read.");
@@ -129,7 +127,7 @@ where
         remembered: &Remembered,
         deadline: Instant,
     ) -> Result<Option<Learned>, NotSaid> {
-        let ticket = self.enter(provider, deadline, false).await?;
+        let ticket = self.enter(provider, location, deadline, false).await?;
         let answer = self.ask_now(provider, location, None, deadline, ticket).await?;
         Ok(self.remember(&place_of(provider, location), remembered, &answer.said).await)
     }
@@ -144,7 +142,7 @@ where
     ) -> Result<Answer, NotSaid> {
         let as_of = self.clock.now();
         let whole = remembered_window(&location.zone, as_of);
-        let window = asked.filter(|asked| !whole.covers(asked)).unwrap_or(whole);
+        let window = asked.filter(|asked| !whole.covers_ahead(asked, as_of)).unwrap_or(whole);
         let left = deadline.saturating_duration_since(Instant::now());
         let limit_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         let call = AvailabilityCall { provider, location, window, limit_ms };
@@ -172,7 +170,12 @@ where
     ) -> Option<Learned> {
         let learning = learn(&self.store, place, remembered.availability.as_ref(), said);
         match timeout(LEARN_LIMIT, learning).await {
-            Ok(Ok(learned)) => Some(learned),
+            Ok(Ok(learned)) => {
+                if learned == Learned::Changed {
+                    self.forget_if_gone(place).await;
+                }
+                Some(learned)
+            }
             Ok(Err(error)) => {
                 let (provider_id, location_id) = (&place.provider_id, &place.location_id);
                 tracing::warn!(
@@ -188,26 +191,69 @@ where
         }
     }
 
-    /// The leave to ask a provider.
+    /// Forgets a location that was removed while it was being asked for.
+    async fn forget_if_gone(&self, place: &Place) {
+        let Ok(id) = LocationId::parse(&place.location_id) else { return };
+        let forgetting = async {
+            if self.settings.locations_named(&place.provider_id, &[id]).await?.is_empty() {
+                self.store.forget(place).await?;
+            }
+            Ok::<(), StoreError>(())
+        };
+        match timeout(LEARN_LIMIT, forgetting).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(provider.id = %place.provider_id, %error, "A location could not be looked up.");
+            }
+            Err(_) => {
+                tracing::warn!(provider.id = %place.provider_id, "Looking up a location took too long.");
+            }
+        }
+    }
+
+    /// The leave to ask a provider for a location: one for each request that this takes.
     async fn enter(
         &self,
         provider: &ProviderSettings,
+        location: &LocationSettings,
         deadline: Instant,
         waits: bool,
     ) -> Result<Ticket, NotSaid> {
-        let provider_id = &provider.provider_id;
+        let share = share_of(provider);
+        let ticket = self.admit(&share, deadline, waits).await?;
+        // The requests are made one after the other, in one place.
+        let others = ProviderSettings { max_attempts_in_flight: None, ..share };
+        for _ in 1..location.services.len() {
+            if let Err(not_said) = self.admit(&others, deadline, waits).await {
+                self.limits.release(self.breakers.store(), &provider.provider_id, ticket).await;
+                return Err(not_said);
+            }
+        }
+        Ok(ticket)
+    }
+
+    async fn admit(
+        &self,
+        share: &ProviderSettings,
+        deadline: Instant,
+        waits: bool,
+    ) -> Result<Ticket, NotSaid> {
+        let provider_id = &share.provider_id;
         loop {
             let now = self.clock.now();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(NotSaid::Failed(TIMED_OUT));
+            }
             let state = self.breakers.refresh(provider_id, now).await;
             // When its time is over, a circuit lets bookings try whether it may close. Availability is asked for
             // then too: it tells nobody anything wrong if that fails.
             if let Some(until) = state.open_until.filter(|until| *until > now) {
                 return Err(NotSaid::Shut { error: AttemptError::CircuitOpen, until });
             }
-            let left = deadline.saturating_duration_since(Instant::now());
             let lease_until = now.plus_ms(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
             let store = self.breakers.store();
-            match self.limits.admit(store, provider, &self.entropy, now, lease_until).await {
+            match self.limits.admit(store, share, &self.entropy, now, lease_until).await {
                 Admission::Admitted(ticket) => return Ok(ticket),
                 Admission::Refused { until } => {
                     let wait_ms = self.clock.now().ms_until(until).max(1);
@@ -219,6 +265,17 @@ where
                 }
             }
         }
+    }
+}
+
+/// A provider as it may be asked for availability: for half of what it permits at the most, so that bookings find
+/// room however much is asked. Of a single call that is all there is.
+fn share_of(provider: &ProviderSettings) -> ProviderSettings {
+    let half = |permitted: u32| (permitted / SHARE_OF_LIMITS).max(1);
+    ProviderSettings {
+        requests_per_second: provider.requests_per_second.map(half),
+        max_attempts_in_flight: provider.max_attempts_in_flight.map(half),
+        ..provider.clone()
     }
 }
 

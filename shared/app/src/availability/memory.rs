@@ -12,6 +12,9 @@ use crate::ports::{AvailabilityStore, KnownAvailability, Place, Remembered, Stor
 /// How old what is shown from memory may be, in milliseconds: 15 minutes, less than this.
 pub const MAX_AGE_MS: u64 = 15 * 60 * 1_000;
 
+/// How far the clocks of two workers may be apart, in milliseconds.
+const MAX_LEAD_MS: u64 = 5_000;
+
 /// How far back slots that changed hands are looked for, in milliseconds: a little further than anything that
 /// is shown is old.
 const CHANGES_MARGIN_MS: u64 = 60 * 1_000;
@@ -56,7 +59,8 @@ fn changes_since(now: Timestamp) -> Timestamp {
 impl KnownAvailability {
     /// Whether it is young enough to be shown without asking.
     pub(crate) fn is_fresh(&self, now: Timestamp) -> bool {
-        self.as_of.ms_until(now) < MAX_AGE_MS
+        // Of a time that lies ahead, by a clock gone wrong, nobody knows how old it is.
+        self.as_of <= now.plus_ms(MAX_LEAD_MS) && self.as_of.ms_until(now) < MAX_AGE_MS
     }
 }
 

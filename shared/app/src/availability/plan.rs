@@ -17,22 +17,32 @@ pub const REFRESH_PERIOD_MS: u64 = 5 * 60 * 1_000;
 /// How long a planned stretch of time is, in milliseconds.
 pub const PLANNED_MS: u64 = 60 * 1_000;
 
+/// By how much a planned stretch of time reaches into the next, in milliseconds. Locations that come and go move their
+/// neighbours a little, and one that is moved across the border would otherwise be planned in neither. One that is
+/// planned twice is asked once.
+const OVERLAP_MS: u64 = 1_000;
+
 /// The part of the calls that a provider permits which asking for availability may use: one of two, so that
 /// bookings find room.
 const SHARE_OF_CALLS: u64 = 2;
 
-/// How long it takes until all of a provider's locations have been asked for, in milliseconds: longer than
-/// [`REFRESH_PERIOD_MS`] if it permits so few calls a second that there is no other way.
+/// How long it takes until all of a provider's locations have been asked for, in milliseconds: [`REFRESH_PERIOD_MS`],
+/// or twice, four times, … as long if it permits so few calls a second that there is no other way. A period that
+/// followed the number of locations would move all of them whenever one comes or goes.
 pub fn period_ms(provider: &ProviderSettings, calls: usize) -> u64 {
     let calls = u64::try_from(calls).unwrap_or(u64::MAX);
     let needed_ms = provider
         .requests_per_second
         .map(|permitted| calls.saturating_mul(1_000 * SHARE_OF_CALLS).div_ceil(u64::from(permitted.max(1))));
-    needed_ms.unwrap_or(0).max(REFRESH_PERIOD_MS)
+    let mut period_ms = REFRESH_PERIOD_MS;
+    while period_ms < needed_ms.unwrap_or(0) {
+        period_ms = period_ms.saturating_mul(2);
+    }
+    period_ms
 }
 
 /// The locations of `location_ids` (in an order that stays the same) whose moment is in the [`PLANNED_MS`]
-/// beginning at `from`, with their moments. `calls` is how many calls asking for one of them takes.
+/// beginning at `from`, or a little later, with their moments. `calls` is how many calls asking for one of them takes.
 pub fn due_within<'l>(
     provider: &ProviderSettings,
     location_ids: &'l [LocationId],
@@ -48,7 +58,7 @@ pub fn due_within<'l>(
         let moment_ms = place.saturating_mul(period_ms) / count;
         // Both are less than the period.
         let wait_ms = (moment_ms + period_ms - begun_ms) % period_ms;
-        (wait_ms < PLANNED_MS).then(|| (location_id, from.plus_ms(wait_ms)))
+        (wait_ms < PLANNED_MS + OVERLAP_MS).then(|| (location_id, from.plus_ms(wait_ms)))
     });
     due.collect()
 }
@@ -95,8 +105,11 @@ mod tests {
         for minute in 0..minutes {
             let from = noon().plus_ms(minute * PLANNED_MS);
             for (id, at) in due_within(provider, locations, 1, from) {
-                assert!(from <= at && at < from.plus_ms(PLANNED_MS));
-                moments.entry(id.clone()).or_default().push(at);
+                assert!(from <= at && at < from.plus_ms(PLANNED_MS + OVERLAP_MS));
+                // What reaches into the next minute is planned there as well.
+                if at < from.plus_ms(PLANNED_MS) {
+                    moments.entry(id.clone()).or_default().push(at);
+                }
             }
         }
         moments
@@ -112,6 +125,24 @@ mod tests {
                 assert_eq!(moments.len(), 12, "{id} of {count}");
                 assert!(moments.windows(2).all(|pair| pair[0].ms_until(pair[1]) == REFRESH_PERIOD_MS));
             }
+        }
+    }
+
+    #[test]
+    fn what_is_moved_across_a_border_is_planned_all_the_same() {
+        let provider = provider("clinic", None);
+        let (before, after) = (locations(10_000), locations(10_000).split_off(20));
+        let (from, next) = (noon(), noon().plus_ms(PLANNED_MS));
+        let first = due_within(&provider, &before, 1, from);
+        let second = due_within(&provider, &after, 1, next);
+        let of = |due: &[(&LocationId, Timestamp)], at: Timestamp| {
+            due.iter().filter(|(_, moment)| *moment >= at).map(|(id, _)| (*id).clone()).collect::<Vec<_>>()
+        };
+        // Those of the last second of the one minute and the first of the other are all in one of them.
+        let planned = [of(&first, next.minus_ms(1_000)), of(&second, next)].concat();
+        let around = due_within(&provider, &after, 1, next.minus_ms(900));
+        for (id, _) in around.iter().filter(|(_, at)| *at < next.plus_ms(900)) {
+            assert!(planned.contains(id), "{id}");
         }
     }
 
@@ -135,7 +166,9 @@ mod tests {
             let provider = provider(&format!("clinic-{number}"), None);
             for (minute, asked) in (0_u64..).zip(&mut by_minute) {
                 let from = noon().plus_ms(minute * PLANNED_MS);
-                *asked += due_within(&provider, &locations(1), 1, from).len();
+                let locations = locations(1);
+                let due = due_within(&provider, &locations, 1, from).into_iter();
+                *asked += due.filter(|(_, at)| *at < from.plus_ms(PLANNED_MS)).count();
             }
         }
         assert_eq!(by_minute.iter().sum::<usize>(), 1_000);

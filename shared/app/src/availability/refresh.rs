@@ -6,9 +6,10 @@ use futures_util::{StreamExt, stream};
 use holdfast_domain::{LocationId, ProviderId, Timestamp};
 use tokio::time::Instant;
 
+use super::answer::LIVE_LIMIT_MS;
 use super::ask::{Availability, NotSaid, place_of};
 use super::memory::Learned;
-use super::plan::{PLANNED_MS, REFRESH_PERIOD_MS, due_within, period_ms};
+use super::plan::{REFRESH_PERIOD_MS, due_within, period_ms};
 use crate::ports::{
     AvailabilityGateway, AvailabilityStore, BreakerStore, Clock, ConfigurationStore, Entropy,
     KnownAvailability, LimitStore, LocationStore, RefreshMessage, RefreshState, SettingsReader, StoreError,
@@ -53,23 +54,19 @@ fn calls_of(location: &LocationSettings) -> usize {
     location.services.len().max(1)
 }
 
-/// The messages of the minute that begins at or before `now`.
+/// The messages of the minute that begins at `from`. Minutes that follow on one another plan everything once.
 ///
 /// A provider whose locations cannot be read fails nobody else: the others are planned, and the error is told
 /// with them.
 pub async fn refresh_messages(
     store: &(impl ConfigurationStore + LocationStore),
-    now: Timestamp,
+    from: Timestamp,
 ) -> (Vec<RefreshMessage>, Option<StoreError>) {
     let providers = match store.providers().await {
         Ok(providers) => providers,
         Err(error) => return (Vec::new(), Some(error)),
     };
     let asked = providers.into_iter().filter(|provider| provider.availability == AvailabilitySource::Ask);
-    let from = Timestamp::from_unix_ms(
-        now.as_unix_ms() - now.as_unix_ms().rem_euclid(i64::try_from(PLANNED_MS).unwrap_or(i64::MAX)),
-    );
-    let from = from.unwrap_or(now);
     let reads = asked.map(|provider| async move {
         let locations = store.locations(&provider.provider_id).await?;
         Ok(messages_of(&provider, &locations, from))
@@ -143,7 +140,8 @@ where
         if is_left_alone || remembered.availability.as_ref().is_some_and(is_young) {
             return Ok(Refreshed::NotNeeded);
         }
-        let deadline = Instant::now() + Duration::from_millis(provider.attempt_timeout_ms);
+        let limit_ms = provider.attempt_timeout_ms.min(LIVE_LIMIT_MS);
+        let deadline = Instant::now() + Duration::from_millis(limit_ms);
         match self.ask_again(&provider, &location, &remembered, deadline).await {
             Ok(Some(learned)) => Ok(Refreshed::Asked(learned)),
             Err(NotSaid::Shut { until, .. }) if message.postponed < MAX_POSTPONED => {

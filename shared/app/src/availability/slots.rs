@@ -77,6 +77,7 @@ struct AnswerForm {
 #[serde(deny_unknown_fields)]
 struct PushForm {
     location_id: String,
+    as_of: Option<String>,
     slots: Vec<SlotForm>,
 }
 
@@ -85,6 +86,8 @@ struct PushForm {
 pub struct Push {
     /// Where.
     pub location_id: String,
+    /// When it was so, if the provider says: what is booked after that time is not in it.
+    pub as_of: Option<Timestamp>,
     /// All that is open there, in its order, none twice.
     pub slots: Vec<OpenSlot>,
 }
@@ -96,13 +99,21 @@ pub fn read_push(body: &Value) -> Result<Push, Problem> {
         errors.push(error.pointer, error.detail);
     }
     errors.finish()?;
-    let (PushForm { location_id, slots }, mut errors) = parse::parse_checked::<PushForm>(body)?.into_parts();
+    let (PushForm { location_id, as_of, slots }, mut errors) =
+        parse::parse_checked::<PushForm>(body)?.into_parts();
+    let as_of = as_of.and_then(|text| match Timestamp::parse_rfc3339(&text) {
+        Ok(as_of) => Some(as_of),
+        Err(error) => {
+            errors.push("/as_of", format!("is {error}"));
+            None
+        }
+    });
     if let Err(detail) = judge_text(&location_id, MAX_ID_CHARS) {
         errors.push("/location_id", detail);
     }
     let list = List { pointer: SLOTS, errors };
     let slots = list.read(slots.into_iter().enumerate(), |_| true).map_err(FieldErrors::into_problem)?;
-    Ok(Push { location_id, slots })
+    Ok(Push { location_id, as_of, slots })
 }
 
 /// Reads the answer to the question what is open in a window. Slots that begin at other times are left out, and

@@ -124,7 +124,12 @@ where
     ) -> bool {
         let (booking, now) = (&first.booking, self.clock.now());
         let Change::Reschedule(slot) = &call.wish.change else { return false };
-        let is_told = booking.confirmation == ConfirmationMode::Notify && *slot != booking.slot;
+        // Its own slot is not open to others, but a longer one or another service at the same time is for its provider
+        // to refuse.
+        let own = &booking.slot;
+        let is_own_time = (&slot.location_id, &slot.resource_id, slot.start)
+            == (&own.location_id, &own.resource_id, own.start);
+        let is_told = booking.confirmation == ConfirmationMode::Notify && !is_own_time;
         if !is_told || record_of(first, call.key, now).is_some() {
             return false;
         }

@@ -89,7 +89,7 @@ pub struct RefreshState {
 pub struct Remembered {
     /// What was said last; `None` if nothing ever was.
     pub availability: Option<KnownAvailability>,
-    /// What bookings did to slots since, in the order of their times.
+    /// What bookings did to slots since, and what they have claimed, whenever that was.
     pub changes: Vec<SlotChange>,
     /// How asking goes.
     pub refresh: RefreshState,
@@ -102,7 +102,8 @@ pub struct Remembered {
 pub trait AvailabilityStore: Send + Sync {
     /// All that is remembered of a location, in one round trip but for thousands of changes. Changes MUST be
     /// there that happened at `since` or later, if that is not longer ago than [`SLOT_CHANGES_KEPT_MS`]; others
-    /// MAY be. What was written within the last second MAY be missing.
+    /// MAY be. What is claimed ([`Hold::Claimed`](holdfast_domain::Hold::Claimed)) MUST be there
+    /// until it is settled, for four days. What was written within the last second MAY be missing.
     ///
     /// What was said but cannot be read is [`StoreError::Corrupt`], and MUST NOT be in the way of [`replace`]
     /// and [`forget`].
@@ -152,7 +153,8 @@ pub trait AvailabilityStore: Send + Sync {
 
 /// Takes note of slots that change hands.
 pub trait SlotChangeLog: Send + Sync {
-    /// Notes a change, so that it is read with its location. Noting it again MUST change nothing. Where nobody
+    /// Notes a change, so that it is read with its location. One that settles what was claimed puts an end to the
+    /// claim; changes of one booking are noted in their order. Noting it again MUST change nothing. Where nobody
     /// remembers availability, it MAY be left out.
     fn note(
         &self,

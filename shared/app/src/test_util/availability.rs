@@ -22,6 +22,8 @@ type SlotName = (Timestamp, Timestamp, Option<String>, Option<String>);
 struct Entry {
     availability: Option<KnownAvailability>,
     changes: BTreeMap<ChangeName, SlotChange>,
+    /// What is claimed, by booking and slot.
+    claims: BTreeMap<(BookingId, SlotName), SlotChange>,
     /// When anything was said last.
     said_at: Option<Timestamp>,
     /// When somebody began to ask in vain last, and how it goes.
@@ -62,7 +64,7 @@ impl MemoryAvailability {
     pub fn remembered(&self, place: &Place) -> Remembered {
         self.with(place, |entry| Remembered {
             availability: entry.availability.clone(),
-            changes: entry.changes.values().cloned().collect(),
+            changes: entry.claims.values().chain(entry.changes.values()).cloned().collect(),
             refresh: entry.refresh(),
         })
     }
@@ -78,7 +80,7 @@ impl AvailabilityStore for MemoryAvailability {
             let mut remembered = self.remembered(place);
             let last = remembered.changes.iter().map(|change| change.at).max().unwrap_or(Timestamp::EPOCH);
             let since = since.max(last.minus_ms(SLOT_CHANGES_KEPT_MS));
-            remembered.changes.retain(|change| change.at >= since);
+            remembered.changes.retain(|change| change.hold == Hold::Claimed || change.at >= since);
             remembered
         };
         self.faults.run("availability.read", effect).await
@@ -141,10 +143,19 @@ impl SlotChangeLog for MemoryAvailability {
         let place = Place { provider_id: provider_id.clone(), location_id: change.slot.location_id.clone() };
         let slot = &change.slot;
         let slot_name = (slot.start, slot.end, slot.resource_id.clone(), slot.service_id.clone());
+        let claim_name = (change.booking_id.clone(), slot_name.clone());
         let name = (change.at, change.booking_id.clone(), change.version, change.hold, slot_name);
+        let noted = SlotChange { settles: false, ..change.clone() };
         let effect = || {
             self.with(&place, |entry| {
-                entry.changes.insert(name, change.clone());
+                if change.hold == Hold::Claimed {
+                    entry.claims.insert(claim_name, noted);
+                    return;
+                }
+                if change.settles {
+                    entry.claims.remove(&claim_name);
+                }
+                entry.changes.insert(name, noted);
             });
         };
         self.faults.run("availability.note", effect).await

@@ -10,8 +10,16 @@ use super::{WHAT, corrupt, digits, partition_key, time, ttl};
 use crate::digest::digest;
 use crate::item::{SdkItem, from_sdk_item, to_sdk_item};
 
-/// With what the sort keys of changes begin.
+/// With what the sort keys of changes begin. The time follows, so that old ones are not read.
 const PREFIX: &str = "C#";
+
+/// With what the sort keys of claims begin, which are read whenever they were made. It sorts behind that of changes and
+/// before everything else.
+const CLAIM_PREFIX: &str = "D#";
+
+/// For how long a claim is kept that nobody settles, in milliseconds: four days, longer than any booking is pending and
+/// any provider may take to fetch what it is told.
+const CLAIM_KEPT_MS: u64 = 4 * 24 * 60 * 60 * 1_000;
 
 /// For how long changes are kept beyond the time for which they are asked for, in milliseconds: an hour, so that
 /// no difference of clocks makes a gap.
@@ -52,11 +60,14 @@ fn hold_text(hold: Hold) -> &'static str {
         Hold::Taken => "0",
         Hold::GivenBack => "1",
         Hold::Dropped => "2",
+        Hold::Claimed => "3",
     }
 }
 
 fn hold_of(text: &str) -> Option<Hold> {
-    [Hold::Taken, Hold::GivenBack, Hold::Dropped].into_iter().find(|hold| hold_text(*hold) == text)
+    [Hold::Taken, Hold::GivenBack, Hold::Dropped, Hold::Claimed]
+        .into_iter()
+        .find(|hold| hold_text(*hold) == text)
 }
 
 fn slot_name(slot: &Slot) -> String {
@@ -77,15 +88,28 @@ pub(super) fn since_key(since: Timestamp) -> String {
 }
 
 pub(super) fn is_change(sort_key: &str) -> bool {
-    sort_key.starts_with(PREFIX)
+    sort_key.starts_with(PREFIX) || sort_key.starts_with(CLAIM_PREFIX)
+}
+
+/// The sort key of what a booking has claimed of a slot, whichever version did.
+pub(super) fn claim_key(change: &SlotChange) -> String {
+    format!("{CLAIM_PREFIX}{}#{}", change.booking_id, slot_name(&change.slot))
 }
 
 pub(super) fn change_item(place: &Place, change: &SlotChange) -> Result<SdkItem, StoreError> {
-    let SlotChange { booking_id, version, at, slot, units, hold } = change;
-    let (hold, slot_name) = (hold_text(*hold), slot_name(slot));
+    let SlotChange { booking_id, version, at, slot, units, hold, settles: _ } = change;
+    let (sort_key, kept_ms) = match hold {
+        Hold::Claimed => (claim_key(change), CLAIM_KEPT_MS),
+        Hold::Taken | Hold::GivenBack | Hold::Dropped => {
+            let (hold, slot_name) = (hold_text(*hold), slot_name(slot));
+            let name = format!("{PREFIX}{}#{booking_id}#{version:010}#{hold}#{slot_name}", digits(*at));
+            (name, SLOT_CHANGES_KEPT_MS.saturating_add(EXTRA_MS))
+        }
+    };
+    let hold = hold_text(*hold);
     let item = ChangeItem {
         pk: partition_key(place),
-        sk: format!("{PREFIX}{}#{booking_id}#{version:010}#{hold}#{slot_name}", digits(*at)),
+        sk: sort_key,
         at: at.as_unix_ms(),
         b: booking_id.as_str().to_owned(),
         v: *version,
@@ -95,7 +119,7 @@ pub(super) fn change_item(place: &Place, change: &SlotChange) -> Result<SdkItem,
         e: slot.end.as_unix_ms(),
         resource: slot.resource_id.clone(),
         service: slot.service_id.clone(),
-        ttl: ttl(*at, SLOT_CHANGES_KEPT_MS.saturating_add(EXTRA_MS)),
+        ttl: ttl(*at, kept_ms),
     };
     to_sdk_item(WHAT, &item)
 }
@@ -115,5 +139,7 @@ pub(super) fn change_of(place: &Place, item: SdkItem) -> Result<SlotChange, Stor
         },
         units: item.u,
         hold: hold_of(&item.h).ok_or_else(|| corrupt("h"))?,
+        // It did when it was noted.
+        settles: false,
     })
 }

@@ -1,5 +1,6 @@
 //! Of which places availability is remembered, as this process saw it last: so that a change of a slot costs one
-//! write where it is of use, and nothing where it is not.
+//! write where it is of use. Of which it is not is looked up each time: it may be a moment later, and then a slot
+//! that is taken has to be noted.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,47 +13,35 @@ use tokio::time::Instant;
 /// nobody reads.
 const REMEMBERED_FOR: Duration = Duration::from_mins(1);
 
-/// For how long a place that is not remembered is taken not to be. It may be remembered meanwhile, and its slots
-/// be taken without a note.
-const UNKNOWN_FOR: Duration = Duration::from_secs(10);
-
 /// How many places are known at the most: more than one process books at within a minute.
 const MAX_PLACES: usize = 10_000;
 
-struct Known {
-    is_remembered: bool,
-    until: Instant,
-}
-
-/// What is known of places.
+/// The places that are remembered, each with the time until which that is believed.
 #[derive(Default)]
-pub(super) struct KnownPlaces(Mutex<HashMap<Place, Known>>);
+pub(super) struct KnownPlaces(Mutex<HashMap<Place, Instant>>);
 
 impl KnownPlaces {
-    fn with<T>(&self, look: impl FnOnce(&mut HashMap<Place, Known>) -> T) -> T {
+    fn with<T>(&self, look: impl FnOnce(&mut HashMap<Place, Instant>) -> T) -> T {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether a place is remembered; `None` if that has to be looked up.
-    pub(super) fn recall(&self, place: &Place) -> Option<bool> {
+    /// Whether a place is known to be remembered.
+    pub(super) fn has(&self, place: &Place) -> bool {
         let now = Instant::now();
-        self.with(|places| {
-            places.get(place).filter(|known| now < known.until).map(|known| known.is_remembered)
-        })
+        self.with(|places| places.get(place).is_some_and(|until| now < *until))
     }
 
-    pub(super) fn learn(&self, place: &Place, is_remembered: bool) {
+    pub(super) fn learn(&self, place: &Place) {
         let now = Instant::now();
-        let until = now + if is_remembered { REMEMBERED_FOR } else { UNKNOWN_FOR };
         self.with(|places| {
             if places.len() >= MAX_PLACES && !places.contains_key(place) {
-                places.retain(|_, known| now < known.until);
+                places.retain(|_, until| now < *until);
             }
             // With so many that none is over yet, all are looked up again.
             if places.len() >= MAX_PLACES && !places.contains_key(place) {
                 places.clear();
             }
-            places.insert(place.clone(), Known { is_remembered, until });
+            places.insert(place.clone(), now + REMEMBERED_FOR);
         });
     }
 }
@@ -71,31 +60,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_known_of_a_place_is_known_for_a_while() {
         let known = KnownPlaces::default();
-        assert_eq!(known.recall(&place(1)), None);
-        known.learn(&place(1), true);
-        known.learn(&place(2), false);
-        tokio::time::advance(UNKNOWN_FOR.saturating_sub(Duration::from_millis(1))).await;
-        assert_eq!((known.recall(&place(1)), known.recall(&place(2))), (Some(true), Some(false)));
+        assert!(!known.has(&place(1)));
+        known.learn(&place(1));
+        tokio::time::advance(REMEMBERED_FOR.saturating_sub(Duration::from_millis(1))).await;
+        assert!(known.has(&place(1)) && !known.has(&place(2)));
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!((known.recall(&place(1)), known.recall(&place(2))), (Some(true), None));
-        tokio::time::advance(REMEMBERED_FOR.saturating_sub(UNKNOWN_FOR)).await;
-        assert_eq!(known.recall(&place(1)), None);
+        assert!(!known.has(&place(1)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_more_places_are_known_than_there_is_room_for() {
         let known = KnownPlaces::default();
         for number in 0..MAX_PLACES {
-            known.learn(&place(number), number % 2 == 0);
+            known.learn(&place(number));
+            if number == MAX_PLACES / 2 {
+                tokio::time::advance(Duration::from_secs(1)).await;
+            }
         }
         // Those that are over make room first.
-        tokio::time::advance(UNKNOWN_FOR).await;
-        known.learn(&place(MAX_PLACES), true);
-        assert_eq!((known.recall(&place(0)), known.recall(&place(1))), (Some(true), None));
+        tokio::time::advance(REMEMBERED_FOR.saturating_sub(Duration::from_secs(1))).await;
+        known.learn(&place(MAX_PLACES));
+        assert!(!known.has(&place(0)) && known.has(&place(MAX_PLACES - 1)));
         for number in 0..MAX_PLACES {
-            known.learn(&place(number), true);
+            known.learn(&place(number));
         }
         assert!(known.with(|places| places.len()) <= MAX_PLACES);
-        assert_eq!(known.recall(&place(MAX_PLACES - 1)), Some(true));
+        assert!(known.has(&place(MAX_PLACES - 1)));
     }
 }

@@ -16,7 +16,7 @@ use holdfast_app::ports::{
 use holdfast_domain::{ProviderId, SlotChange, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::changes::{change_item, change_of, is_change, since_key};
+use super::changes::{change_item, change_of, claim_key, is_change, since_key};
 use super::content::{pack, unpack};
 use super::known::KnownPlaces;
 use super::{CONTENT_SK, POINTER_SK, WHAT, partition_key, time, ttl};
@@ -172,14 +172,16 @@ impl DynamoAvailability {
 
     /// Whether anything is remembered of a place: it has a pointer or a content.
     async fn is_remembered(&self, place: &Place) -> Result<bool, StoreError> {
-        if let Some(is_remembered) = self.known.recall(place) {
-            return Ok(is_remembered);
+        if self.known.has(place) {
+            return Ok(true);
         }
         // One item is enough, and the pointer, which is small, comes first.
         let query = self.query(place, POINTER_SK, CONTENT_SK).select(Select::Count).limit(1);
         let answer = query.send().await.map_err(|error| store_error("Query", &error))?;
         let is_remembered = answer.count > 0;
-        self.known.learn(place, is_remembered);
+        if is_remembered {
+            self.known.learn(place);
+        }
         Ok(is_remembered)
     }
 
@@ -254,7 +256,7 @@ impl AvailabilityStore for DynamoAvailability {
                 _ => return Err(store_error("PutItem", &error)),
             }
         }
-        self.known.learn(place, true);
+        self.known.learn(place);
         Ok(())
     }
 
@@ -268,7 +270,7 @@ impl AvailabilityStore for DynamoAvailability {
             .expression_attribute_values(":content", binary(&Bytes(content.0.to_vec())))
             .expression_attribute_values(":as_of", number(as_of.as_unix_ms()));
         update(confirm).await?;
-        self.known.learn(place, true);
+        self.known.learn(place);
         Ok(())
     }
 
@@ -294,7 +296,7 @@ impl AvailabilityStore for DynamoAvailability {
             None => failure.update_expression(format!("{SET} REMOVE #not_before")),
         };
         update(failure).await?;
-        self.known.learn(place, true);
+        self.known.learn(place);
         Ok(())
     }
 
@@ -313,6 +315,11 @@ impl SlotChangeLog for DynamoAvailability {
         let place = Place { provider_id: provider_id.clone(), location_id: change.slot.location_id.clone() };
         if !self.is_remembered(&place).await? {
             return Ok(());
+        }
+        // The claim goes first: were it left behind, the slot would be hidden for days, whereas without what settles it
+        // the slot is shown for minutes.
+        if change.settles {
+            self.delete(&place, &claim_key(change)).await?;
         }
         // The same change has the same name and says the same, so that writing it again changes nothing.
         let put = self.client.put_item().table_name(&self.table).set_item(Some(change_item(&place, change)?));

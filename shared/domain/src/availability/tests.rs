@@ -40,6 +40,7 @@ fn change(booking: u8, when: u32, hold: Hold) -> SlotChange {
         slot: slot(0),
         units: 1,
         hold,
+        settles: false,
     }
 }
 
@@ -52,8 +53,8 @@ fn left(changes: &[SlotChange]) -> Option<u32> {
 
 #[test]
 fn only_what_happened_after_the_answer_corrects_it() {
-    use Hold::{Dropped, GivenBack, Taken};
-    let cases: [(&[(u32, Hold)], u32); 12] = [
+    use Hold::{Claimed, Dropped, GivenBack, Taken};
+    let cases: [(&[(u32, Hold)], u32); 17] = [
         (&[], 3),
         // Before: the answer has it.
         (&[(5, Taken)], 3),
@@ -70,6 +71,12 @@ fn only_what_happened_after_the_answer_corrects_it() {
         (&[(5, Taken), (11, GivenBack), (12, Taken), (13, Dropped)], 4),
         // It was only wanted, and nobody knows that the answer lacks it.
         (&[(5, Taken), (11, Dropped)], 3),
+        // What is claimed is taken off whatever was said since, until something else is known.
+        (&[(5, Claimed)], 2),
+        (&[(5, Claimed), (6, Taken)], 3),
+        (&[(5, Claimed), (11, Taken)], 2),
+        (&[(5, Claimed), (6, Dropped)], 3),
+        (&[(5, Claimed), (11, Dropped)], 3),
     ];
     for (history, expected) in cases {
         let mut changes: Vec<SlotChange> =
@@ -137,6 +144,20 @@ fn a_slot_is_told_by_time_resource_and_service() {
     assert!(open.has_room_for(1) && !open.has_room_for(2));
 }
 
+#[test]
+fn a_booking_that_names_no_one_takes_the_only_slot_that_it_can_be_about() {
+    let with = |doctor: &str| OpenSlot { resource_id: Some(doctor.into()), ..open(&slot(0), Some(1)) };
+    let taken = [change(1, 11, Hold::Taken)];
+    assert!(open_after(&[with("dr-a")], at(10), &taken, false).is_empty());
+    let both = [with("dr-a"), with("dr-b")];
+    assert_eq!(open_after(&both, at(10), &taken, false).as_ref(), both, "nobody knows which");
+    let of_a = Slot { resource_id: Some("dr-a".to_owned()), ..slot(0) };
+    let taken = [SlotChange { slot: of_a, ..change(1, 11, Hold::Taken) }];
+    assert_eq!(open_after(&both, at(10), &taken, false).as_ref(), &both[1..]);
+    let of_nobody = [open(&slot(0), Some(1))];
+    assert!(open_after(&of_nobody, at(10), &taken, false).is_empty());
+}
+
 fn accepted(units: Vec<UnitQuantity>) -> Booking {
     let request = BookingRequest {
         provider_id: ProviderId::parse("clinic").unwrap(),
@@ -164,8 +185,13 @@ fn a_booking_that_is_accepted_takes_its_units() {
     let units = [("adult", 2), ("child", 1)];
     let units = units.map(|(id, quantity)| UnitQuantity { unit_id: id.to_owned(), quantity });
     let booking = accepted(units.to_vec());
-    let expected = SlotChange { units: 3, version: 2, at: at(1), ..change(1, 2, Hold::Taken) };
-    assert_eq!(slot_changes(None, &booking), [expected]);
+    let claimed = SlotChange { units: 3, version: 2, at: at(1), ..change(1, 2, Hold::Claimed) };
+    assert_eq!(slot_changes(None, &booking), std::slice::from_ref(&claimed));
+    // Once its provider was told, the provider's word is as good.
+    let mut told = booking.clone();
+    told.notifications.clear();
+    let taken = SlotChange { hold: Hold::Taken, settles: true, ..claimed };
+    assert_eq!(slot_changes(Some(&booking), &told), [taken]);
     assert_eq!(slot_changes(Some(&booking), &booking), []);
     assert_eq!(slot_changes(None, &accepted(Vec::new()))[0].units, 1);
 }
@@ -178,7 +204,7 @@ proptest! {
         capacity in 1..5_u32,
         asked_at in 0..30_u64,
         histories in prop::collection::vec(
-            (1..4_u8, 0..30_u32, prop::sample::select(vec![Hold::Taken, Hold::GivenBack, Hold::Dropped])),
+            (1..4_u8, 0..30_u32, prop::sample::select(vec![Hold::Claimed, Hold::Taken, Hold::GivenBack, Hold::Dropped])),
             0..20,
         ),
         is_exclusive in any::<bool>(),

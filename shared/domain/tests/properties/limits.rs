@@ -17,6 +17,9 @@ use crate::world::World;
 /// The last representable instant, in milliseconds since the Unix epoch.
 const LAST_UNIX_MS: u64 = 253_402_300_799_999;
 
+/// The most slots that a booking has or wants: its own, that of a move, and that of one that was overtaken.
+const MAX_SLOTS: usize = 3;
+
 fn any_time() -> impl Strategy<Value = Timestamp> {
     prop_oneof![
         Just(Timestamp::EPOCH),
@@ -127,7 +130,7 @@ proptest! {
             let _step = next_step(&booking, now);
             if let Ok(transition) = transition(&booking, command, now) {
                 let effects = effects(Some(&booking), &transition.booking);
-                prop_assert!(transition.events.len() <= 1 && effects.len() <= 4);
+                prop_assert!(transition.events.len() <= 1 && effects.len() <= 4 + MAX_SLOTS);
                 let (from, to) = (booking.status(), transition.booking.status());
                 prop_assert!(from == to || from.may_become(to));
                 booking = transition.booking;

@@ -27,6 +27,7 @@ on_both!(
     failures_are_remembered_until_something_is_said,
     what_was_said_forgets_failures_before_it_in_any_order,
     changes_are_read_from_a_time_on_and_in_order,
+    what_is_claimed_is_read_however_long_ago_until_it_is_settled,
     every_change_of_a_slot_survives,
     noting_again_changes_nothing,
     refreshing_leaves_changes_alone,
@@ -269,6 +270,7 @@ pub(crate) fn change(seed: u8, version: u32, at: Timestamp) -> SlotChange {
         },
         units: 1,
         hold: Hold::Taken,
+        settles: false,
     }
 }
 
@@ -307,6 +309,36 @@ async fn changes_are_read_from_a_time_on_and_in_order(store: &(impl Availability
         assert_eq!(found, kept_from(since), "{since}");
     }
     assert_eq!(after(1_200).ms_until(after(1_200).plus_ms(SLOT_CHANGES_KEPT_MS)), SLOT_CHANGES_KEPT_MS);
+}
+
+async fn what_is_claimed_is_read_however_long_ago_until_it_is_settled(
+    store: &(impl AvailabilityStore + SlotChangeLog),
+) {
+    replace(store, &said(now(), vec![slot(1)])).await;
+    let claim = SlotChange { hold: Hold::Claimed, ..change(1, 2, after(1)) };
+    let other = SlotChange { hold: Hold::Claimed, units: 3, ..change(2, 1, after(2)) };
+    let third_slot = Slot { resource_id: Some("room-3".to_owned()), ..claim.slot.clone() };
+    let third = SlotChange { slot: third_slot, ..claim.clone() };
+    note(store, &[claim.clone(), other.clone(), third.clone(), claim.clone()]).await;
+    let two_days = after(2 * 24 * 3_600);
+    let claims = async || {
+        let mut claims = changes_since(store, two_days).await;
+        claims.sort_by_key(|claim| (claim.booking_id.clone(), claim.slot.resource_id.clone()));
+        claims
+    };
+    assert_eq!(claims().await, [claim.clone(), third.clone(), other.clone()]);
+    // A later version of the booking claims the same slot still.
+    let later = SlotChange { version: 3, at: after(9), ..claim.clone() };
+    note(store, slice::from_ref(&later)).await;
+    assert_eq!(claims().await, [later.clone(), third.clone(), other.clone()]);
+    let told = SlotChange { hold: Hold::Taken, at: after(20), settles: true, ..later };
+    note(store, &[told.clone(), told.clone()]).await;
+    assert_eq!(claims().await, [third.clone(), other.clone()]);
+    let settled = SlotChange { settles: false, ..told };
+    assert!(changes_since(store, after(20)).await.contains(&settled));
+    // What settles nothing leaves others' claims alone.
+    note(store, &[change(2, 1, after(30))]).await;
+    assert_eq!(claims().await, [third, other]);
 }
 
 async fn every_change_of_a_slot_survives(store: &(impl AvailabilityStore + SlotChangeLog)) {

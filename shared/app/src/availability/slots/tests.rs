@@ -65,7 +65,7 @@ fn all_of_a_slot_is_read() {
     ];
     assert_eq!(answer(&[unlimited.clone(), full.clone(), bare.clone()]).unwrap(), expected);
     let push = read_push(&json!({"location_id": "main", "slots": [bare, unlimited, full]})).unwrap();
-    assert_eq!(push, Push { location_id: "main".to_owned(), slots: expected.to_vec() });
+    assert_eq!(push, Push { location_id: "main".to_owned(), as_of: None, slots: expected.to_vec() });
 }
 
 #[test]
@@ -299,5 +299,15 @@ proptest! {
         if let Ok(push) = push {
             prop_assert!(push.slots.windows(2).all(|pair| pair[0].order() < pair[1].order()));
         }
+    }
+}
+
+#[test]
+fn a_push_may_say_when_it_was_so() {
+    let push = |as_of: Value| read_push(&json!({"location_id": "main", "as_of": as_of, "slots": []}));
+    let at = Timestamp::parse_rfc3339("2027-01-15T09:00:00Z").ok();
+    assert_eq!(push(json!("2027-01-15T10:00:00+01:00")).unwrap().as_of, at);
+    for odd in [json!("now"), json!(5)] {
+        assert_eq!(push(odd).unwrap_err().errors[0].pointer, "/as_of");
     }
 }

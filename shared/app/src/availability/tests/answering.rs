@@ -5,12 +5,13 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::availability::{
-    Audience, BOOKING_KEY_SECRET_BYTES, BookingKeySecret, LIVE_LIMIT_MS, MAX_AGE_MS, SlotWord,
-    availability_answer, open_key, slot_word,
+    Audience, BOOKING_KEY_SECRET_BYTES, BookingKeySecret, LIVE_LIMIT_MS, MAX_AGE_MS, Push, SlotWord,
+    availability_answer, open_key, slot_word, tell_availability,
 };
+use crate::bookings::{Admission, Limits};
 use crate::ports::{AvailabilityStore, BreakerStore};
 use crate::problem::ProblemCode;
-use crate::settings::AvailabilitySource;
+use crate::settings::{AvailabilitySource, OfferedService};
 use crate::test_util::Fault;
 
 #[tokio::test(start_paused = true)]
@@ -82,7 +83,11 @@ async fn fifty_slow_locations_are_asked_side_by_side() {
     let begun = tokio::time::Instant::now();
     let open = world.open(&names, false).await.unwrap();
     assert!(open.iter().all(|part| part.outcome.is_ok()));
-    assert_eq!(begun.elapsed().as_millis(), 5 * 1_500);
+    assert_eq!(begun.elapsed().as_millis(), 1_500);
+    // One that hangs is in nobody's way.
+    world.provider.delay(names[0], 60_000);
+    let open = world.open(&names, false).await.unwrap();
+    assert_eq!(open.iter().filter(|part| part.outcome.is_err()).count(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,7 +146,8 @@ async fn calls_a_second_are_waited_for_as_long_as_there_is_time() {
     let begun = tokio::time::Instant::now();
     let open = world.open(&names, false).await.unwrap();
     assert!(open.iter().all(|part| part.outcome.is_ok()));
-    assert_eq!(begun.elapsed().as_secs(), 2);
+    // Half of what is permitted is left to bookings.
+    assert_eq!(begun.elapsed().as_secs(), 5);
     let many: Vec<String> = (0..30).map(|number| format!("m{number}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let world = World::with(&many, |provider| provider.requests_per_second = Some(1));
@@ -152,26 +158,141 @@ async fn calls_a_second_are_waited_for_as_long_as_there_is_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn however_much_is_asked_bookings_find_room() {
+    let many: Vec<String> = (0..30).map(|number| format!("m{number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let world = World::with(&many, |provider| {
+        provider.requests_per_second = Some(4);
+        provider.max_attempts_in_flight = Some(2);
+    });
+    for name in &many {
+        world.provider.delay(name, 3_000);
+    }
+    let bookings = async {
+        let (limits, entropy) = (Limits::default(), SeededEntropy::new(9));
+        let mut admitted = 0;
+        for _ in 0..8 {
+            let now = world.clock.now();
+            let lease_until = now.plus_ms(500);
+            let (store, provider) = (&world.settings, &world.configured);
+            if let Admission::Admitted(ticket) =
+                limits.admit(store, provider, &entropy, now, lease_until).await
+            {
+                admitted += 1;
+                limits.release(store, &clinic(), ticket).await;
+            }
+            advance_s(1).await;
+        }
+        admitted
+    };
+    let (_, admitted) = tokio::join!(world.open(&many, false), bookings);
+    assert_eq!(admitted, 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_service_of_a_location_counts_as_a_call() {
+    let world = World::with(&["a"], |provider| provider.requests_per_second = Some(2));
+    let service = |id: &str| OfferedService { service_id: id.to_owned(), resource_id: None };
+    let services = vec![service("x"), service("y"), service("z")];
+    world.settings.add_location(&clinic(), LocationSettings { services, ..location("a") });
+    let begun = tokio::time::Instant::now();
+    world.open(&["a"], false).await.unwrap();
+    assert_eq!(begun.elapsed().as_secs(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_booked_while_the_provider_answers_is_not_shown() {
+    let world = World::new(&["a"]);
+    world.provider.delay("a", 8_000);
+    let booked = "2027-01-16T09:00:00Z";
+    let booking = async {
+        advance_s(1).await;
+        world.note("a", booked, 1, Hold::Taken).await;
+    };
+    let (open, ()) = tokio::join!(world.open(&["a"], false), booking);
+    assert!(!starts(&open.unwrap()[0]).contains(&booked.to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_claimed_is_not_shown_until_its_provider_knows() {
+    let world = World::new(&["a"]);
+    let booked = "2027-01-16T09:00:00Z";
+    world.note("a", booked, 2, Hold::Claimed).await;
+    // The provider does not know yet, and says that it is open.
+    for hours in 0..3 {
+        let open = world.open(&["a"], false).await.unwrap();
+        assert!(!starts(&open[0]).contains(&booked.to_owned()), "after {hours} hours");
+        advance_s(600).await;
+        let told = world.open(&["a"], true).await.unwrap();
+        assert!(!starts(&told[0]).contains(&booked.to_owned()));
+        advance_s(3_000).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_day_that_has_begun_elsewhere_is_shown_from_memory() {
+    let world = World::new(&["a"]);
+    let tokyo = LocationSettings { zone: Zone::parse("Asia/Tokyo").unwrap(), ..location("a") };
+    world.settings.add_location(&clinic(), tokyo);
+    // At 17:00 UTC of the 15th it is the 16th in Tokyo.
+    advance_s(9 * 3_600).await;
+    let first_day = Some(LocalDate::parse("2027-01-15").unwrap());
+    let wish = ValidAvailability { first_day, days: 7, ..World::wish(&["a"], true) };
+    assert_eq!(sources(&world.open_as(&wish).await.unwrap()), ["live"]);
+    assert_eq!(sources(&world.open_as(&wish).await.unwrap()), ["cache"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_location_that_is_removed_while_it_is_asked_for_is_not_remembered() {
+    let world = World::new(&["a"]);
+    world.provider.delay("a", 5_000);
+    let removal = async {
+        advance_s(1).await;
+        crate::manage::delete_location(&world.settings, &world.store, "clinic", "a").await.unwrap();
+    };
+    let (_, ()) = tokio::join!(world.open(&["a"], false), removal);
+    assert_eq!(world.store.remembered(&place("a")).availability, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_said_at_a_time_that_lies_ahead_is_not_shown() {
+    let world = World::new(&["a"]);
+    world.open(&["a"], false).await.unwrap();
+    let mut known = world.store.remembered(&place("a")).availability.unwrap();
+    for (lead_ms, source) in [(5_000, "cache"), (5_001, "live")] {
+        known.as_of = world.clock.now().plus_ms(lead_ms);
+        world.store.replace(&place("a"), &known).await.unwrap();
+        assert_eq!(sources(&world.open(&["a"], true).await.unwrap()), [source]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_provider_tells_by_itself_is_shown_until_it_is_too_old() {
     let world = World::with(&["a", "b"], |provider| provider.availability = AvailabilitySource::Push);
-    let tell = async |name| {
+    let tell_as_of = async |name: &str, as_of| {
         let (store, settings) = (&world.store, &world.settings);
-        let now = world.clock.now();
-        let told = crate::availability::tell_availability(
-            store,
-            settings,
-            &world.configured,
-            name,
-            three_days(),
-            now,
-        );
-        told.await
+        let push = Push { location_id: name.to_owned(), as_of, slots: three_days() };
+        tell_availability(store, settings, &world.configured, push, world.clock.now()).await
     };
+    let tell = async |name: &str| tell_as_of(name, None).await;
     assert_eq!(tell("a").await.unwrap().remembered, 3);
     // What has begun is not remembered.
     advance_s(2 * 3_600).await;
     assert_eq!(tell("a").await.unwrap().remembered, 2);
     assert_eq!(tell("nowhere").await.unwrap_err().code, ProblemCode::UnknownLocation);
+    // What was composed before something was booked does not have it.
+    let composed_at = world.clock.now();
+    advance_s(60).await;
+    world.note("a", "2027-01-17T09:00:00Z", 1, Hold::Taken).await;
+    advance_s(60).await;
+    let told = tell_as_of("a", Some(composed_at)).await.unwrap();
+    assert_eq!(told.as_of, composed_at);
+    assert_eq!(starts(&world.open(&["a"], true).await.unwrap()[0]).len(), 1);
+    // A clock that is ahead makes nothing younger, and what is too old is of no use.
+    let ahead = tell_as_of("a", Some(world.clock.now().plus_ms(60_000))).await.unwrap();
+    assert_eq!(ahead.as_of, world.clock.now());
+    let old = tell_as_of("a", Some(world.clock.now().minus_ms(MAX_AGE_MS))).await.unwrap_err();
+    assert_eq!((old.code, old.errors[0].pointer.as_str()), (ProblemCode::InvalidRequest, "/as_of"));
     for allow_stale in [false, true] {
         let open = world.open(&["a", "b", "nowhere"], allow_stale).await.unwrap();
         assert_eq!(sources(&open), ["cache", "provider_unavailable", "unknown_location"]);
@@ -253,23 +374,23 @@ fn asked(world: &World) -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn a_booking_learns_whether_its_slot_is_open() {
     let world = World::new(&["a"]);
-    let word = async |start: &str, units: u32| {
+    let asked = async |start: &str, units: u32| {
         let (store, now) = (&world.store, world.clock.now());
         slot_word(store, &clinic(), &slot("a", start), units, now, false).await
     };
     let (open, closed, late) = ("2027-01-16T09:00:00Z", "2027-01-16T10:00:00Z", "2027-03-16T09:00:00Z");
-    assert_eq!(word(open, 1).await, SlotWord::Unknown, "nobody has asked");
+    assert_eq!(asked(open, 1).await, SlotWord::Unknown, "nobody has asked");
     world.open(&["a"], false).await.unwrap();
-    assert_eq!((word(open, 1).await, word(closed, 1).await), (SlotWord::Open, SlotWord::Gone));
-    assert_eq!(word(open, 2).await, SlotWord::Gone, "there is room for one");
-    assert_eq!(word(late, 1).await, SlotWord::Unknown, "nobody asked about that time");
+    assert_eq!((asked(open, 1).await, asked(closed, 1).await), (SlotWord::Open, SlotWord::Gone));
+    assert_eq!(asked(open, 2).await, SlotWord::Gone, "there is room for one");
+    assert_eq!(asked(late, 1).await, SlotWord::Unknown, "nobody asked about that time");
     advance_s(1).await;
     world.note("a", open, 1, Hold::Taken).await;
-    assert_eq!(word(open, 1).await, SlotWord::Gone);
+    assert_eq!(asked(open, 1).await, SlotWord::Gone);
     advance_s(15 * 60).await;
-    assert_eq!(word(closed, 1).await, SlotWord::Unknown, "it is too long ago");
+    assert_eq!(asked(closed, 1).await, SlotWord::Unknown, "it is too long ago");
     world.store.faults().always("availability.read", Fault::StopBefore);
-    assert_eq!(word(open, 1).await, SlotWord::Unknown, "it takes too long to find out");
+    assert_eq!(asked(open, 1).await, SlotWord::Unknown, "it takes too long to find out");
 }
 
 fn secret() -> BookingKeySecret {

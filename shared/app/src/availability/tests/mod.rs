@@ -107,6 +107,7 @@ impl World {
             slot: slot(location, start),
             units: 1,
             hold,
+            settles: false,
         };
         self.store.note(&clinic(), &change).await.unwrap();
     }

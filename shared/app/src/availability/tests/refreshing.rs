@@ -200,8 +200,7 @@ async fn who_can_be_asked_is_planned_and_one_that_cannot_be_read_fails_nobody_el
     for _ in 0..5 {
         let (messages, failure) = refresh_messages(&world.settings, world.clock.now()).await;
         assert_eq!(failure, None);
-        let late = refresh_messages(&world.settings, world.clock.now().plus_ms(59_999)).await;
-        assert_eq!(late.0, messages, "late in the minute the same is planned as at its beginning");
+
         for message in &messages {
             assert!(world.clock.now().ms_until(message.not_before) < 60_000);
         }
