@@ -3,7 +3,7 @@
 use data_encoding::HEXLOWER;
 use holdfast_domain::{Mode, OpenSlot, Price, ProviderId, Timestamp};
 use serde::Serialize;
-use serde::ser::{Error as _, SerializeSeq, Serializer};
+use serde::ser::Error as _;
 use serde_json::Error;
 use sha2::{Digest, Sha256};
 
@@ -12,6 +12,9 @@ use super::booking_key::{BookingKeySecret, KeyMaker, key_expiry};
 
 /// The bytes of an entity tag.
 const TAG_BYTES: usize = 12;
+
+/// The characters at the end of a booking key that hold its signature, or most of it: 16 bytes in base64.
+const SIGNATURE_CHARS: usize = 21;
 
 /// An answer, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,24 +60,10 @@ pub fn availability_answer(
                 tag.update(&body[begun..]);
             }
             Ok(open) => {
-                let head = HeadView {
-                    location_id,
-                    time_zone: open.zone.name(),
-                    as_of: open.as_of,
-                    source: open.source.as_str(),
-                };
-                serde_json::to_writer(&mut body, &head)?;
-                tag.update(location_id);
-                tag.update([0]);
-                tag.update(open.zone.name());
-                // The slots come last in the same object.
-                body.pop();
-                body.extend_from_slice(br#","slots":"#);
-                let begun = body.len();
-                let slots = SlotsView { open, audience, location_id, expires_at };
-                serde_json::to_writer(&mut body, &slots)?;
-                tag.update(&body[begun..]);
-                body.push(b'}');
+                let Audience { provider_id, mode, secret } = audience;
+                let maker = KeyMaker::new(secret, mode, provider_id, location_id, expires_at);
+                let maker = maker.ok_or_else(|| Error::custom("no booking keys can be made"))?;
+                write_location(&mut body, &mut tag, location_id, open, &maker)?;
             }
         }
         tag.update([0]);
@@ -86,6 +75,40 @@ pub fn availability_answer(
         etag: format!("W/\"{}\"", HEXLOWER.encode(&tag.finalize()[..TAG_BYTES])),
         age_s: as_of.map_or(0, |as_of| as_of.ms_until(now) / 1_000),
     })
+}
+
+/// Writes what is open at a location. What the tag is of is all but when it was said and by whom: of a slot its key,
+/// whose end is the signature of all that it says, and what no key says.
+fn write_location(
+    body: &mut Vec<u8>,
+    tag: &mut Sha256,
+    location_id: &str,
+    open: &Open,
+    maker: &KeyMaker<'_>,
+) -> Result<(), Error> {
+    let (time_zone, as_of, source) = (open.zone.name(), open.as_of, open.source.as_str());
+    serde_json::to_writer(&mut *body, &HeadView { location_id, time_zone, as_of, source })?;
+    tag.update(location_id);
+    tag.update([0]);
+    tag.update(time_zone);
+    // The slots come last in the same object.
+    body.pop();
+    body.extend_from_slice(br#","slots":["#);
+    for (place, slot) in open.slots.iter().enumerate() {
+        if place > 0 {
+            body.push(b',');
+        }
+        let booking_key = maker.key(slot).ok_or_else(|| Error::custom("no booking key can be made"))?;
+        tag.update(&booking_key.as_bytes()[booking_key.len().saturating_sub(SIGNATURE_CHARS)..]);
+        tag.update(slot.capacity.map_or(u64::MAX, u64::from).to_be_bytes());
+        if let Some(price) = &slot.price {
+            tag.update(price.amount_minor.to_be_bytes());
+            tag.update(price.currency.as_bytes());
+        }
+        serde_json::to_writer(&mut *body, &SlotView::new(slot, &booking_key))?;
+    }
+    body.extend_from_slice(b"]}");
+    Ok(())
 }
 
 #[derive(Serialize)]
@@ -118,31 +141,9 @@ impl<'a> FailedView<'a> {
     }
 }
 
-struct SlotsView<'a> {
-    open: &'a Open,
-    audience: Audience<'a>,
-    location_id: &'a str,
-    expires_at: Timestamp,
-}
-
-impl Serialize for SlotsView<'_> {
-    fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
-        let Audience { provider_id, mode, secret } = self.audience;
-        let maker = KeyMaker::new(secret, mode, provider_id, self.location_id, self.expires_at);
-        let maker = maker.ok_or_else(|| Z::Error::custom("no booking keys can be made"))?;
-        let mut slots = serializer.serialize_seq(Some(self.open.slots.len()))?;
-        for slot in self.open.slots.iter() {
-            let booking_key =
-                maker.key(slot).ok_or_else(|| Z::Error::custom("no booking key can be made"))?;
-            slots.serialize_element(&SlotView::new(slot, booking_key))?;
-        }
-        slots.end()
-    }
-}
-
 #[derive(Serialize)]
 struct SlotView<'a> {
-    booking_key: String,
+    booking_key: &'a str,
     start: Timestamp,
     end: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -162,7 +163,7 @@ struct PriceView<'a> {
 }
 
 impl<'a> SlotView<'a> {
-    fn new(slot: &'a OpenSlot, booking_key: String) -> Self {
+    fn new(slot: &'a OpenSlot, booking_key: &'a str) -> Self {
         let price =
             |price: &'a Price| PriceView { amount_minor: price.amount_minor, currency: &price.currency };
         Self {

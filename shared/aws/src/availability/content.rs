@@ -17,6 +17,9 @@ use sha2::{Digest, Sha256};
 use super::WHAT;
 
 /// Columns of differences, LZ4 block preceded by its size.
+///
+/// Another way of digesting what was said ([`ContentId`](holdfast_app::availability::ContentId)) needs another number
+/// too: what cannot be confirmed under its old name has to be written anew.
 const FORMAT_1: u8 = 1;
 
 /// The most slots of one location: those of three weeks, twelve hours a day, of 39 doctors with half an hour each.
