@@ -1,9 +1,5 @@
 //! `GET /v1/availability`: what is open, from memory or from the provider.
 
-use std::io::Write;
-
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use holdfast_app::auth::{consumer_of, presented_key};
 use holdfast_app::availability::{
     Audience, Availability, AvailabilityAnswer, AvailabilityParameters, availability_answer,
@@ -15,7 +11,7 @@ use holdfast_app::ports::{
 };
 use holdfast_app::problem::{Problem, ProblemCode};
 use holdfast_app::settings_cache::SettingsCache;
-use holdfast_lambda::http::{Request, Response, RouteError, Routed, Router};
+use holdfast_lambda::http::{Codings, Request, Response, RouteError, Routed, Router, gzip};
 use http::header::{
     ACCEPT_ENCODING, AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, ETAG, IF_NONE_MATCH, VARY,
 };
@@ -138,32 +134,13 @@ fn respond(request: &Request, answer: AvailabilityAnswer) -> Result<Response, Pr
     let response = if is_known {
         Response::empty(StatusCode::NOT_MODIFIED)
     } else {
-        packed(body, codings(request.header(ACCEPT_ENCODING.as_str())?))?
+        packed(body, Codings::of(request.header(ACCEPT_ENCODING.as_str())?))?
     };
     Ok(response
         .with_header(ETAG, &etag)
         .with_header(AGE, &age_s.to_string())
         .with_header(VARY, "Accept-Encoding, Authorization")
         .with_header(CACHE_CONTROL, REVALIDATE))
-}
-
-/// Which codings a caller takes (RFC 9110, section 12.5.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Codings {
-    /// It says nothing, so that any will do.
-    Any,
-    /// It takes gzip.
-    Gzip,
-    /// It does not take gzip.
-    Plain,
-}
-
-fn codings(accept_encoding: Option<&str>) -> Codings {
-    match accept_encoding {
-        None => Codings::Any,
-        Some(accepted) if takes_gzip(accepted) => Codings::Gzip,
-        Some(_) => Codings::Plain,
-    }
 }
 
 /// The answer in a coding that the caller takes. To whoever says nothing of codings it is sent as it is, unless it
@@ -178,8 +155,7 @@ fn packed(body: Vec<u8>, codings: Codings) -> Result<Response, Problem> {
     if !is_packed {
         return Ok(Response::json_bytes(StatusCode::OK, body));
     }
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    let packed = encoder.write_all(&body).and_then(|()| encoder.finish()).map_err(|error| {
+    let packed = gzip(&body).map_err(|error| {
         tracing::error!(%error, "An answer could not be compressed.");
         Problem::new(ProblemCode::Internal, "The request could not be completed.")
     })?;
@@ -199,34 +175,11 @@ fn names_tag(list: &str, etag: &str) -> bool {
     list.trim() == "*" || list.split(',').any(|tag| opaque(tag) == opaque(etag))
 }
 
-fn takes_gzip(accepted: &str) -> bool {
-    accepted.split(',').any(|coding| {
-        let mut parts = coding.split(';').map(str::trim);
-        let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip") || name == "*");
-        let is_refused = parts.any(|weight| {
-            let weight = weight.strip_prefix("q=").or_else(|| weight.strip_prefix("Q="));
-            weight.is_some_and(|weight| weight.trim_matches(['0', '.']).is_empty())
-        });
-        is_gzip && !is_refused
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read;
 
     use super::*;
-
-    #[test]
-    fn gzip_is_for_those_who_take_it() {
-        for taken in ["gzip", "br, GZIP", "gzip;q=0.5", "deflate, gzip;q=1.0", "*"] {
-            assert_eq!(codings(Some(taken)), Codings::Gzip, "{taken}");
-        }
-        for refused in ["", "br", "gzip;q=0", "gzip;q=0.000", "x-gzip", "identity", "*;q=0"] {
-            assert_eq!(codings(Some(refused)), Codings::Plain, "{refused}");
-        }
-        assert_eq!(codings(None), Codings::Any);
-    }
 
     #[test]
     fn tags_are_compared_weakly() {

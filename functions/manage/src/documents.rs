@@ -1,4 +1,4 @@
-//! What is open to all: health, and the page of every problem.
+//! What is open to all: health, the page of every problem, and the API's description.
 
 use holdfast_app::problem::{Problem, ProblemCode};
 use holdfast_lambda::http::{Request, Response, Routed};
@@ -6,10 +6,11 @@ use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, VARY};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
+use crate::description;
 use crate::routes::{Open, Route};
 
 /// Pages change with a deployment alone.
-const CACHE_AN_HOUR: &str = "public, max-age=3600";
+pub(crate) const CACHE_AN_HOUR: &str = "public, max-age=3600";
 
 /// A page loads nothing and runs nothing.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
@@ -31,6 +32,9 @@ pub(crate) fn answer(call: Open, request: &Request, routed: &Routed<Route>) -> R
                 .ok_or_else(|| Problem::new(ProblemCode::NotFound, "There is no problem of this code."))?;
             Ok(document(request, &described(code), || problem_page(code)))
         }
+        Open::Description => description::description(request),
+        Open::Page => Ok(description::page()),
+        Open::PageAsset => description::asset(request, routed.parameter("asset")),
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! It decides who may call what and turns the use cases' results into answers. It never touches bookings.
 
+mod description;
 mod documents;
 mod routes;
 mod webhooks;

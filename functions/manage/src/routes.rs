@@ -26,6 +26,12 @@ pub enum Open {
     Problems,
     /// `GET /problems/{code}`
     Problem,
+    /// `GET /v1/openapi.json`
+    Description,
+    /// `GET /docs`
+    Page,
+    /// `GET /docs/{asset}`
+    PageAsset,
 }
 
 /// Calls for administrators.
@@ -111,6 +117,9 @@ pub fn router() -> Result<Router<Route>, RouteError> {
         (Method::GET, "/health", Route::Open(Open::Health)),
         (Method::GET, "/problems", Route::Open(Open::Problems)),
         (Method::GET, "/problems/{code}", Route::Open(Open::Problem)),
+        (Method::GET, "/v1/openapi.json", Route::Open(Open::Description)),
+        (Method::GET, "/docs", Route::Open(Open::Page)),
+        (Method::GET, "/docs/{asset}", Route::Open(Open::PageAsset)),
         (Method::PUT, CONSUMER, Route::Admin(Admin::PutConsumer)),
         (Method::GET, CONSUMER, Route::Admin(Admin::GetConsumer)),
         (Method::GET, CONSUMERS, Route::Admin(Admin::ListConsumers)),

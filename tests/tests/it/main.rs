@@ -7,6 +7,8 @@ mod availability_cost;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod described;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod end_to_end;
@@ -16,5 +18,7 @@ mod event_schemas;
 mod hot_path;
 #[cfg(test)]
 mod receivers;
+#[cfg(test)]
+mod routes;
 #[cfg(test)]
 mod use_cases;

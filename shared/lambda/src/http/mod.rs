@@ -4,6 +4,7 @@
 //! A handler sees no type of Lambda's. Nothing here verifies keys.
 
 mod body;
+mod coding;
 mod gateway;
 mod request;
 mod response;
@@ -13,6 +14,7 @@ mod serve;
 pub(crate) use gateway::deadline;
 
 pub use body::{MAX_BODY_BYTES, json_body, json_body_up_to};
+pub use coding::{Codings, gzip};
 pub use request::Request;
 pub use response::{Response, problem_response};
 pub use router::{RouteError, Routed, Router};

@@ -67,6 +67,13 @@ impl<K: Copy> Router<K> {
         Ok(table)
     }
 
+    /// Every method and template there is.
+    pub fn routes(&self) -> impl Iterator<Item = (&Method, &'static str)> {
+        self.entries
+            .iter()
+            .flat_map(|entry| entry.methods.iter().map(move |(method, _)| (method, entry.template)))
+    }
+
     /// Finds the handler. `HEAD` goes where `GET` goes. A problem if there is no such path, or none with
     /// this method.
     pub fn find(&self, method: &Method, path: &str) -> Result<Routed<K>, Problem> {

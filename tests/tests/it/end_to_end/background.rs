@@ -9,7 +9,7 @@ use super::world::{SHORT_MS, SOON, World};
 
 /// The shortest background deadline.
 const DEADLINE_MS: u64 = 60_000;
-const DEADLINE_AND_MORE: Duration = Duration::from_secs(90);
+const DEADLINE_AND_MORE: Duration = Duration::from_secs(150);
 
 fn in_background(changes: &Value) -> Value {
     let mut wishes = json!({"async_confirmation": true});

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use reqwest::RequestBuilder;
 use reqwest::header::{HeaderMap, HeaderName};
+use reqwest::{Body, Request, RequestBuilder};
 use serde_json::Value;
 use tokio::sync::Semaphore;
+
+use crate::described::{Exchange, description};
 
 /// The most calls that all tests together have begun lately: on a small machine more are only slower, and more
 /// processes of the emulator's. What is not answered by then waits for a provider.
@@ -20,6 +22,34 @@ const MAX_REPETITIONS: usize = 10;
 
 /// How long availability may be kept: not without asking.
 const REVALIDATED: &str = "private, no-cache";
+
+/// A request, as far as the API's description is about it.
+struct Sent {
+    method: String,
+    path: String,
+    query: Vec<String>,
+    body: Value,
+}
+
+impl Sent {
+    fn of(request: &Request) -> Self {
+        let body =
+            request.body().and_then(Body::as_bytes).and_then(|bytes| serde_json::from_slice(bytes).ok());
+        Self {
+            method: request.method().to_string(),
+            path: request.url().path().to_owned(),
+            query: request.url().query_pairs().map(|(name, _)| name.into_owned()).collect(),
+            body: body.unwrap_or_default(),
+        }
+    }
+
+    /// Every exchange is as the API's description says.
+    fn check(self, reply: &Reply) {
+        let Self { method, path, query, body } = self;
+        let (status, headers, answer) = (reply.status, &reply.headers, &reply.json);
+        description().check(&Exchange { method: &method, path: &path, query, body, status, headers, answer });
+    }
+}
 
 /// An answer, read to its end.
 #[derive(Clone)]
@@ -59,6 +89,7 @@ impl Reply {
     async fn once(request: RequestBuilder) -> Self {
         let (client, request) = request.build_split();
         let request = request.unwrap();
+        let sent = Sent::of(&request);
         let what = format!("{} {}", request.method(), request.url().path());
         let path = request.url().path().to_owned();
         let place = BEGUN.acquire().await.unwrap();
@@ -84,6 +115,7 @@ impl Reply {
         assert!(!reply.header("x-request-id").is_empty(), "{what}: no request id: {reply:?}");
         let kept = if reply.path == "/v1/availability" && status < 400 { REVALIDATED } else { "no-store" };
         assert_eq!(reply.header("cache-control"), kept, "{what}");
+        sent.check(&reply);
         reply
     }
 
