@@ -15,7 +15,7 @@ const PLANNED: Duration = Duration::from_secs(200);
 
 impl Provider<'_> {
     /// Has an administrator configure a location in Rome, with these fields besides.
-    async fn with_location(&self, world: &World, id: &str, changes: &Value) {
+    pub(super) async fn with_location(&self, world: &World, id: &str, changes: &Value) {
         let mut body = json!({"name": "A branch", "time_zone": "Europe/Rome"});
         super::world::merge(&mut body, changes);
         let path = format!("/v1/admin/providers/{}/locations/{id}", self.id);

@@ -14,6 +14,7 @@ mod cancel;
 mod compensation;
 mod create;
 mod endpoint_life;
+mod examples;
 mod feed;
 mod history;
 mod idempotency;

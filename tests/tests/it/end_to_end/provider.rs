@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::reply::Reply;
 use super::world::{Consumer, LOOK_AGAIN, World, list, merge, next_actor, text, until};
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+pub(super) const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const HOUR_MS: u64 = 60 * 60 * 1000;
 const SLOT_MS: u64 = 30 * 60 * 1000;
 
