@@ -51,3 +51,42 @@ async fn what_is_unknown_is_a_problem_document() {
     let answer = harness.call("PATCH", "/v1/admin/consumers/a", None, None).await;
     assert_eq!(answer.headers["allow"], "DELETE, GET, HEAD, PUT");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_page_of_the_api_has_all_its_parts_here() {
+    let harness = Harness::new();
+    let page = harness.call("GET", "/docs", None, None).await;
+    assert_eq!((page.status, &page.headers["content-type"]), (200, &json!("text/html; charset=utf-8")));
+    let policy = page.headers["content-security-policy"].as_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
+    let named = |text: &str| {
+        let parts = text.split('"').filter(|part| part.contains('/') && !part.contains(['<', ' ']));
+        parts.map(|part| format!("/{part}")).collect::<Vec<_>>()
+    };
+    let mut parts = named(&page.text);
+    assert_eq!(parts.len(), 4, "{parts:?}");
+    parts.extend(named(&harness.call("GET", "/docs/start.js", None, None).await.text));
+    assert_eq!(parts.len(), 5, "{parts:?}");
+    for part in parts {
+        let plain = harness.call("GET", &part, None, None).await;
+        assert_eq!(
+            (plain.status, &plain.headers["cache-control"]),
+            (200, &json!("public, max-age=3600")),
+            "{part}"
+        );
+        assert!(!plain.text.is_empty() && plain.headers.get("content-encoding").is_none(), "{part}");
+    }
+    let packed = json!({"accept-encoding": "gzip"});
+    let packed = harness.call_with("GET", "/docs/swagger-ui-bundle.js", &packed, None).await;
+    assert_eq!(packed.headers["content-encoding"], "gzip");
+    let missing = harness.call("GET", "/docs/elsewhere.js", None, None).await;
+    assert_eq!((missing.status, missing.code()), (404, "not_found"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_description_is_json() {
+    let description = Harness::new().call("GET", "/v1/openapi.json", None, None).await;
+    assert_eq!(description.headers["content-type"], "application/json");
+    assert_eq!(description.body["openapi"], "3.1.0");
+    assert!(description.body["paths"]["/v1/bookings"]["post"].is_object());
+}
