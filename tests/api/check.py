@@ -1,6 +1,8 @@
-"""Starts a local stack and holds the API against its own description with schemathesis.
+"""Starts a local stack, runs the programs of docs/booking against it, and holds the API against its own description
+with schemathesis.
 
-Run it with the Python of an environment that has schemathesis; what is given beyond that goes to schemathesis.
+Run it with the Python of an environment that has schemathesis. The environment variable NODE says where Node is, if it
+is not on the path; what is given beyond that goes to schemathesis.
 """
 
 import json
@@ -10,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import examples
 
 HERE = pathlib.Path(__file__).resolve().parent
 START_LIMIT_S = 600
@@ -36,6 +40,7 @@ def main() -> int:
         stack = subprocess.Popen(command, cwd=HERE.parent.parent, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         try:
             known = started(stack, pathlib.Path(folder) / "stack.json")
+            examples.run(known, sys.executable, os.environ.get("NODE", "node"))
             keys = {
                 "HOLDFAST_ADMIN_KEY": known["admin_key"],
                 "HOLDFAST_CONSUMER_KEY": known["consumer_key"],
