@@ -21,6 +21,7 @@ const ASSETS: [&str; 2] = ["swagger-ui-bundle.js", "swagger-ui.css"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={DESCRIPTION}");
+    #[allow(clippy::disallowed_methods, reason = "Cargo tells a build script its folder in the environment")]
     let out = env::var("OUT_DIR")?;
     let out = Path::new(&out);
     let description: serde_json::Value = serde_saphyr::from_str(&fs::read_to_string(DESCRIPTION)?)?;
