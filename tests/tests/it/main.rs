@@ -20,5 +20,3 @@ mod hot_path;
 mod receivers;
 #[cfg(test)]
 mod routes;
-#[cfg(test)]
-mod use_cases;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use holdfast_domain::{BookingId, Tenant, Timestamp};
 
-use super::{Faults, locked};
+use super::{Fault, Faults, locked};
 use crate::ports::{
     BookingPage, BookingQuery, BookingStore, Claim, ListPlace, Replaced, SlotExchange, StoreError,
 };
@@ -31,6 +31,22 @@ impl State {
     fn write(&mut self, new: &StoredBooking) {
         let old = self.items.insert(new.booking.id.clone(), new.clone());
         self.changes.push(Change { old, new: new.clone() });
+    }
+
+    /// Somebody else writes an item, and changes nothing but its revision.
+    fn overtake(&mut self, id: &BookingId) {
+        if let Some(found) = self.items.get(id) {
+            let touched = found.with_booking(found.booking.clone());
+            self.write(&touched);
+        }
+    }
+
+    /// The items as they were before the last change of each.
+    fn before_last_changes(&self) -> impl Iterator<Item = &StoredBooking> {
+        self.items.keys().filter_map(|id| {
+            let mut changes = self.changes.iter().rev();
+            changes.find(|change| change.new.booking.id == *id)?.old.as_ref()
+        })
     }
 
     /// Whether another booking has one of these slots.
@@ -88,6 +104,21 @@ impl MemoryBookingStore {
         locked(&self.state).changes.iter().skip(position).cloned().collect()
     }
 
+    /// How many changes there were so far.
+    pub fn changes_made(&self) -> usize {
+        locked(&self.state).changes.len()
+    }
+
+    /// Who has which exclusive slot now.
+    pub fn taken_slots(&self) -> BTreeMap<SlotKey, BookingId> {
+        locked(&self.state).slots.clone()
+    }
+
+    /// Whether anything holds of any item as it is now, without a call.
+    pub fn any(&self, holds: impl Fn(&StoredBooking) -> bool) -> bool {
+        locked(&self.state).items.values().any(holds)
+    }
+
     /// Writes an item as it is, past all conditions; the stream shows it.
     pub fn put(&self, item: &StoredBooking) {
         locked(&self.state).write(item);
@@ -117,8 +148,11 @@ impl BookingStore for MemoryBookingStore {
     }
 
     async fn replace(&self, seen_rev: u64, next: &StoredBooking) -> Result<Replaced, StoreError> {
-        let effect = || {
+        let effect = |fault| {
             let mut state = locked(&self.state);
+            if fault == Some(Fault::Overtaken) {
+                state.overtake(&next.booking.id);
+            }
             match state.items.get(&next.booking.id) {
                 None => Replaced::Gone,
                 Some(found) if found.rev != seen_rev => Replaced::Conflict(Box::new(found.clone())),
@@ -128,7 +162,7 @@ impl BookingStore for MemoryBookingStore {
                 }
             }
         };
-        self.faults.run("bookings.replace", effect).await
+        self.faults.run_knowing("bookings.replace", effect).await
     }
 
     async fn claim_with_slots(&self, new: &StoredBooking, take: &[SlotKey]) -> Result<Claim, StoreError> {
@@ -154,9 +188,12 @@ impl BookingStore for MemoryBookingStore {
         next: &StoredBooking,
         exchange: &SlotExchange,
     ) -> Result<Replaced, StoreError> {
-        let effect = || {
+        let effect = |fault| {
             let mut state = locked(&self.state);
             let id = &next.booking.id;
+            if fault == Some(Fault::Overtaken) {
+                state.overtake(id);
+            }
             match state.items.get(id) {
                 None => Replaced::Gone,
                 Some(found) if found.rev != seen_rev => Replaced::Conflict(Box::new(found.clone())),
@@ -168,7 +205,7 @@ impl BookingStore for MemoryBookingStore {
                 }
             }
         };
-        self.faults.run("bookings.replace", effect).await
+        self.faults.run_knowing("bookings.replace", effect).await
     }
 
     async fn list(&self, tenant: &Tenant, query: &BookingQuery) -> Result<BookingPage, StoreError> {
@@ -207,18 +244,22 @@ impl BookingStore for MemoryBookingStore {
     }
 
     async fn overdue(&self, before: Timestamp, limit: usize) -> Result<Vec<BookingId>, StoreError> {
-        let effect = || {
+        let effect = |fault| {
             let state = locked(&self.state);
-            let due = state.items.values().filter_map(|item| {
+            let is_due = |item: &StoredBooking| {
                 let booking = &item.booking;
                 let due_at = booking.due_at().filter(|due_at| *due_at < before)?;
                 (!booking.is_within_its_request()).then(|| (due_at, booking.id.clone()))
-            });
-            let mut due: Vec<_> = due.collect();
+            };
+            let mut due: Vec<_> = if fault == Some(Fault::Stale) {
+                state.before_last_changes().filter_map(is_due).collect()
+            } else {
+                state.items.values().filter_map(is_due).collect()
+            };
             // The latest first, as the sweep of the real index reads it.
             due.sort_by(|left, right| right.cmp(left));
             due.into_iter().take(limit).map(|(_, id)| id).collect()
         };
-        self.faults.run("bookings.overdue", effect).await
+        self.faults.run_knowing("bookings.overdue", effect).await
     }
 }

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use holdfast_domain::{
     Acknowledgement, AttemptError, AttemptOutcome, Booking, BookingId, Change, CompensationOutcome,
-    ConfirmationMode, LookUpOutcome, NotificationKind, ProviderId, Slot, Timestamp,
+    ConfirmationMode, LookUpOutcome, Notification, NotificationKind, OperationKind, ProviderId, Slot, Timestamp,
 };
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::provider_ledger::{Ledger, rejection};
-use super::{TestClock, locked};
+use super::provider_ledger::{Ledger, acknowledgement, rejection};
+use super::{Faults, TestClock, locked};
 use crate::bookings::{ProviderAnswer, ProviderVerdict};
 use crate::ports::{
     AttemptReport, Clock, CompensationCall, CompensationReport, NotificationCall, NotificationReport,
@@ -50,16 +51,33 @@ pub enum Reply {
     Status(u16),
     /// The connection breaks, whatever was done.
     Broken,
+    /// An answer that means nothing, whatever was done.
+    Garbage,
     /// Nothing, ever.
     Silence,
     /// There is no connection: the request does not arrive.
     NoConnection,
 }
 
+/// Whether and how the provider calls back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Calls {
+    /// It does not.
+    Never,
+    /// It tells its decision.
+    Once,
+    /// It tells its decision, and tells it again.
+    Twice,
+    /// It tells its decision, and then the contrary.
+    ThenContradicts,
+    /// It says no first, and then its decision.
+    AfterNo,
+}
+
 /// How the provider treats one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Script {
-    /// What it decides. Cancels and look-ups ignore it.
+    /// What it decides. Look-ups ignore it, and cancels all but a refusal and nothing.
     pub deed: Deed,
     /// When the deed is done, in milliseconds after the request.
     pub deed_after_ms: u64,
@@ -67,8 +85,13 @@ pub struct Script {
     pub reply: Reply,
     /// When the caller sees it, in milliseconds after the request; the truth not before the deed.
     pub reply_after_ms: u64,
+    /// If set, deed and reply come so many milliseconds after the caller's time limit, or before it if
+    /// negative, whatever the times above say.
+    pub from_limit_ms: Option<i64>,
     /// Whether the provider calls back with its decision.
-    pub calls_back: bool,
+    pub calls: Calls,
+    /// How long after the deed it does, in milliseconds; a second call comes as much later again.
+    pub calls_after_ms: u64,
 }
 
 impl Script {
@@ -78,7 +101,9 @@ impl Script {
         deed_after_ms: 0,
         reply: Reply::Truth,
         reply_after_ms: 0,
-        calls_back: false,
+        from_limit_ms: None,
+        calls: Calls::Never,
+        calls_after_ms: 0,
     };
 
     /// The deed, done and answered at once.
@@ -105,7 +130,14 @@ impl Script {
     /// The same, and the provider calls back with its decision.
     #[must_use]
     pub fn calling_back(self) -> Self {
-        Self { calls_back: true, ..self }
+        Self { calls: Calls::Once, ..self }
+    }
+
+    /// The script for a caller who waits so long.
+    fn within(self, limit_ms: u64) -> Self {
+        let Some(from_limit_ms) = self.from_limit_ms else { return self };
+        let after_ms = limit_ms.saturating_add_signed(from_limit_ms);
+        Self { deed_after_ms: after_ms, reply_after_ms: after_ms, ..self }
     }
 }
 
@@ -144,10 +176,16 @@ pub struct Seen {
     pub request: Request,
     /// The booking.
     pub booking_id: BookingId,
-    /// The operation's number and the attempt's; zeros for a look-up.
+    /// The operation's number and the attempt's; of a look-up those of the attempt that it is made for.
     pub operation: (u32, u32),
+    /// The slot that it is about.
+    pub slot: Slot,
+    /// Whether it arrived.
+    pub arrived: bool,
     /// When.
     pub at: Timestamp,
+    /// How many calls of all ports had begun, where faults are planned for the provider's too.
+    pub after_calls: usize,
 }
 
 #[derive(Debug, Default)]
@@ -155,6 +193,8 @@ struct State {
     ledger: Ledger,
     told: Vec<Told>,
     seen: Vec<Seen>,
+    /// The requests that go a way of their own, by place (from 1).
+    by_place: BTreeMap<usize, Script>,
     scripts: BTreeMap<Request, VecDeque<Script>>,
     defaults: BTreeMap<Request, Script>,
     callbacks: VecDeque<(BookingId, ProviderAnswer)>,
@@ -165,17 +205,52 @@ struct State {
     scripted: Option<ProviderId>,
 }
 
+impl State {
+    fn script(&mut self, request: Request, place: usize) -> Script {
+        if let Some(script) = self.by_place.get(&place) {
+            return *script;
+        }
+        let planned = self.scripts.get_mut(&request).and_then(VecDeque::pop_front);
+        planned.or_else(|| self.defaults.get(&request).copied()).unwrap_or(Script::WELL)
+    }
+}
+
 /// A provider in memory.
 #[derive(Clone, Debug)]
 pub struct MemoryProvider {
     state: Arc<Mutex<State>>,
     clock: TestClock,
+    /// What becomes of those who call it.
+    faults: Option<Faults>,
+    /// Told whenever something has been done there.
+    done: Arc<Notify>,
 }
 
 impl MemoryProvider {
     /// A provider at which all goes well.
     pub fn new(clock: TestClock) -> Self {
-        Self { state: Arc::default(), clock }
+        Self { state: Arc::default(), clock, faults: None, done: Arc::default() }
+    }
+
+    /// The same; its callers may die or stand still as planned. Its calls are `provider.book`,
+    /// `provider.change`, `provider.cancel`, `provider.look_up` and `provider.notify`.
+    pub fn with_faults(clock: TestClock, faults: Faults) -> Self {
+        Self { faults: Some(faults), ..Self::new(clock) }
+    }
+
+    /// Is told whenever something has been done here.
+    pub fn done(&self) -> Arc<Notify> {
+        Arc::clone(&self.done)
+    }
+
+    /// Plans the `nth` request (from 1) of all.
+    pub fn on_request(&self, nth: usize, script: Script) {
+        locked(&self.state).by_place.insert(nth, script);
+    }
+
+    /// How many requests there were so far.
+    pub fn count(&self) -> usize {
+        locked(&self.state).seen.len()
     }
 
     /// Plans the next request of a kind after those that are planned already.
@@ -196,6 +271,7 @@ impl MemoryProvider {
     /// From now on all goes well.
     pub fn heal(&self) {
         let mut state = locked(&self.state);
+        state.by_place.clear();
         state.scripts.clear();
         state.defaults.clear();
     }
@@ -250,6 +326,18 @@ impl MemoryProvider {
         locked(&self.state).told.clone()
     }
 
+    /// It hears of a booking in another way than by a request, as one does that fetches what it is told.
+    pub fn hear(&self, id: &BookingId, notification: &Notification) {
+        let mut state = locked(&self.state);
+        state.told.push(Told {
+            booking_id: id.clone(),
+            kind: notification.kind.clone(),
+            version: notification.version,
+            slot: notification.slot.clone(),
+        });
+        state.ledger.hear(id, notification);
+    }
+
     /// How often it ever took a slot for a booking.
     pub fn times_taken(&self, id: &BookingId) -> u32 {
         locked(&self.state).ledger.times_taken(id)
@@ -272,15 +360,39 @@ impl MemoryProvider {
         locked(&self.state).callbacks.drain(..).collect()
     }
 
-    fn begin(&self, request: Request, booking: &Booking, operation: (u32, u32)) -> Script {
-        let mut state = locked(&self.state);
-        let at = self.clock.now();
-        state.seen.push(Seen { request, booking_id: booking.id.clone(), operation, at });
-        if state.scripted.as_ref().is_some_and(|scripted| *scripted != booking.request.provider_id) {
-            return Script::WELL;
+    fn begin(&self, request: Request, booking: &Booking, slot: &Slot, call: (u32, u32, u64)) -> Script {
+        let (number, attempt, limit_ms) = call;
+        let script = {
+            let mut state = locked(&self.state);
+            let place = state.seen.len().saturating_add(1);
+            let is_scripted = state.scripted.as_ref().is_none_or(|id| *id == booking.request.provider_id);
+            let script = if is_scripted { state.script(request, place) } else { Script::WELL };
+            state.seen.push(Seen {
+                request,
+                booking_id: booking.id.clone(),
+                operation: (number, attempt),
+                slot: slot.clone(),
+                arrived: script.reply != Reply::NoConnection,
+                at: self.clock.now(),
+                after_calls: self.faults.as_ref().map_or(0, Faults::count),
+            });
+            script.within(limit_ms)
+        };
+        self.tell(&|| {
+            let Script { deed, deed_after_ms, reply, reply_after_ms, calls, .. } = script;
+            format!(
+                "hears {request:?} of {id} (operation {number}, attempt {attempt}): will {deed:?} after \
+                 {deed_after_ms} ms and reply {reply:?} after {reply_after_ms} ms; calls back: {calls:?}",
+                id = booking.id,
+            )
+        });
+        script
+    }
+
+    fn tell(&self, tell: &dyn Fn() -> String) {
+        if let Some(faults) = &self.faults {
+            faults.tell("provider", tell);
         }
-        let planned = state.scripts.get_mut(&request).and_then(VecDeque::pop_front);
-        planned.or_else(|| state.defaults.get(&request).copied()).unwrap_or(Script::WELL)
     }
 
     /// Works on a request, whether or not anybody waits for it.
@@ -291,31 +403,70 @@ impl MemoryProvider {
         // A task of its own: what is dropped with the caller is the wait for the answer.
         tokio::spawn(async move {
             sleep(Duration::from_millis(script.deed_after_ms)).await;
-            provider.decide(&id, slot, number, &change, script);
+            let answer = provider.decide(&id, slot, number, &change, script);
+            provider.call_back(&id, answer, script).await;
+            locked(&provider.state).at_work -= 1;
+            provider.done.notify_one();
         });
     }
 
-    fn decide(&self, id: &BookingId, slot: Slot, number: u32, change: &Change, script: Script) {
+    /// Decides, and returns what it would call back with.
+    fn decide(
+        &self,
+        id: &BookingId,
+        slot: Slot,
+        number: u32,
+        change: &Change,
+        script: Script,
+    ) -> Option<ProviderAnswer> {
         let now = self.clock.now();
-        let mut state = locked(&self.state);
-        state.at_work -= 1;
-        match change {
-            Change::Book => state.ledger.book(id, slot, script.deed, now),
-            Change::Confirm | Change::Extend { .. } | Change::Reschedule(_) | Change::Cancel(_) => {
+        let is_book = *change == Change::Book;
+        let answer = {
+            let mut state = locked(&self.state);
+            if is_book {
+                state.ledger.book(id, slot, script.deed, now);
+                state.ledger.answer(id)
+            } else {
                 state.ledger.change(id, number, change, script.deed, now);
+                state.ledger.answer_to(id, number)
             }
-        }
-        if script.calls_back {
-            let is_book = *change == Change::Book;
-            let answer = if is_book { state.ledger.answer(id) } else { state.ledger.answer_to(id, number) };
-            let verdict = match answer {
-                AttemptOutcome::Acknowledged(yes) => ProviderVerdict::Yes(yes),
-                AttemptOutcome::Declined(no) => ProviderVerdict::No(no),
-                // It has decided nothing that it could tell.
-                AttemptOutcome::NotSent(_) | AttemptOutcome::Unknown(_) => return,
+        };
+        self.tell(&|| {
+            let holds = match self.holds(id) {
+                Some((slot, Some(until))) => format!("holds {} until {until}", slot.start),
+                Some((slot, None)) => format!("has booked {}", slot.start),
+                None => "holds nothing".to_owned(),
             };
-            let operation = (!is_book).then_some(number);
-            state.callbacks.push_back((id.clone(), ProviderAnswer { verdict, operation }));
+            format!("is done with operation {number} of {id} and {holds}")
+        });
+        let verdict = match answer {
+            AttemptOutcome::Acknowledged(yes) => ProviderVerdict::Yes(yes),
+            AttemptOutcome::Declined(no) => ProviderVerdict::No(no),
+            // It has decided nothing that it could tell.
+            AttemptOutcome::NotSent(_) | AttemptOutcome::Unknown(_) => return None,
+        };
+        Some(ProviderAnswer { verdict, operation: (!is_book).then_some(number) })
+    }
+
+    async fn call_back(&self, id: &BookingId, answer: Option<ProviderAnswer>, script: Script) {
+        let Some(answer) = answer else { return };
+        let contrary = match answer.verdict {
+            ProviderVerdict::Yes(_) => ProviderVerdict::No(rejection()),
+            ProviderVerdict::No(_) => ProviderVerdict::Yes(acknowledgement(id, None)),
+        };
+        let contrary = ProviderAnswer { verdict: contrary, operation: answer.operation };
+        let no = ProviderAnswer { verdict: ProviderVerdict::No(rejection()), operation: answer.operation };
+        let answers = match script.calls {
+            Calls::Never => return,
+            Calls::Once => vec![answer],
+            Calls::Twice => vec![answer.clone(), answer],
+            Calls::ThenContradicts => vec![answer, contrary],
+            Calls::AfterNo => vec![no, answer],
+        };
+        for answer in answers {
+            sleep(Duration::from_millis(script.calls_after_ms)).await;
+            locked(&self.state).callbacks.push_back((id.clone(), answer));
+            self.done.notify_one();
         }
     }
 
@@ -332,7 +483,9 @@ impl MemoryProvider {
 async fn wait(script: Script) -> Option<AttemptError> {
     let reply_after_ms = match script.reply {
         Reply::Truth => script.reply_after_ms.max(script.deed_after_ms),
-        Reply::Accepted | Reply::Status(_) | Reply::Broken | Reply::NoConnection => script.reply_after_ms,
+        Reply::Accepted | Reply::Status(_) | Reply::Broken | Reply::Garbage | Reply::NoConnection => {
+            script.reply_after_ms
+        }
         Reply::Silence => return std::future::pending().await,
     };
     sleep(Duration::from_millis(reply_after_ms)).await;
@@ -343,31 +496,35 @@ async fn wait(script: Script) -> Option<AttemptError> {
         Reply::Accepted => Some(AttemptError::AcceptedForLater),
         Reply::Status(status) => Some(AttemptError::HttpStatus(status)),
         Reply::Broken => Some(AttemptError::ConnectionLost),
+        Reply::Garbage => Some(AttemptError::UnusableAnswer),
         Reply::NoConnection => Some(AttemptError::ConnectionFailed),
     }
 }
 
 impl MemoryProvider {
     /// A cancel, for a consumer or as a compensation. It is done at once, even if its answer is lost.
-    async fn asked_to_cancel(&self, booking: &Booking, operation: (u32, u32)) -> CompensationOutcome {
-        let script = self.begin(Request::Cancel, booking, operation);
+    async fn asked_to_cancel(&self, booking: &Booking, call: (u32, u32, u64)) -> CompensationOutcome {
+        let script = self.begin(Request::Cancel, booking, &booking.slot, call);
         let arrives = script.reply != Reply::NoConnection && script.deed != Deed::Nothing;
         let truth = if arrives {
-            locked(&self.state).ledger.cancel(&booking.id)
+            let mut state = locked(&self.state);
+            if script.deed == Deed::Decline {
+                CompensationOutcome::Declined
+            } else {
+                state.ledger.cancel(&booking.id)
+            }
         } else {
             CompensationOutcome::Failed(AttemptError::HttpStatus(500))
         };
         wait(script).await.map_or(truth, CompensationOutcome::Failed)
     }
-}
 
-impl ProviderGateway for MemoryProvider {
-    async fn attempt(&self, call: ProviderCall<'_>) -> AttemptReport {
+    async fn asked(&self, call: ProviderCall<'_>) -> AttemptOutcome {
         let change =
             call.booking.operation.as_ref().map_or(Change::Book, |operation| operation.change.clone());
-        let operation = (call.operation_number, call.attempt);
+        let named = (call.operation_number, call.attempt, call.limit_ms);
         if matches!(change, Change::Cancel(_)) {
-            let outcome = match self.asked_to_cancel(call.booking, operation).await {
+            return match self.asked_to_cancel(call.booking, named).await {
                 CompensationOutcome::Acknowledged | CompensationOutcome::NoSuchBooking => {
                     AttemptOutcome::Acknowledged(Acknowledgement {
                         provider_reference: None,
@@ -380,27 +537,32 @@ impl ProviderGateway for MemoryProvider {
                 }
                 CompensationOutcome::Failed(error) => AttemptOutcome::Unknown(error),
             };
-            return AttemptReport { outcome, retry_after_ms: None };
         }
         let id = &call.booking.id;
         let request = if change == Change::Book { Request::Attempt } else { Request::Change };
-        let script = self.begin(request, call.booking, operation);
+        let slot = match &change {
+            Change::Reschedule(slot) => slot,
+            _ => &call.booking.slot,
+        };
+        let script = self.begin(request, call.booking, slot, named);
         let is_gate = call.booking.confirmation == ConfirmationMode::RealTime;
         if script.reply != Reply::NoConnection && !is_gate {
             self.work(call.booking, call.operation_number, change.clone(), script);
         }
-        let outcome = match wait(script).await {
+        match wait(script).await {
             None if is_gate => let_through(script.deed),
             None if change == Change::Book => locked(&self.state).ledger.answer(id),
             None => locked(&self.state).ledger.answer_to(id, call.operation_number),
             Some(error @ AttemptError::ConnectionFailed) => AttemptOutcome::NotSent(error),
             Some(error) => AttemptOutcome::Unknown(error),
-        };
-        AttemptReport { outcome, retry_after_ms: None }
+        }
     }
 
-    async fn look_up(&self, _: &ProviderSettings, booking: &Booking, _: u64) -> LookUpOutcome {
-        let script = self.begin(Request::LookUp, booking, (0, 0));
+    async fn looked_up(&self, booking: &Booking, limit_ms: u64) -> LookUpOutcome {
+        let operation = booking.operation.as_ref();
+        let (number, attempt) =
+            operation.map_or((0, 0), |operation| (operation.number, operation.attempts));
+        let script = self.begin(Request::LookUp, booking, &booking.slot, (number, attempt, limit_ms));
         match wait(script).await {
             None => self.known(&booking.id),
             Some(AttemptError::AcceptedForLater) => LookUpOutcome::StillPending,
@@ -408,27 +570,51 @@ impl ProviderGateway for MemoryProvider {
         }
     }
 
+    async fn told_of(&self, call: NotificationCall<'_>) -> NotificationReport {
+        let NotificationCall { booking, notification, .. } = call;
+        let named = (notification.number, notification.attempts, call.limit_ms);
+        let script = self.begin(Request::Notify, booking, &notification.slot, named);
+        if script.reply != Reply::NoConnection && script.deed != Deed::Nothing {
+            self.hear(&booking.id, notification);
+        }
+        let failed = (script.deed == Deed::Nothing).then_some(AttemptError::HttpStatus(500));
+        NotificationReport { error: wait(script).await.or(failed), retry_after_ms: None }
+    }
+
+    /// Lets the caller meet what is planned for it.
+    async fn meet<T>(&self, operation: &'static str, work: impl Future<Output = T>) -> T {
+        match &self.faults {
+            Some(faults) => faults.around(operation, work).await,
+            None => work.await,
+        }
+    }
+}
+
+impl ProviderGateway for MemoryProvider {
+    async fn attempt(&self, call: ProviderCall<'_>) -> AttemptReport {
+        let operation = match call.booking.operation.as_ref().map(|operation| operation.change.kind()) {
+            None | Some(OperationKind::Book) => "provider.book",
+            Some(OperationKind::Cancel) => "provider.cancel",
+            Some(OperationKind::Confirm | OperationKind::Extend | OperationKind::Reschedule) => {
+                "provider.change"
+            }
+        };
+        let outcome = self.meet(operation, self.asked(call)).await;
+        AttemptReport { outcome, retry_after_ms: None }
+    }
+
+    async fn look_up(&self, _: &ProviderSettings, booking: &Booking, limit_ms: u64) -> LookUpOutcome {
+        self.meet("provider.look_up", self.looked_up(booking, limit_ms)).await
+    }
+
     async fn compensate(&self, call: CompensationCall<'_>) -> CompensationReport {
-        let operation = (call.operation_number, call.attempt);
-        let outcome = self.asked_to_cancel(call.booking, operation).await;
+        let named = (call.operation_number, call.attempt, call.limit_ms);
+        let outcome = self.meet("provider.cancel", self.asked_to_cancel(call.booking, named)).await;
         CompensationReport { outcome, retry_after_ms: None }
     }
 
     async fn notify(&self, call: NotificationCall<'_>) -> NotificationReport {
-        let NotificationCall { booking, notification, .. } = call;
-        let script = self.begin(Request::Notify, booking, (notification.number, notification.attempts));
-        if script.reply != Reply::NoConnection && script.deed != Deed::Nothing {
-            let mut state = locked(&self.state);
-            state.told.push(Told {
-                booking_id: booking.id.clone(),
-                kind: notification.kind.clone(),
-                version: notification.version,
-                slot: notification.slot.clone(),
-            });
-            state.ledger.hear(&booking.id, &notification.kind, &notification.slot);
-        }
-        let failed = (script.deed == Deed::Nothing).then_some(AttemptError::HttpStatus(500));
-        NotificationReport { error: wait(script).await.or(failed), retry_after_ms: None }
+        self.meet("provider.notify", self.told_of(call)).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use holdfast_domain::{
     Acknowledgement, AttemptError, AttemptOutcome, BookingId, Change, CompensationOutcome, Found,
-    LookUpOutcome, NotificationKind, Rejection, Slot, Timestamp,
+    LookUpOutcome, Notification, NotificationKind, Rejection, Slot, Timestamp,
 };
 
 use super::provider::Deed;
@@ -40,6 +40,8 @@ pub(super) struct Ledger {
     answers: BTreeMap<(BookingId, u32), AttemptOutcome>,
     /// How often a slot was taken for a booking; more than once is a double booking.
     taken: BTreeMap<BookingId, u32>,
+    /// The number of the last notification that it heard of a booking.
+    heard: BTreeMap<BookingId, u32>,
     pub(super) forgets_cancels: bool,
     pub(super) refuses_cancels: bool,
 }
@@ -146,10 +148,17 @@ impl Ledger {
     }
 
     /// It hears of a booking that it is told of.
-    pub(super) fn hear(&mut self, id: &BookingId, kind: &NotificationKind, slot: &Slot) {
-        let entry = match kind {
+    /// What it hears after something newer changes nothing, as the contract for providers says.
+    pub(super) fn hear(&mut self, id: &BookingId, notification: &Notification) {
+        let last = self.heard.entry(id.clone()).or_default();
+        if notification.number < *last {
+            return;
+        }
+        *last = notification.number;
+        let entry = match &notification.kind {
             NotificationKind::Booked | NotificationKind::Moved { .. } => {
-                Entry::Live(Held { yes: acknowledgement(id, None), slot: slot.clone(), operation: 1 })
+                let (yes, slot) = (acknowledgement(id, None), notification.slot.clone());
+                Entry::Live(Held { yes, slot, operation: 1 })
             }
             NotificationKind::Cancelled => Entry::Cancelled,
         };
@@ -188,7 +197,7 @@ fn apply(held: &mut Held, change: &Change) -> bool {
     }
 }
 
-fn acknowledgement(id: &BookingId, reserved_until: Option<Timestamp>) -> Acknowledgement {
+pub(super) fn acknowledgement(id: &BookingId, reserved_until: Option<Timestamp>) -> Acknowledgement {
     Acknowledgement { provider_reference: Some(format!("at-provider-{id}")), reserved_until }
 }
 

@@ -15,7 +15,7 @@ use holdfast_domain::{BookingId, ConfirmationMode, Mode, OpenSlot, OperationKind
 use serde_json::{Value, json};
 use tokio::time::advance;
 
-use super::bench::{Bench, provider_id, tenant};
+use crate::bench::{Bench, provider_id, tenant};
 
 fn secrets() -> Vec<BookingKeySecret> {
     vec![BookingKeySecret { id: 1, key: [7; BOOKING_KEY_SECRET_BYTES], created_at: Timestamp::EPOCH }]

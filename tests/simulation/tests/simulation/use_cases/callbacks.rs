@@ -11,7 +11,8 @@ use holdfast_app::test_util::{Reply, Request, Script};
 use holdfast_domain::{Acknowledgement, BookingId, Compensation, Mode, ProviderId, Rejection, Status};
 use tokio::time::sleep;
 
-use super::bench::{Bench, body, caller, provider_id};
+use crate::bench::{Bench, caller, provider_id};
+use crate::requests::body;
 
 fn yes() -> ProviderAnswer {
     let yes = Acknowledgement { provider_reference: Some("R".to_owned()), reserved_until: None };

@@ -10,7 +10,8 @@ use holdfast_app::test_util::{Fault, Reply, Request, Script};
 use holdfast_domain::{Compensation, Status};
 use tokio::time::{sleep, timeout};
 
-use super::bench::{Bench, body, json_of};
+use crate::bench::Bench;
+use crate::requests::{body, json_of};
 
 /// How long a worker lives that is killed, in milliseconds.
 const LIFE_MS: u64 = 1_500;

@@ -6,7 +6,8 @@ use holdfast_app::ports::Clock;
 use holdfast_app::test_util::{Fault, Request};
 use tokio::time::advance;
 
-use super::bench::{Bench, body};
+use crate::bench::Bench;
+use crate::requests::body;
 
 /// How long each call of the store takes in these tests, in milliseconds.
 const CALL_MS: u64 = 10;
@@ -68,7 +69,7 @@ async fn nothing_is_sent_when_the_first_write_took_all_the_time() {
     bench.faults.always("bookings.claim", Fault::DelayAfter(2_600));
     let created = bench.create(Some("k"), &body(false)).await.unwrap();
     assert_eq!(created.answer.status, 504);
-    assert_eq!(super::bench::json_of(&created)["side_effects"], "none");
+    assert_eq!(crate::requests::json_of(&created)["side_effects"], "none");
     assert!(bench.provider.seen().is_empty());
     bench.run_until_quiet().await;
     bench.check();

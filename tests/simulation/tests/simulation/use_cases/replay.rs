@@ -12,7 +12,8 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{advance, sleep};
 
-use super::bench::{Bench, body, tenant};
+use crate::bench::{Bench, tenant};
+use crate::requests::body;
 use super::create::open_circuit;
 
 #[tokio::test(start_paused = true)]

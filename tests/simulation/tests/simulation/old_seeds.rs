@@ -21,8 +21,8 @@ use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::bench::{Bench, body, tenant};
-use super::timers::Chaos;
+use crate::bench::{Bench, body, tenant};
+use crate::timers::Chaos;
 
 /// The first world's seed. To play one world again, begin with its seed and play one.
 const FIRST_SEED: u64 = 0;

@@ -5,7 +5,8 @@ use holdfast_app::test_util::{Deed, Reply, Request, Script};
 use holdfast_domain::{Compensation, Status, Timestamp};
 use serde_json::{Value, json};
 
-use super::bench::{Bench, body, json_of};
+use crate::bench::Bench;
+use crate::requests::{body, json_of};
 use holdfast_app::ports::Clock;
 
 fn with(mut body: Value, field: &str, value: Value) -> Value {
@@ -172,5 +173,5 @@ async fn a_slot_in_the_past_is_refused_and_nothing_is_made() {
     let problem = bench.create(Some("k"), &wish).await.unwrap_err();
     assert_eq!((problem.code, problem.side_effects), (ProblemCode::InvalidRequest, SideEffects::None));
     assert!(bench.store.items().is_empty() && bench.provider.seen().is_empty());
-    assert!(bench.clock.now() == Timestamp::parse_rfc3339(super::bench::BEGINNING).unwrap());
+    assert!(bench.clock.now() == Timestamp::parse_rfc3339(crate::bench::BEGINNING).unwrap());
 }

@@ -14,7 +14,8 @@ use holdfast_domain::{
 };
 use serde_json::{Value, json};
 
-use super::bench::{Bench, body, caller, json_of, provider_id, tenant};
+use crate::bench::{Bench, caller, provider_id, tenant};
+use crate::requests::{body, json_of};
 
 /// The usual schedule: at once, and after 1, 5 and 15 minutes.
 const SCHEDULE_MS: [u64; 4] = [0, 60_000, 300_000, 900_000];

@@ -13,7 +13,8 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{advance, sleep};
 
-use super::bench::{Bench, body, provider_id};
+use crate::bench::{Bench, provider_id};
+use crate::requests::body;
 use super::create::open_circuit;
 
 #[tokio::test(start_paused = true)]

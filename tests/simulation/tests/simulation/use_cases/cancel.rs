@@ -12,7 +12,8 @@ use holdfast_domain::{BookingId, Compensation, Status, Withdrawal};
 use serde_json::{Value, json};
 use tokio::time::{advance, sleep, timeout};
 
-use super::bench::{Bench, body, caller, json_of};
+use crate::bench::{Bench, caller};
+use crate::requests::{body, json_of};
 
 /// When a request's lease is over: the synchronous limit and a second.
 const LEASE_MS: u64 = 3_500;
@@ -405,7 +406,7 @@ async fn a_store_that_fails_is_told_truthfully() {
 async fn no_unknown_booking_is_cancelled() {
     let (bench, id) = booked(Deed::Book).await;
     let mut item = bench.store.item(&id).unwrap();
-    item.booking.tenant = super::bench::tenant("another");
+    item.booking.tenant = crate::bench::tenant("another");
     bench.store.put(&item);
     assert_eq!(bench.cancel(&id, None, &json!({})).await.unwrap_err().code, ProblemCode::NotFound);
     bench.store.remove(&id).unwrap();

@@ -13,7 +13,7 @@ use holdfast_domain::{
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::bench::{Bench, caller};
+use crate::bench::{Bench, caller};
 use super::cancel::booked;
 
 /// How long the holds of these tests last, in milliseconds.
@@ -307,7 +307,7 @@ async fn a_limit_refuses_who_does_not_want_to_wait_and_leaves_no_trace() {
     let slow = {
         let (bench, limited) = (Arc::clone(&bench), limited.clone());
         tokio::spawn(async move {
-            let body = super::bench::body(false);
+            let body = crate::requests::body(false);
             bench.create_with(&bench.cold_engine(), &limited, None, &body, None).await.unwrap()
         })
     };
@@ -320,7 +320,7 @@ async fn a_limit_refuses_who_does_not_want_to_wait_and_leaves_no_trace() {
     assert_eq!(bench.store.item(&id).unwrap().rev, rev, "nothing is written");
     let bookings = bench.store.items().len();
     let engine = bench.cold_engine();
-    let refused = bench.create_with(&engine, &limited, Some("l"), &super::bench::body(false), None).await;
+    let refused = bench.create_with(&engine, &limited, Some("l"), &crate::requests::body(false), None).await;
     assert_eq!(refused.unwrap_err().code, ProblemCode::ProviderUnavailable);
     assert_eq!(bench.store.items().len(), bookings, "no booking is made");
     assert_eq!(slow.await.unwrap().answer.status, 201);
@@ -399,7 +399,7 @@ async fn an_open_circuit_refuses_whoever_does_not_want_to_wait() {
     let (bench, id) = held().await;
     bench.provider.always(Request::Attempt, Script::failing(Reply::Status(500)));
     for _ in 0..5 {
-        bench.create(None, &super::bench::body(false)).await.unwrap();
+        bench.create(None, &crate::requests::body(false)).await.unwrap();
     }
     let before = bench.booking(&id).version();
     let kind = OperationKind::Confirm;
