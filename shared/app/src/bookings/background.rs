@@ -190,6 +190,13 @@ where
                 return not_compensated(error, Some(self.clock.now().ms_until(until)));
             }
         };
+        // A worker that was frozen since its claim must not send: somebody else may.
+        let lease_ms = self.clock.now().ms_until(run.phase.due_at());
+        if lease_ms == 0 {
+            self.leave_unused(provider, pass).await;
+            return not_compensated(AttemptError::LeaseOver, None);
+        }
+        let limit_ms = limit_ms.min(lease_ms);
         let call = CompensationCall {
             provider,
             booking: &claimed.booking,

@@ -53,6 +53,13 @@ where
         let Some(notification) = claimed.booking.notifications.first().cloned() else {
             return Ok(Work::Done);
         };
+        // A worker that was frozen since its claim must not send: somebody else may.
+        let lease_ms = self.clock.now().ms_until(notification.phase.due_at());
+        if lease_ms == 0 {
+            self.leave_unused(&provider, pass).await;
+            return Ok(Work::Done);
+        }
+        let limit_ms = limit_ms.min(lease_ms);
         let call = NotificationCall {
             provider: &provider,
             booking: &claimed.booking,

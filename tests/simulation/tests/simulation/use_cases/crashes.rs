@@ -7,7 +7,7 @@ use holdfast_app::bookings::Created;
 use holdfast_app::ports::Clock;
 use holdfast_app::problem::{Problem, ProblemCode, SideEffects};
 use holdfast_app::test_util::{Fault, Reply, Request, Script};
-use holdfast_domain::{Compensation, Status};
+use holdfast_domain::{Compensation, ConfirmationMode, Status};
 use tokio::time::{sleep, timeout};
 
 use crate::bench::Bench;
@@ -229,5 +229,29 @@ async fn a_timer_that_dies_half_way_is_taken_over() {
             bench.check();
             assert_eq!(bench.only_booking().status(), Status::Confirmed);
         }
+    }
+}
+
+/// What tells a provider, or undoes something there, is sent under a lease like every attempt.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_was_frozen_past_its_lease_tells_and_compensates_nothing() {
+    for (mode, request, claim) in
+        [(ConfirmationMode::Notify, Request::Notify, 1), (ConfirmationMode::Confirm, Request::Cancel, 2)]
+    {
+        let bench = Bench::with_provider(0, &[0], |provider| provider.confirmation = mode);
+        bench.provider.plan(Request::Attempt, Script::replying(Reply::Silence));
+        bench.faults.on("bookings.replace", claim, Fault::DelayAfter(120_000));
+        bench.create(Some("k"), &body(false)).await.unwrap();
+        bench.run_until_quiet().await;
+        bench.check();
+        let made: Vec<(u32, u32)> = bench
+            .provider
+            .seen()
+            .iter()
+            .filter(|seen| seen.request == request)
+            .map(|seen| seen.operation)
+            .collect();
+        let [(_, attempt)] = made[..] else { panic!("{made:?}") };
+        assert_eq!(attempt, 2, "the one whose lease was over sent nothing");
     }
 }
