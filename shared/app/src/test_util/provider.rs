@@ -350,14 +350,14 @@ impl MemoryProvider {
         state.at_work > 0 || !state.callbacks.is_empty()
     }
 
-    /// A callback was not taken: the provider will repeat it.
+    /// A callback was not taken: the provider will repeat it, before it makes any other.
     pub fn call_again(&self, id: BookingId, answer: ProviderAnswer) {
-        locked(&self.state).callbacks.push_back((id, answer));
+        locked(&self.state).callbacks.push_front((id, answer));
     }
 
-    /// The callbacks that it wants to make by now.
-    pub fn take_callbacks(&self) -> Vec<(BookingId, ProviderAnswer)> {
-        locked(&self.state).callbacks.drain(..).collect()
+    /// The first of the callbacks that it wants to make by now.
+    pub fn take_callback(&self) -> Option<(BookingId, ProviderAnswer)> {
+        locked(&self.state).callbacks.pop_front()
     }
 
     fn begin(&self, request: Request, booking: &Booking, slot: &Slot, call: (u32, u32, u64)) -> Script {
@@ -507,12 +507,8 @@ impl MemoryProvider {
         let script = self.begin(Request::Cancel, booking, &booking.slot, call);
         let arrives = script.reply != Reply::NoConnection && script.deed != Deed::Nothing;
         let truth = if arrives {
-            let mut state = locked(&self.state);
-            if script.deed == Deed::Decline {
-                CompensationOutcome::Declined
-            } else {
-                state.ledger.cancel(&booking.id)
-            }
+            let refuses = script.deed == Deed::Decline;
+            locked(&self.state).ledger.cancel(&booking.id, call.0, refuses)
         } else {
             CompensationOutcome::Failed(AttemptError::HttpStatus(500))
         };

@@ -128,8 +128,12 @@ impl Ledger {
         answer.unwrap_or(AttemptOutcome::Unknown(AttemptError::HttpStatus(500)))
     }
 
-    pub(super) fn cancel(&mut self, id: &BookingId) -> CompensationOutcome {
-        if self.refuses_cancels {
+    /// Cancels, or refuses to for good: a repetition gets the same answer.
+    pub(super) fn cancel(&mut self, id: &BookingId, number: u32, refuses: bool) -> CompensationOutcome {
+        let key = (id.clone(), number);
+        let is_live = matches!(self.entries.get(id), Some(Entry::Live(_)));
+        if self.answers.contains_key(&key) || self.refuses_cancels || (refuses && is_live) {
+            self.answers.insert(key, AttemptOutcome::Declined(rejection()));
             return CompensationOutcome::Declined;
         }
         match self.entries.get_mut(id) {

@@ -301,7 +301,7 @@ impl Bench {
     /// Takes the provider's callbacks in. It repeats those that no definite answer came to.
     async fn pass_callbacks_on(&self) {
         let limit = Duration::from_millis(CALLBACK_LIMIT_MS);
-        for (id, answer) in self.provider.take_callbacks() {
+        while let Some((id, answer)) = self.provider.take_callback() {
             self.journal.say(&|| format!("the provider calls back about {id}: {answer:?}"));
             let caller = caller();
             let call = timeout(limit, acknowledge(&self.store, &self.clock, &caller, &id, &answer));
@@ -310,7 +310,10 @@ impl Bench {
                 Some(Ok(Err(problem))) if problem.code != ProblemCode::StoreUnavailable => {
                     assert!(matches!(problem.code, ProblemCode::Contradiction), "{problem:?}");
                 }
-                Some(Ok(Err(_)) | Err(_)) | None => self.provider.call_again(id, answer),
+                Some(Ok(Err(_)) | Err(_)) | None => {
+                    self.provider.call_again(id, answer);
+                    return;
+                }
             }
         }
     }

@@ -19,6 +19,9 @@ const LATER_MS: u64 = 10_000;
 /// How long a provider holds what it reserves, in milliseconds.
 const HOLD_MS: u64 = 900_000;
 
+/// How many worlds that fail are listed at the most.
+const MAX_LISTED: usize = 60;
+
 #[derive(Clone, Debug)]
 struct Scenario {
     name: String,
@@ -174,6 +177,14 @@ fn crowds() -> Vec<Scenario> {
     ]
 }
 
+/// A line about a world that fails.
+fn brief(name: &str, plan: &Plan) -> String {
+    let failure = run(plan, false).err();
+    let message = failure.map(|failure| failure.message).unwrap_or_default();
+    let message: String = message.chars().take(160).collect();
+    format!("{name}: {:?}: {}", plan.troubles, message.replace('\n', " "))
+}
+
 /// What was played.
 #[derive(Debug, Default)]
 struct Count {
@@ -224,7 +235,9 @@ fn play_all(is_double: bool) -> Count {
     });
     let failed = failed.into_inner().unwrap();
     if let Some((name, plan)) = failed.first() {
-        panic!("{} worlds fail, among them\n{}", failed.len(), report(name, plan));
+        let list: Vec<String> = failed.iter().take(MAX_LISTED).map(|(name, plan)| brief(name, plan)).collect();
+        let list = list.join("\n");
+        panic!("{} worlds fail:\n{list}\n\nThe first:\n{}", failed.len(), report(name, plan));
     }
     count
 }

@@ -93,12 +93,12 @@ pub(crate) fn of_request(request: Request) -> Vec<Script> {
                 accepted(1_000, Calls::Once),
                 accepted(1_000, Calls::Twice),
                 accepted(1_000, Calls::ThenContradicts),
-                accepted(HOURS_MS, Calls::Once),
                 accepted(0, Calls::Never),
                 Script { deed_after_ms: 20_000, ..lost(Reply::Silence) },
             ]);
             // Of a change the first answer counts, and one that lies about it cannot be told from the truth.
             if request == Request::Attempt {
+                scripts.push(accepted(HOURS_MS, Calls::Once));
                 scripts.push(accepted(1_000, Calls::AfterNo));
             }
         }

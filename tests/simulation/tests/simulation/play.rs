@@ -251,7 +251,8 @@ async fn conclude(plan: &Plan, bench: &Arc<Bench>, told: &Mutex<Told>, healed_at
     heard.check(bench, hands_out_once).await;
 }
 
-/// Whether a worker may not know what became of its own write.
+/// Whether a worker may not know what became of its own write. It hands out what it may have taken: twice is better
+/// than never.
 fn is_uncertain(trouble: &Trouble) -> bool {
-    matches!(trouble, Trouble::Call { fault: Fault::FailAfter, .. })
+    matches!(trouble, Trouble::Call { fault: Fault::FailBefore | Fault::FailAfter, .. })
 }
