@@ -65,6 +65,8 @@ impl Ledger {
     }
 
     pub(super) fn withdraw(&mut self, id: &BookingId) {
+        // What it hears of it from now on was said before it told of that.
+        self.heard.insert(id.clone(), u32::MAX);
         self.entries.insert(id.clone(), Entry::Cancelled);
     }
 

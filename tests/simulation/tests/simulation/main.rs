@@ -29,6 +29,8 @@ mod play;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]
+mod seeds;
+#[cfg(test)]
 mod shrink;
 #[cfg(test)]
 mod timers;

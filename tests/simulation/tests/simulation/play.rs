@@ -234,6 +234,7 @@ async fn conclude(plan: &Plan, bench: &Arc<Bench>, told: &Mutex<Told>, healed_at
     let heard = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
     told.lock().unwrap_or_else(PoisonError::into_inner).before = before;
     // A hold that a clock which was ahead took for expired lapses at the provider by itself.
+    bench.run_until_quiet().await;
     if !plan.world.clocks_agree() {
         bench.run_for_ms(2 * MAX_SKEW_MS).await;
     }
