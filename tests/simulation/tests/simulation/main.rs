@@ -21,6 +21,8 @@ mod faults;
 #[cfg(test)]
 mod journal;
 #[cfg(test)]
+mod mutants;
+#[cfg(test)]
 mod people;
 #[cfg(test)]
 mod plan;
