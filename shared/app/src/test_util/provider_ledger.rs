@@ -7,7 +7,7 @@ use holdfast_domain::{
     LookUpOutcome, Notification, NotificationKind, Rejection, Slot, Timestamp,
 };
 
-use super::provider::Deed;
+use super::provider_script::Deed;
 
 /// A booking that the provider has.
 #[derive(Clone, Debug)]

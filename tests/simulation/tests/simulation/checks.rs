@@ -261,7 +261,8 @@ fn check_frozen(old: &StoredBooking, new: &StoredBooking) {
         assert_eq!(before, after, "a frozen answer was changed");
     }
     for record in &old.operations {
-        let after = new.operations.iter().find(|after| after.key == record.key && after.number == record.number);
+        let after =
+            new.operations.iter().find(|after| after.key == record.key && after.number == record.number);
         if let (Some(before), Some(after)) = (&record.response, after) {
             assert_eq!(Some(before), after.response.as_ref(), "a frozen answer was changed");
         }
@@ -284,25 +285,23 @@ fn check_deadlines(changes: &[Change], allowances: Allowances) {
 /// The end of the lease under which a request was made; `None` if there was none.
 fn leased_until(changes: &[Change], request: &Seen) -> Option<Timestamp> {
     let (number, attempt) = request.operation;
-    let of_booking = changes.iter().filter(|change| change.new.booking.id == request.booking_id);
-    of_booking
-        .filter_map(|change| {
-            let booking = &change.new.booking;
-            let operation = booking.operation.as_ref();
-            let operation = operation.map(|it| (it.number, it.attempts, it.phase));
-            let run = match &booking.compensation {
-                Compensation::Underway(run) => Some((run.number, run.attempts, run.phase)),
-                Compensation::NotNeeded | Compensation::Done | Compensation::Failed => None,
-            };
-            let told = booking.notifications.first().map(|told| (told.number, told.attempts, told.phase));
-            [operation, run, told].into_iter().flatten().find_map(|named| match named {
-                (its, count, Phase::InFlight { lease_until }) if (its, count) == (number, attempt) => {
-                    Some(lease_until)
-                }
-                _ => None,
-            })
+    let mut of_booking = changes.iter().filter(|change| change.new.booking.id == request.booking_id);
+    of_booking.find_map(|change| {
+        let booking = &change.new.booking;
+        let operation = booking.operation.as_ref();
+        let operation = operation.map(|it| (it.number, it.attempts, it.phase));
+        let run = match &booking.compensation {
+            Compensation::Underway(run) => Some((run.number, run.attempts, run.phase)),
+            Compensation::NotNeeded | Compensation::Done | Compensation::Failed => None,
+        };
+        let told = booking.notifications.first().map(|told| (told.number, told.attempts, told.phase));
+        [operation, run, told].into_iter().flatten().find_map(|named| match named {
+            (its, count, Phase::InFlight { lease_until }) if (its, count) == (number, attempt) => {
+                Some(lease_until)
+            }
+            _ => None,
         })
-        .next()
+    })
 }
 
 /// Whether an earlier attempt at the same may have reached the provider.

@@ -99,7 +99,14 @@ fn scenarios() -> Vec<Scenario> {
     scenarios
 }
 
-fn one(mode: &str, name: &str, in_background: bool, world: World, before: Option<Wish>, act: Act) -> Scenario {
+fn one(
+    mode: &str,
+    name: &str,
+    in_background: bool,
+    world: World,
+    before: Option<Wish>,
+    act: Act,
+) -> Scenario {
     let patience = if in_background { "in the background" } else { "at once" };
     let slots = if world.exclusive_slots { ", exclusive slots" } else { "" };
     let name = format!("{mode}{slots}: {name} {patience}");
@@ -110,7 +117,7 @@ fn one(mode: &str, name: &str, in_background: bool, world: World, before: Option
     if world.pulls && before.is_some() {
         steps.push(Step::new(LATER_MS, Act::Fetch));
     }
-    steps.push(Step::new(LATER_MS, act).as_subject());
+    steps.push(Step::new(LATER_MS, act).being_subject());
     if world.pulls {
         steps.push(Step { tries: 3, ..Step::new(LATER_MS, Act::Fetch) });
     }
@@ -120,7 +127,7 @@ fn one(mode: &str, name: &str, in_background: bool, world: World, before: Option
 /// Several at once: a cancel over what is in flight, two who want one slot, two who fetch at once, another body
 /// under the same key, and clocks that differ.
 fn crowds() -> Vec<Scenario> {
-    let create = |key, wish| Step::new(LATER_MS, Act::Create { key, wish }).as_subject();
+    let create = |key, wish| Step::new(LATER_MS, Act::Create { key, wish }).being_subject();
     let cancel = |after_ms| Step {
         tries: 4,
         ..Step::new(after_ms, Act::Change { of: 0, kind: OperationKind::Cancel, key: 0 })
@@ -130,7 +137,7 @@ fn crowds() -> Vec<Scenario> {
     let (sync, background) = (Wish::new(false), Wish::new(true));
     let mover = vec![
         Step::new(0, Act::Create { key: 0, wish: sync }),
-        Step::new(LATER_MS, change(OperationKind::Reschedule, true)).as_subject(),
+        Step::new(LATER_MS, change(OperationKind::Reschedule, true)).being_subject(),
     ];
     let second = |name, steps| ActorPlan { name, steps };
     let after_mover = 2 * LATER_MS + 1;
@@ -194,9 +201,9 @@ struct Count {
 
 /// Plays a scenario under one trouble and, if asked, under every second one after it. Returns the plan that
 /// failed, if one did.
-fn play_with(scenario: &Scenario, first: Trouble, is_double: bool, count: &Count) -> Result<(), Plan> {
+fn play_with(scenario: &Scenario, first: Trouble, is_double: bool, count: &Count) -> Result<(), Box<Plan>> {
     let plan = Plan { troubles: vec![first], ..scenario.plan.clone() };
-    let Ok(played) = run(&plan, false) else { return Err(plan) };
+    let Ok(played) = run(&plan, false) else { return Err(Box::new(plan)) };
     count.singles.fetch_add(1, Ordering::Relaxed);
     if !is_double {
         return Ok(());
@@ -204,7 +211,7 @@ fn play_with(scenario: &Scenario, first: Trouble, is_double: bool, count: &Count
     for second in after(&first, &plan.world, &played.before, &played.all) {
         let plan = Plan { troubles: vec![first, second], ..scenario.plan.clone() };
         if run(&plan, false).is_err() {
-            return Err(plan);
+            return Err(Box::new(plan));
         }
         count.doubles.fetch_add(1, Ordering::Relaxed);
     }
@@ -235,7 +242,8 @@ fn play_all(is_double: bool) -> Count {
     });
     let failed = failed.into_inner().unwrap();
     if let Some((name, plan)) = failed.first() {
-        let list: Vec<String> = failed.iter().take(MAX_LISTED).map(|(name, plan)| brief(name, plan)).collect();
+        let list: Vec<String> =
+            failed.iter().take(MAX_LISTED).map(|(name, plan)| brief(name, plan)).collect();
         let list = list.join("\n");
         panic!("{} worlds fail:\n{list}\n\nThe first:\n{}", failed.len(), report(name, plan));
     }

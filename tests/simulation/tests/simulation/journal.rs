@@ -69,11 +69,13 @@ impl Journal {
     fn write(&self, who: &str, what: &str, outcome: &str) {
         let Some(lines) = &self.lines else { return };
         let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut line = format!("{}  {who:<WHO_WIDTH$}  {what:<WHAT_WIDTH$}  {outcome}", self.at(self.clock.now()));
+        let mut line =
+            format!("{}  {who:<WHO_WIDTH$}  {what:<WHAT_WIDTH$}  {outcome}", self.at(self.clock.now()));
         let changes = self.store.changes_from(lines.changes_told);
         lines.changes_told += changes.len();
         for change in changes {
-            let _written = write!(line, "\n{:>12}  {:<WHO_WIDTH$}  => {}", "", "", self.describe(&change.new));
+            let _written =
+                write!(line, "\n{:>12}  {:<WHO_WIDTH$}  => {}", "", "", self.describe(&change.new));
         }
         lines.written.push(line);
     }
@@ -85,7 +87,13 @@ impl Journal {
         } else {
             ('+', self.begun_at.ms_until(moment))
         };
-        format!("{sign}{:02}:{:02}:{:02}.{:03}", ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000)
+        format!(
+            "{sign}{:02}:{:02}:{:02}.{:03}",
+            ms / 3_600_000,
+            ms / 60_000 % 60,
+            ms / 1_000 % 60,
+            ms % 1_000
+        )
     }
 
     fn phase(&self, phase: Phase) -> String {

@@ -227,16 +227,13 @@ impl Told {
                 assert_eq!(*first, response, "two responses under one key");
                 true
             }
-            Err(problem) => {
-                let is_definite = match problem.code {
-                    ProblemCode::RequestInFlight
-                    | ProblemCode::StoreUnavailable
-                    | ProblemCode::ProviderUnavailable => false,
-                    ProblemCode::SlotTaken | ProblemCode::IdempotencyKeyReused => true,
-                    _ => panic!("{problem:?}"),
-                };
-                is_definite
-            }
+            Err(problem) => match problem.code {
+                ProblemCode::RequestInFlight
+                | ProblemCode::StoreUnavailable
+                | ProblemCode::ProviderUnavailable => false,
+                ProblemCode::SlotTaken | ProblemCode::IdempotencyKeyReused => true,
+                _ => panic!("{problem:?}"),
+            },
         }
     }
 
@@ -353,10 +350,8 @@ fn check_never_passed_on(bench: &Bench, key: u64, wish: Wish) {
 /// What a consumer was told is what became of the booking.
 fn check_response(bench: &Bench, id: &BookingId, status: u16, response: &[u8]) {
     let booking = bench.booking(id);
-    let is_withdrawn = matches!(
-        booking.state,
-        State::Cancelled(Cancellation::ByConsumer(_) | Cancellation::ByProvider(_))
-    );
+    let is_withdrawn =
+        matches!(booking.state, State::Cancelled(Cancellation::ByConsumer(_) | Cancellation::ByProvider(_)));
     let fits = match status {
         201 => {
             is_withdrawn || matches!(booking.status(), Status::Confirmed | Status::Reserved | Status::Expired)

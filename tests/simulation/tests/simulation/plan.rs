@@ -21,6 +21,7 @@ pub(crate) struct Plan {
 
 /// What holds in a world all the time.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is on or off for itself")]
 pub(crate) struct World {
     pub(crate) confirmation: ConfirmationMode,
     /// The provider fetches what it is told.
@@ -112,7 +113,7 @@ impl Step {
     }
 
     /// The same, tried until there is an answer, and what goes wrong is counted from here.
-    pub(crate) fn as_subject(self) -> Self {
+    pub(crate) fn being_subject(self) -> Self {
         Self { tries: 4, is_subject: true, ..self }
     }
 }

@@ -58,9 +58,20 @@ pub(crate) struct Played {
     pub(crate) lines: Vec<String>,
 }
 
+#[derive(Debug, Default)]
+enum Panic {
+    /// None is played: a panic is somebody else's.
+    #[default]
+    NotPlaying,
+    /// Nothing has gone wrong so far.
+    NotYet,
+    /// The first panic.
+    Kept(String),
+}
+
 thread_local! {
-    /// The first panic of the world that this thread plays; `None` outside of plays.
-    static PANIC: RefCell<Option<Option<String>>> = const { RefCell::new(None) };
+    /// What became of the world that this thread plays.
+    static PANIC: RefCell<Panic> = const { RefCell::new(Panic::NotPlaying) };
 }
 
 /// Panics of plays are kept for their report, instead of being printed.
@@ -71,11 +82,12 @@ fn keep_panics() {
         std::panic::set_hook(Box::new(move |info| {
             let is_kept = PANIC.with(|panic| {
                 let mut panic = panic.borrow_mut();
-                let Some(first) = panic.as_mut() else { return false };
-                let place = info.location().map(ToString::to_string).unwrap_or_default();
-                let text = info.payload_as_str().unwrap_or("it panicked");
-                first.get_or_insert_with(|| format!("{place}: {text}"));
-                true
+                if let Panic::NotYet = *panic {
+                    let place = info.location().map(ToString::to_string).unwrap_or_default();
+                    let text = info.payload_as_str().unwrap_or("it panicked");
+                    *panic = Panic::Kept(format!("{place}: {text}"));
+                }
+                matches!(*panic, Panic::Kept(_))
             });
             if !is_kept {
                 print(info);
@@ -87,25 +99,23 @@ fn keep_panics() {
 /// Plays a plan in a runtime of its own.
 pub(crate) fn run(plan: &Plan, is_written: bool) -> Result<Played, Failure> {
     keep_panics();
-    PANIC.set(Some(None));
+    PANIC.set(Panic::NotYet);
     let world: Mutex<Option<Arc<Bench>>> = Mutex::new(None);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let limit = std::time::Duration::from_millis(GIVE_UP_MS);
-            let play = tokio::time::timeout(limit, Box::pin(play(plan, is_written, &world))).await;
-            play.expect("somebody waits for ever")
+            let played = tokio::time::timeout(limit, Box::pin(play(plan, is_written, &world))).await;
+            played.expect("somebody waits for ever")
         })
     }));
-    let panic = PANIC.take().flatten();
+    let panic = PANIC.take();
     let world = world.into_inner().unwrap_or_else(PoisonError::into_inner);
     let lines = world.map(|world| world.journal.lines()).unwrap_or_default();
     match (outcome, panic) {
-        (Ok(before_and_all), None) => {
-            let (before, all) = before_and_all;
-            Ok(Played { before, all, lines })
-        }
-        (_, panic) => Err(Failure { message: panic.unwrap_or_default(), lines }),
+        (Ok((before, all)), Panic::NotYet | Panic::NotPlaying) => Ok(Played { before, all, lines }),
+        (_, Panic::Kept(message)) => Err(Failure { message, lines }),
+        (Err(_), Panic::NotYet | Panic::NotPlaying) => Err(Failure { message: String::new(), lines }),
     }
 }
 
@@ -154,7 +164,7 @@ async fn play(plan: &Plan, is_written: bool, world: &Mutex<Option<Arc<Bench>>>) 
         heal(plan, &bench);
         all
     };
-    conclude(plan, &bench, &told, healed_at).await;
+    Box::pin(conclude(plan, &bench, &told, healed_at)).await;
     let before = told.lock().unwrap_or_else(PoisonError::into_inner).before.clone();
     (before, all)
 }

@@ -66,8 +66,7 @@ impl Bench {
         body: &Value,
         prefer_wait_s: Option<u64>,
     ) -> Result<Created, Problem> {
-        let asking =
-            Asking { tenant: &tenant("shop"), key, prefer_wait_s, received_at: self.clock.now() };
+        let asking = Asking { tenant: &tenant("shop"), key, prefer_wait_s, received_at: self.clock.now() };
         self.create_for(engine, provider, asking, body).await
     }
 
@@ -137,8 +136,7 @@ impl Bench {
         body: &Value,
         prefer_wait_s: Option<u64>,
     ) -> Result<Operated, Problem> {
-        let asking =
-            Asking { tenant: &tenant("shop"), key, prefer_wait_s, received_at: self.clock.now() };
+        let asking = Asking { tenant: &tenant("shop"), key, prefer_wait_s, received_at: self.clock.now() };
         self.operate_for(engine, kind, id, asking, body).await
     }
 

@@ -13,7 +13,7 @@ use holdfast_domain::{ConfirmationMode, OperationKind};
 
 use crate::environment::number;
 use crate::plan::{Act, ActorPlan, Plan, Step, Trouble, Wish, World};
-use crate::play::{MAX_SKEW_MS, run};
+use crate::play::{Failure, MAX_SKEW_MS, run};
 use crate::shrink::report;
 use crate::timers::Mishap;
 
@@ -147,9 +147,8 @@ impl Dice {
         let requests = self.size(12);
         let messages = self.size(8);
         let mut troubles = Vec::new();
-        troubles.extend(
-            (0..calls).map(|_| Trouble::Call { nth: place(MAX_CALLS), fault: self.fault(world) }),
-        );
+        troubles
+            .extend((0..calls).map(|_| Trouble::Call { nth: place(MAX_CALLS), fault: self.fault(world) }));
         troubles.extend(
             (0..requests).map(|_| Trouble::Request { nth: place(MAX_PLACES), script: self.script(world) }),
         );
@@ -177,7 +176,7 @@ impl Dice {
         let hold = world.hold_ms.is_some() && self.percent(70);
         let wish = Wish { hold, ..Wish::new(self.percent(60)) };
         let other = Wish { day: 20, ..wish };
-        let steps = (0..1 + self.below(4)).map(|_| {
+        let steps = (0..=self.below(4)).map(|_| {
             let wish = if self.percent(5) { other } else { wish };
             self.step(Act::Create { key, wish }, 6_000)
         });
@@ -211,7 +210,11 @@ impl Dice {
                 let act = self.second_thought(keys, &world);
                 let step = self.step(act, 30_000);
                 // A provider tells of what it withdrew until it is heard.
-                if matches!(act, Act::Withdraw { .. }) { Step { tries: 30, life_ms: 10_000, ..step } } else { step }
+                if matches!(act, Act::Withdraw { .. }) {
+                    Step { tries: 30, life_ms: 10_000, ..step }
+                } else {
+                    step
+                }
             });
             actors.push(ActorPlan { name: "second thoughts", steps: steps.collect() });
         }
@@ -251,7 +254,11 @@ fn play_seeds(first: u64, count: u64) {
     failed.sort_unstable();
     if let Some(seed) = failed.first() {
         let shown = &failed[..failed.len().min(50)];
-        panic!("{} seeds fail: {shown:?}\n\n{}", failed.len(), report(&format!("seed {seed}"), &plan_of(*seed)));
+        panic!(
+            "{} seeds fail: {shown:?}\n\n{}",
+            failed.len(),
+            report(&format!("seed {seed}"), &plan_of(*seed))
+        );
     }
 }
 
@@ -282,7 +289,9 @@ fn one_seed() {
     let seed = number("SEED").unwrap_or(0);
     let plan = plan_of(seed);
     match run(&plan, true) {
-        Ok(played) => println!("{plan:#?}\n{}\nseed {seed}: all is as it is reported", played.lines.join("\n")),
-        Err(_) => panic!("{}", report(&format!("seed {seed}"), &plan)),
+        Ok(played) => {
+            println!("{plan:#?}\n{}\nseed {seed}: all is as it is reported", played.lines.join("\n"));
+        }
+        Err(Failure { .. }) => panic!("{}", report(&format!("seed {seed}"), &plan)),
     }
 }

@@ -9,9 +9,9 @@ use holdfast_app::view::personal_view;
 use holdfast_domain::{BookingId, Compensation, Mode, ProviderId, Status, Withdrawal};
 use serde_json::json;
 
+use super::cancel::booked;
 use crate::bench::{Bench, caller, tenant};
 use crate::requests::body;
-use super::cancel::booked;
 
 async fn withdraw(bench: &Bench, id: &BookingId) -> Result<Acknowledged, Problem> {
     let words = Withdrawal { reason: Some("doctor_ill".to_owned()), note: None };

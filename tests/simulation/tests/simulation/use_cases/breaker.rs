@@ -13,9 +13,9 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{advance, sleep};
 
+use super::create::open_circuit;
 use crate::bench::{Bench, provider_id};
 use crate::requests::body;
-use super::create::open_circuit;
 
 #[tokio::test(start_paused = true)]
 async fn the_fifth_failure_in_a_row_opens_it_and_a_success_starts_over() {

@@ -13,8 +13,8 @@ use holdfast_domain::{
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use crate::bench::{Bench, caller};
 use super::cancel::booked;
+use crate::bench::{Bench, caller};
 
 /// How long the holds of these tests last, in milliseconds.
 const HOLD_MS: u64 = 900_000;

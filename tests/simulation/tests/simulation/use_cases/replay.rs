@@ -12,9 +12,9 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{advance, sleep};
 
+use super::create::open_circuit;
 use crate::bench::{Bench, tenant};
 use crate::requests::body;
-use super::create::open_circuit;
 
 #[tokio::test(start_paused = true)]
 async fn a_replay_is_the_first_response_byte_for_byte_even_when_the_booking_moved_on() {
