@@ -312,6 +312,12 @@ impl Told {
     /// What everybody was told is what became of it, and is still told.
     pub(crate) async fn check(mut self, bench: &Arc<Bench>, hands_out_once: bool) {
         for (id, (status, response)) in &self.creates {
+            // Who did not want to wait is told how it ended.
+            let is_at_once = |wish: &Wish| !wish.in_background && passed_on_as(bench, id, *wish);
+            assert!(
+                *status != 202 || !self.wishes.iter().any(|(_, wish)| is_at_once(wish)),
+                "told 202 at once"
+            );
             check_response(bench, id, *status, response);
         }
         for ((id, name, key), (status, response)) in self.changes.clone() {
@@ -332,6 +338,13 @@ impl Told {
             self.handed_out
         );
     }
+}
+
+/// Whether a booking was made by this wish.
+fn passed_on_as(bench: &Bench, id: &BookingId, wish: Wish) -> bool {
+    let fingerprint = holdfast_app::idempotency::fingerprint(&wish.body()).unwrap();
+    let item = bench.store.item(id);
+    item.and_then(|item| item.create).is_some_and(|create| create.fingerprint == fingerprint)
 }
 
 /// A body that was refused for its key has never reached the provider.

@@ -94,6 +94,6 @@ pub(crate) fn report(name: &str, plan: &Plan) -> String {
             let lines = lines.join("\n");
             format!("{name} fails: {message}\n\nThe smallest plan: {smallest:#?}\n\nWhat happens:\n{lines}\n")
         }
-        Ok(_) => format!("{name} fails, but not when it is written down: {plan:#?}"),
+        Ok(_) => format!("{name}: the provider was asked more often than without the race: {plan:#?}"),
     }
 }
