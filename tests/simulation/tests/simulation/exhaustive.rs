@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use holdfast_app::test_util::Fault;
 use holdfast_domain::{ConfirmationMode, OperationKind};
 
+use crate::environment::fails_fast;
 use crate::faults::{after, all_of};
 use crate::plan::{Act, ActorPlan, Plan, Step, Trouble, Wish, World};
 use crate::play::run;
@@ -238,6 +239,7 @@ fn play_all(is_double: bool) -> Count {
     let mut tasks: Vec<(Scenario, Trouble, usize)> = Vec::new();
     for scenario in scenarios() {
         let played = run(&scenario.plan, false);
+        assert!(played.is_ok() || !fails_fast(), "{} fails", scenario.name);
         let played = played.unwrap_or_else(|_| panic!("{}", report(&scenario.name, &scenario.plan)));
         let troubles = all_of(&scenario.plan.world, &played.before, &played.all);
         let requests = played.all.requests.len();
@@ -250,6 +252,9 @@ fn play_all(is_double: bool) -> Count {
             scope.spawn(|| {
                 while let Some((scenario, first, requests)) = tasks.get(next.fetch_add(1, Ordering::Relaxed))
                 {
+                    if fails_fast() && !failed.lock().unwrap().is_empty() {
+                        return;
+                    }
                     if let Err(plan) = play_with(scenario, *first, *requests, is_double, &count) {
                         failed.lock().unwrap().push((scenario.name.clone(), plan));
                     }
@@ -259,6 +264,7 @@ fn play_all(is_double: bool) -> Count {
     });
     let failed = failed.into_inner().unwrap();
     if let Some((name, plan)) = failed.first() {
+        assert!(!fails_fast(), "{name} fails");
         let list: Vec<String> =
             failed.iter().take(MAX_LISTED).map(|(name, plan)| brief(name, plan)).collect();
         let list = list.join("\n");

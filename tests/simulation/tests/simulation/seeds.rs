@@ -11,7 +11,7 @@ use holdfast_app::ports::Entropy;
 use holdfast_app::test_util::{Calls, Deed, Fault, Reply, Script, SeededEntropy};
 use holdfast_domain::{ConfirmationMode, OperationKind};
 
-use crate::environment::number;
+use crate::environment::{fails_fast, number};
 use crate::plan::{Act, ActorPlan, Plan, Step, Trouble, Wish, World};
 use crate::play::{Failure, MAX_SKEW_MS, run};
 use crate::shrink::report;
@@ -238,7 +238,8 @@ fn play_seeds(first: u64, count: u64) {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first.saturating_add(count) {
+                    let is_enough = fails_fast() && !failed.lock().unwrap().is_empty();
+                    if is_enough || seed >= first.saturating_add(count) {
                         return;
                     }
                     if run(&plan_of(seed), false).is_err() {
@@ -253,6 +254,7 @@ fn play_seeds(first: u64, count: u64) {
     let mut failed = failed.into_inner().unwrap();
     failed.sort_unstable();
     if let Some(seed) = failed.first() {
+        assert!(!fails_fast(), "seed {seed} fails");
         let shown = &failed[..failed.len().min(50)];
         panic!(
             "{} seeds fail: {shown:?}\n\n{}",
