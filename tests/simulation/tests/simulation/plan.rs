@@ -112,9 +112,10 @@ impl Step {
         }
     }
 
-    /// The same, tried until there is an answer, and what goes wrong is counted from here.
+    /// The same, tried until there is an answer, and what goes wrong is counted from here. Its process outlives
+    /// every freeze.
     pub(crate) fn being_subject(self) -> Self {
-        Self { tries: 4, is_subject: true, ..self }
+        Self { tries: 4, life_ms: 120_000, is_subject: true, ..self }
     }
 }
 
