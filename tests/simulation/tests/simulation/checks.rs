@@ -213,6 +213,19 @@ impl Bench {
         if allowances.clocks_agree {
             self.check_compensations(changes, &seen);
         }
+        if allowances.clocks_agree && !self.journal.froze_a_send() {
+            self.check_order();
+        }
+    }
+
+    /// A provider hears of the versions of a booking in their order.
+    fn check_order(&self) {
+        let mut last: BTreeMap<BookingId, u32> = BTreeMap::new();
+        for told in self.provider.told() {
+            let before = last.insert(told.booking_id.clone(), told.version).unwrap_or(0);
+            let is_again = told.version >= before || self.provider_settings.pulls();
+            assert!(is_again, "told of version {} after {before}", told.version);
+        }
     }
 
     /// A compensation starts only when the attempt's lease is over.

@@ -176,6 +176,14 @@ fn crowds() -> Vec<Scenario> {
                 second("fetcher", vec![Step { tries: 3, ..Step::new(2 * LATER_MS, Act::Fetch) }]),
             ],
         ),
+        scenario(
+            "a move of what nobody was told of yet",
+            World::usual(ConfirmationMode::Notify),
+            vec![consumer(vec![
+                create(0, sync),
+                Step { tries: 4, ..Step::new(1, change(OperationKind::Reschedule, false)) },
+            ])],
+        ),
         scenario("a worker ahead of time", skewed(300_000), vec![consumer(vec![create(0, background)])]),
         scenario("a worker behind time", skewed(-300_000), vec![consumer(vec![create(0, background)])]),
         scenario(
