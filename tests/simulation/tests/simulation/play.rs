@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use holdfast_app::ports::Clock;
 use holdfast_app::test_util::{Fault, Request, Script, SeededEntropy};
-use holdfast_domain::{ConfirmationMode, Timestamp};
+use holdfast_domain::{Cause, ConfirmationMode, Timestamp};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 
@@ -258,6 +258,12 @@ async fn conclude(plan: &Plan, bench: &Arc<Bench>, told: &Mutex<Told>, healed_at
         healed_at,
         lateness_ms: LATENESS_MS + latest.max().unwrap_or(0),
     });
+    // Who fetches to the end misses only what was in a record that nobody can read.
+    let is_all_kept = !plan.troubles.iter().any(|trouble| matches!(trouble, Trouble::Record { .. }));
+    let missed = bench
+        .store
+        .any(|item| item.booking.history.iter().any(|entry| entry.cause == Cause::NotificationFailed));
+    assert!(!(plan.world.pulls && is_all_kept && missed), "a notification was never in its mailbox");
     let hands_out_once = !plan.troubles.iter().any(is_uncertain);
     heard.check(bench, hands_out_once).await;
 }
