@@ -79,13 +79,14 @@ impl EndpointStore for DynamoSettings {
             .expression_attribute_names("#pk", PK)
             .build()
             .map_err(|_| incomplete_request(CALL))?;
+        // In this order, because the first refusal counts: one that is there already is the last that fits in.
         let actions = vec![
-            TransactWriteItem::builder().update(count).build(),
             TransactWriteItem::builder().put(put).build(),
+            TransactWriteItem::builder().update(count).build(),
         ];
         match transact(&self.client, self.entropy.as_ref(), actions).await? {
             // An endpoint of this very identifier is there: an earlier write of it was done.
-            Transacted::Done | Transacted::Refused(1) => Ok(PutEndpoint::Done),
+            Transacted::Done | Transacted::Refused(0) => Ok(PutEndpoint::Done),
             Transacted::Refused(_) => Ok(PutEndpoint::LimitReached),
         }
     }

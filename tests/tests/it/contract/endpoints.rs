@@ -14,6 +14,7 @@ on_both!(
     endpoints_survive_and_are_listed_by_tenant,
     the_limit_holds_against_many_at_once,
     room_is_made_by_deleting,
+    one_that_is_there_already_needs_no_room,
     marks_change_nothing_else_and_revive_nobody,
     a_change_is_made_to_what_was_seen_alone,
     of_many_changes_at_once_one_is_made,
@@ -45,6 +46,15 @@ async fn the_limit_holds_against_many_at_once(store: &impl EndpointStore) {
     let done = join_all(puts).await.into_iter().filter(|put| *put == PutEndpoint::Done).count();
     assert_eq!((done, store.endpoints(&tenant()).await.unwrap().len()), (3, 3));
     assert_eq!(store.put_endpoint(&endpoint(9, &tenant()), 0).await.unwrap(), PutEndpoint::LimitReached);
+}
+
+/// As when the answer to an earlier write of it was lost.
+async fn one_that_is_there_already_needs_no_room(store: &impl EndpointStore) {
+    for _ in 0..2 {
+        assert_eq!(store.put_endpoint(&endpoint(1, &tenant()), 1).await.unwrap(), PutEndpoint::Done);
+    }
+    assert_eq!(store.put_endpoint(&endpoint(2, &tenant()), 1).await.unwrap(), PutEndpoint::LimitReached);
+    assert_eq!(store.endpoints(&tenant()).await.unwrap().len(), 1);
 }
 
 async fn room_is_made_by_deleting(store: &impl EndpointStore) {
