@@ -146,7 +146,8 @@ pub trait EndpointStore: Send + Sync {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Takes an endpoint's turn at `now`, so that nobody else takes one before `next`. Returns whether it was
-    /// free. It does not count in the revision.
+    /// free; a turn of its own whose taking was not answered MAY be told as taken. It does not count in the
+    /// revision.
     fn take_turn(
         &self,
         tenant: &Tenant,

@@ -41,8 +41,12 @@ impl State {
     }
 
     fn endpoints_of(&self, tenant: &Tenant) -> Vec<WebhookEndpoint> {
-        let mut endpoints: Vec<WebhookEndpoint> =
-            self.endpoints.values().filter(|endpoint| endpoint.tenant == *tenant).cloned().collect();
+        let of_tenant = self.endpoints.values().filter(|endpoint| endpoint.tenant == *tenant);
+        let with_turn = |endpoint: &WebhookEndpoint| WebhookEndpoint {
+            next_turn_at: self.turns.get(&endpoint.id).copied(),
+            ..endpoint.clone()
+        };
+        let mut endpoints: Vec<WebhookEndpoint> = of_tenant.map(with_turn).collect();
         endpoints.sort_by(|left, right| (left.created_at, &left.id).cmp(&(right.created_at, &right.id)));
         endpoints
     }

@@ -148,7 +148,7 @@ fn later_id() -> EventId {
     EventId::from_bytes([9; 16])
 }
 
-fn attempt(endpoint: u8, number: u32) -> AttemptEntry {
+pub(crate) fn attempt(endpoint: u8, number: u32) -> AttemptEntry {
     let delivery = numbered(endpoint, number / 3);
     AttemptEntry {
         endpoint_id: delivery.endpoint_id,

@@ -112,7 +112,7 @@ fn index(name: &str, hash: &str, range: &str) -> GlobalSecondaryIndex {
         .unwrap()
 }
 
-async fn create_tables(client: &Client) {
+pub(crate) async fn create_tables(client: &Client) {
     client
         .create_table()
         .table_name(BOOKING_TABLE)

@@ -27,7 +27,7 @@ on_both!(
 
 const ALL: usize = 1_000;
 
-fn event(number: u32) -> NewEntry {
+pub(crate) fn event(number: u32) -> NewEntry {
     let event_id = EventId::derived("bkg", number, "booking.created");
     NewEntry {
         body: format!(r#"{{ "id":"{event_id}",  "n": 1.00, "text": "Zoë \u00e9" }}"#),

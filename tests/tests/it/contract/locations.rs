@@ -21,7 +21,7 @@ fn id(name: &str) -> LocationId {
     LocationId::parse(name).unwrap()
 }
 
-fn location(name: &str) -> LocationSettings {
+pub(crate) fn location(name: &str) -> LocationSettings {
     LocationSettings {
         location_id: id(name),
         display_name: format!("The {name}"),

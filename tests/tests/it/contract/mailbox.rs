@@ -45,7 +45,7 @@ fn slot(location_id: &str) -> Slot {
     }
 }
 
-fn kept(seed: u8, number: u32, begun_at: Timestamp) -> KeptNotification {
+pub(crate) fn kept(seed: u8, number: u32, begun_at: Timestamp) -> KeptNotification {
     KeptNotification {
         provider_id: provider_id(),
         booking_id: booking(seed),

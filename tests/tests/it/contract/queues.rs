@@ -5,7 +5,7 @@ use holdfast_app::ports::{
     RefreshQueue, StoreError, TimerMessage, TimerQueue,
 };
 use holdfast_app::test_util::{
-    Fault, MemoryBus, MemoryDeliveries, MemoryParking, MemoryRefreshes, MemoryTimers,
+    Fault, Faults, MemoryBus, MemoryDeliveries, MemoryParking, MemoryRefreshes, MemoryTimers,
 };
 use holdfast_aws::{EventBridgeBus, SqsDeliveries, SqsParking, SqsRefreshes, SqsTimers, tenant_of_resources};
 use holdfast_domain::{BookingId, EventType, Patience};
@@ -220,6 +220,97 @@ async fn an_answer_with_too_few_entries_says_nothing_of_the_others() {
     assert!(matches!(results.as_slice(), [Ok(()), Err(StoreError::Unavailable(_))]), "{results:?}");
 }
 
+/// Which of three entries is reported failed.
+async fn one_of_three_fails(
+    timers_of: &impl TimerQueue,
+    refreshes_of: &impl RefreshQueue,
+    hints_of: &impl DeliveryQueue,
+    bus: &impl EventBus,
+) -> [Vec<bool>; 4] {
+    let failed = |results: Vec<Result<(), StoreError>>| -> Vec<bool> {
+        let is_passing = |result: &Result<(), StoreError>| !matches!(result, Err(StoreError::Refused(_)));
+        assert!(results.iter().all(is_passing), "{results:?}");
+        results.iter().map(Result::is_err).collect()
+    };
+    [
+        failed(timers_of.arm(&timers(3), now()).await),
+        failed(refreshes_of.send(&refreshes(3), now()).await),
+        failed(hints_of.send(&[(); 3].map(|()| DeliveryHint::new(&delivery(), now())), false, now()).await),
+        failed(bus.publish(&events(3)).await),
+    ]
+}
+
+#[tokio::test]
+async fn a_batch_of_which_one_entry_fails_is_told_alike() {
+    let plan = Faults::new();
+    for operation in ["timers.arm", "refreshes.send", "delivery_queue.send", "bus.publish"] {
+        plan.next(operation, Fault::FailEntry(1));
+    }
+    let (queue, refreshes, hints, bus) = (
+        MemoryTimers::with_faults(plan.clone()),
+        MemoryRefreshes::with_faults(plan.clone()),
+        MemoryDeliveries::with_faults(plan.clone()),
+        MemoryBus::with_faults(plan),
+    );
+    let memory = one_of_three_fails(&queue, &refreshes, &hints, &bus).await;
+    assert_eq!(memory, [(); 4].map(|()| vec![false, true, false]));
+    let kept =
+        (queue.waiting().len(), refreshes.take().len(), hints.waiting(false).len(), bus.events().len());
+    assert_eq!(kept, (2, 2, 2, 2), "the others are sent");
+
+    let (clients, _) = canned(|request| {
+        let entries = request["Entries"].as_array().unwrap();
+        let is_event = request["Entries"][0].get("Detail").is_some();
+        let event = |place: usize| match place {
+            1 => json!({"ErrorCode": "InternalFailure", "ErrorMessage": "later"}),
+            _ => json!({"EventId": "e"}),
+        };
+        if is_event {
+            let entries: Vec<Value> = (0..entries.len()).map(event).collect();
+            return (200, json!({"FailedEntryCount": 1, "Entries": entries}));
+        }
+        let of = |place: usize| entries[place]["Id"].clone();
+        let sent = |place: usize| json!({"Id": of(place), "MessageId": "m", "MD5OfMessageBody": "x"});
+        let failed = json!({"Id": of(1), "Code": "InternalError", "SenderFault": false});
+        (200, json!({"Successful": [sent(2), sent(0)], "Failed": [failed]}))
+    });
+    let amazon = one_of_three_fails(
+        &SqsTimers::new(clients.sqs.clone(), "http://queue/timers"),
+        &SqsRefreshes::new(clients.sqs.clone(), "http://queue/refreshes"),
+        &SqsDeliveries::new(clients.sqs, "http://queue/quick", "http://queue/slow"),
+        &EventBridgeBus::new(clients.eventbridge, "bus"),
+    )
+    .await;
+    assert_eq!(amazon, memory);
+}
+
+/// As a batch in memory that fails before or after it is done: nobody knows of any entry.
+#[tokio::test(start_paused = true)]
+async fn a_batch_whose_answer_is_lost_is_told_alike() {
+    for fault in [Fault::FailBefore, Fault::FailAfter] {
+        let plan = Faults::new();
+        for operation in ["timers.arm", "refreshes.send", "delivery_queue.send", "bus.publish"] {
+            plan.next(operation, fault);
+        }
+        let (queue, bus) = (MemoryTimers::with_faults(plan.clone()), MemoryBus::with_faults(plan.clone()));
+        let (refreshes, hints) =
+            (MemoryRefreshes::with_faults(plan.clone()), MemoryDeliveries::with_faults(plan));
+        let memory = one_of_three_fails(&queue, &refreshes, &hints, &bus).await;
+        let (clients, _) = canned(|_| (503, json!({"__type": "ServiceUnavailable"})));
+        let amazon = one_of_three_fails(
+            &SqsTimers::new(clients.sqs.clone(), "http://queue/timers"),
+            &SqsRefreshes::new(clients.sqs.clone(), "http://queue/refreshes"),
+            &SqsDeliveries::new(clients.sqs, "http://queue/quick", "http://queue/slow"),
+            &EventBridgeBus::new(clients.eventbridge, "bus"),
+        )
+        .await;
+        assert_eq!(memory, [(); 4].map(|()| vec![true; 3]));
+        assert_eq!(amazon, memory);
+        let done = if fault == Fault::FailAfter { 3 } else { 0 };
+        assert_eq!((queue.waiting().len(), bus.events().len()), (done, done), "{fault:?}");
+    }
+}
+
 #[tokio::test]
 async fn queues_in_memory_delay_and_fail_alike() {
     let queue = MemoryTimers::new();
@@ -231,7 +322,7 @@ async fn queues_in_memory_delay_and_fail_alike() {
     assert_eq!(queue.receive(now().plus_ms(900_000)).len(), 11);
     let faulty = MemoryBus::new();
     assert_eq!(faulty.publish(&events(2)).await, [Ok(()), Ok(())]);
-    let plan = holdfast_app::test_util::Faults::new();
+    let plan = Faults::new();
     let bus = MemoryBus::with_faults(plan.clone());
     plan.next("bus.publish", Fault::FailEntry(1));
     let results = bus.publish(&events(3)).await;
