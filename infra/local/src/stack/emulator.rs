@@ -43,16 +43,18 @@ pub(super) struct Emulator {
 }
 
 impl Emulator {
-    /// Starts it with an empty state and waits until it answers.
+    /// Starts it with an empty state and waits until it answers. Functions call it at `functions_url`, if that is
+    /// given, in place of its own address.
     pub(super) async fn start(
         interpreter: &Path,
         layout: &Layout,
         port: u16,
+        functions_url: Option<&str>,
         client: &reqwest::Client,
     ) -> Result<Self, StackError> {
         let log = layout.logs().join("emulator.log");
         let endpoint_url = format!("http://127.0.0.1:{port}");
-        let mut child = launch(interpreter, layout, port, &log, &endpoint_url)?;
+        let mut child = launch(interpreter, layout, port, &log, functions_url.unwrap_or(&endpoint_url))?;
         let lifeline = child.stdin.take();
         let mut emulator = Self { child, lifeline, log, endpoint_url };
         emulator.wait_until_ready(client).await?;
@@ -111,7 +113,7 @@ fn launch(
     layout: &Layout,
     port: u16,
     log: &Path,
-    endpoint_url: &str,
+    functions_url: &str,
 ) -> Result<Child, StackError> {
     let files = layout.emulator_files();
     if files.exists() {
@@ -128,7 +130,7 @@ fn launch(
         .args(["-B", "-u"])
         .arg(layout.scripts().join("launcher.py"))
         .env_clear()
-        .envs(settings(port, endpoint_url))
+        .envs(settings(port, functions_url))
         .env("TMPDIR", files.join("tmp"))
         .env("HOME", &files)
         .env("S3_DATA_DIR", files.join("s3"))
@@ -145,13 +147,14 @@ fn launch(
 }
 
 /// What the emulator is told by environment variables.
-fn settings(port: u16, endpoint_url: &str) -> Vec<(&'static str, String)> {
+fn settings(port: u16, functions_url: &str) -> Vec<(&'static str, String)> {
     [
         ("BIND_HOST", "127.0.0.1"),
         ("GATEWAY_PORT", &port.to_string()),
         ("MINISTACK_HOST", "localhost"),
         ("MINISTACK_REGION", REGION),
-        ("AWS_ENDPOINT_URL", endpoint_url),
+        // It does not call itself: this is for the functions.
+        ("AWS_ENDPOINT_URL", functions_url),
         // Functions' policies are enforced, as on AWS.
         ("AUTH", "true"),
         // Both would listen beside the port; the first one even on every interface.

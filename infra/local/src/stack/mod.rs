@@ -117,7 +117,9 @@ impl Stack {
         self.progress.step("Starting the AWS emulator");
         let client = client()?;
         let (api_url, simulator_url, inbox_url) = (ports.api.url(), ports.simulator.url(), ports.inbox.url());
-        let emulator = Emulator::start(&interpreter, &self.layout, ports.aws.release(), &client).await?;
+        let functions_url = self.options.functions_aws_url.as_deref();
+        let port = ports.aws.release();
+        let emulator = Emulator::start(&interpreter, &self.layout, port, functions_url, &client).await?;
         let aws_endpoint_url = self.emulator.insert(emulator).endpoint_url.clone();
 
         self.progress.step("Deploying template.yaml");

@@ -44,6 +44,10 @@ pub struct Options {
     #[arg(long, env = "HOLDFAST_PYTHON")]
     pub(super) python: Option<PathBuf>,
 
+    /// Where the functions find AWS, if not at the emulator itself: a proxy before it, for tests of faults
+    #[arg(long, hide = true)]
+    pub(super) functions_aws_url: Option<String>,
+
     /// The cargo that builds the functions; cargo itself sets this
     #[arg(long, env = "CARGO", default_value = "cargo", hide = true)]
     pub(super) cargo: PathBuf,

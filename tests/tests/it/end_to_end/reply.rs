@@ -20,6 +20,12 @@ static BEGUN: Semaphore = Semaphore::const_new(MAX_BEGUN);
 /// machine the emulator's storage may be silent for seconds.
 const MAX_REPETITIONS: usize = 10;
 
+/// The problems after which a client comes again with the same key.
+const COME_AGAIN: [&str; 4] =
+    ["request_in_flight", "temporarily_unavailable", "internal", "provider_unavailable"];
+/// How long such a client waits.
+const PAUSE: Duration = Duration::from_millis(700);
+
 /// How long availability may be kept: not without asking.
 const REVALIDATED: &str = "private, no-cache";
 
@@ -86,7 +92,29 @@ impl Reply {
         Self::once(request).await
     }
 
+    /// Sends a request under an idempotency key until it is answered for good, as a client does that wants to
+    /// know: after connections that broke, answers of the gateway's own, and whatever asks it to come again.
+    pub(super) async fn for_good(request: RequestBuilder, limit: Duration) -> Self {
+        let deadline = Instant::now() + limit;
+        loop {
+            let seen = match Self::tried(request.try_clone().unwrap()).await {
+                Ok(reply) if COME_AGAIN.iter().any(|code| reply.json["code"] == *code) => {
+                    format!("{reply:?}")
+                }
+                Ok(reply) => return reply,
+                Err(broken) => broken,
+            };
+            assert!(Instant::now() < deadline, "no answer within {limit:?}; last seen: {seen}");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     async fn once(request: RequestBuilder) -> Self {
+        Self::tried(request).await.unwrap_or_else(|broken| panic!("{broken}"))
+    }
+
+    /// The answer, or how it is none of ours.
+    async fn tried(request: RequestBuilder) -> Result<Self, String> {
         let (client, request) = request.build_split();
         let request = request.unwrap();
         let sent = Sent::of(&request);
@@ -101,22 +129,30 @@ impl Reply {
             Ok(answered) => answered,
             Err(_) => answering.await,
         };
-        let response = answered.unwrap_or_else(|error| panic!("{what}: {error}"));
+        let response = answered.map_err(|error| format!("{what}: {error}"))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let bytes = response.bytes().await.unwrap_or_else(|error| panic!("{what}: {error}")).to_vec();
+        let bytes = response.bytes().await.map_err(|error| format!("{what}: {error}"))?.to_vec();
         let took = begun.elapsed();
         let text = String::from_utf8_lossy(&bytes);
         let json = if bytes.is_empty() {
             Value::Null
         } else {
-            serde_json::from_slice(&bytes).unwrap_or_else(|_| panic!("{what}: {status} with {text}"))
+            serde_json::from_slice(&bytes).map_err(|_| format!("{what}: {status} with {text}"))?
         };
         let reply = Self { status, headers, bytes, json, took, path };
-        assert!(!reply.header("x-request-id").is_empty(), "{what}: no request id: {reply:?}");
+        if reply.header("x-request-id").is_empty() {
+            return Err(format!("{what}: no request id: {reply:?}"));
+        }
         let kept = if reply.path == "/v1/availability" && status < 400 { REVALIDATED } else { "no-store" };
         assert_eq!(reply.header("cache-control"), kept, "{what}");
         sent.check(&reply);
-        reply
+        Ok(reply)
+    }
+
+    /// Checks that this says the same as another answer to the same key, whichever of them was the first.
+    pub(super) fn assert_same(&self, other: &Self) {
+        let (ours, theirs) = (String::from_utf8_lossy(&self.bytes), String::from_utf8_lossy(&other.bytes));
+        assert_eq!((self.status, ours), (other.status, theirs));
     }
 
     /// A header's value; empty if there is none.

@@ -1,18 +1,27 @@
-//! The one local stack that the end-to-end tests of a process share.
+//! The local stacks that the end-to-end tests of a process share: one, and a second for those that do harm.
 //!
-//! The first test that asks for it has cargo build `cargo local`'s program and starts it on free ports, with a
+//! The first test that asks for one has cargo build `cargo local`'s program and starts it on free ports, with a
 //! state folder of its own; the program builds the functions and deploys them. It runs until its standard
 //! input closes, which happens when this process ends, however it ends.
+//!
+//! On the second, functions reach the emulator through a proxy that tests can tell to misbehave, and messages
+//! that a dead worker had are soon there again. Tests kill and freeze its processes.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use aws_sdk_sqs::types::QueueAttributeName;
 use holdfast_local::stack_file::{STACK_FILE_NAME, StackFile};
+
+use super::sockets::Wire;
+use super::wrap_up;
 
 /// A first start compiles the AWS SDK and fetches the emulator: minutes on a small machine.
 const START_LIMIT: Duration = Duration::from_mins(45);
@@ -20,9 +29,40 @@ const START_POLL: Duration = Duration::from_millis(50);
 /// State folders begin so; the rest is the id of the process that made it.
 const FOLDER_PREFIX: &str = "end-to-end-";
 
+/// For how long nobody else gets a message that somebody has, on the stack for harm, in seconds. As deployed it
+/// is six times the time limit of the function, which no test can wait out. Work that takes longer is done twice.
+const SHORT_VISIBILITY_S: &str = "12";
+/// The queues that functions work off.
+const WORKED_OFF: [&str; 4] = ["TimerQueueUrl", "EventQueueUrl", "DeliveryQueueUrl", "SlowDeliveryQueueUrl"];
+
 /// Where the stack answers. Panics, for every test alike, if it could not be started.
 pub(super) fn stack() -> &'static StackFile {
     &running().file
+}
+
+static ROUGH: OnceLock<Result<Rough, String>> = OnceLock::new();
+
+/// The stack for tests that do harm, if there was one.
+pub(super) fn rough_if_started() -> Option<&'static StackFile> {
+    ROUGH.get().and_then(|started| started.as_ref().ok()).map(|rough| &rough.file)
+}
+
+/// The stack for tests that do harm, and the proxy between its functions and its emulator.
+pub(super) fn rough() -> &'static Rough {
+    // One after the other: both build, and share what they install.
+    running();
+    match ROUGH.get_or_init(start_rough) {
+        Ok(rough) => rough,
+        Err(reason) => panic!("the local stack for faults could not be started:\n{reason}"),
+    }
+}
+
+/// The stack for tests that do harm.
+pub(super) struct Rough {
+    pub(super) file: StackFile,
+    /// Between the functions and the emulator.
+    pub(super) aws: Wire,
+    _running: Running,
 }
 
 /// How often a provider's circuit or limits were passed over because their store did not answer in time, as the
@@ -58,17 +98,61 @@ struct Running {
 }
 
 fn start() -> Result<Running, String> {
-    let folder =
-        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{FOLDER_PREFIX}{}", std::process::id()));
     remove_old_folders();
+    start_with("", &["--aws-port", "0"])
+}
+
+fn start_with(suffix: &str, options: &[&str]) -> Result<Running, String> {
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{FOLDER_PREFIX}{}{suffix}", std::process::id()));
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let log = folder.join("stack.log");
-    tell(&format!("Starting the local stack for the end-to-end tests; see {}", log.display()));
+    tell(&format!("Starting a local stack for the end-to-end tests; see {}", log.display()));
     let program = build()?;
-    let mut child =
-        launch(&program, &folder, &log).map_err(|error| format!("{}: {error}", program.display()))?;
+    let mut child = launch(&program, &folder, &log, options)
+        .map_err(|error| format!("{}: {error}", program.display()))?;
     let file = wait_until_ready(&mut child, &folder, &log)?;
     Ok(Running { file, folder, _child: child })
+}
+
+fn start_rough() -> Result<Rough, String> {
+    let port = free_port().map_err(|error| error.to_string())?;
+    let (started, proxy) = mpsc::channel();
+    let (ready, visible) = (mpsc::channel(), mpsc::channel());
+    // The proxy outlives the test that starts it, and so does its runtime.
+    thread::spawn(move || serve_rough(port, &started, &ready.1, &visible.0));
+    let aws: Wire = proxy.recv().map_err(|error| error.to_string())?;
+    let url = format!("http://{}", aws.address);
+    let port = port.to_string();
+    let running = start_with("-rough", &["--aws-port", &port, "--functions-aws-url", &url])?;
+    ready.0.send(running.file.clone()).map_err(|error| error.to_string())?;
+    visible.1.recv().map_err(|error| error.to_string())?;
+    Ok(Rough { file: running.file.clone(), aws, _running: running })
+}
+
+/// Runs the proxy before the emulator, and shortens the queues' visibility once the stack is there.
+fn serve_rough(port: u16, started: &Sender<Wire>, ready: &Receiver<StackFile>, visible: &Sender<()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let wire = runtime.block_on(Wire::before((Ipv4Addr::LOCALHOST, port).into()));
+    started.send(wire).unwrap();
+    let Ok(file) = ready.recv() else { return };
+    runtime.block_on(shorten_visibility(&file));
+    visible.send(()).unwrap();
+    runtime.block_on(std::future::pending::<()>());
+}
+
+async fn shorten_visibility(file: &StackFile) {
+    let sqs = wrap_up::client(file);
+    for name in WORKED_OFF {
+        let set = sqs.set_queue_attributes().queue_url(&file.resources[name]);
+        let set = set.attributes(QueueAttributeName::VisibilityTimeout, SHORT_VISIBILITY_S);
+        set.send().await.unwrap();
+    }
+}
+
+/// A port that is free for the moment. The emulator's has to be known before it is started.
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 /// Builds the program as the alias `cargo local` does, so that both use the same build, and returns its path.
@@ -92,13 +176,14 @@ fn build() -> Result<PathBuf, String> {
         .ok_or_else(|| "cargo does not say where it put the program".to_owned())
 }
 
-fn launch(program: &Path, folder: &Path, log: &Path) -> io::Result<Child> {
+fn launch(program: &Path, folder: &Path, log: &Path, options: &[&str]) -> io::Result<Child> {
     let log = File::create(log)?;
     Command::new(program)
         .arg("--until-stdin-closes")
         .arg("--state-dir")
         .arg(folder)
-        .args(["--api-port", "0", "--simulator-port", "0", "--inbox-port", "0", "--aws-port", "0"])
+        .args(["--api-port", "0", "--simulator-port", "0", "--inbox-port", "0"])
+        .args(options)
         .env("CARGO", env!("CARGO"))
         .env_remove("HOLDFAST_BIN_DIR")
         .current_dir(workspace())

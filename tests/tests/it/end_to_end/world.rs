@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 pub(super) use super::provider::{PATIENT_MS, Protocol, Provider};
 use super::reply::Reply;
-use super::stack::stack;
+use super::stack::{rough, stack};
 
 /// What goes on in the background follows within this unless a test says otherwise. It is no promise of the
 /// product's, only far longer than a busy machine takes.
@@ -59,7 +59,15 @@ impl Drop for World {
 impl World {
     /// A world on the shared stack, which is started for the first.
     pub(super) fn new() -> Self {
-        let stack = stack();
+        Self::on(stack())
+    }
+
+    /// A world on the stack for tests that do harm.
+    pub(super) fn rough() -> Self {
+        Self::on(&rough().file)
+    }
+
+    fn on(stack: &'static StackFile) -> Self {
         // A client belongs to its test: its connections live on that test's runtime.
         let http = reqwest::Client::builder().no_proxy().timeout(CALL_LIMIT).build().unwrap();
         WORLDS.fetch_add(1, Ordering::Relaxed);
@@ -260,9 +268,14 @@ impl Consumer<'_> {
     /// A new webhook endpoint of this consumer's at the inbox, which knows its secret. `settings` are the
     /// endpoint's fields besides its URL.
     pub(super) async fn hook(&self, settings: Value) -> Hook<'_> {
+        self.hook_at(&self.world.stack.webhook_inbox_url, settings).await
+    }
+
+    /// The same, with the inbox reached at this URL.
+    pub(super) async fn hook_at(&self, inbox_url: &str, settings: Value) -> Hook<'_> {
         let name = format!("hook-{}", next_actor());
         let mut body = settings;
-        body["url"] = json!(format!("{}/hooks/{name}", self.world.stack.webhook_inbox_url));
+        body["url"] = json!(format!("{inbox_url}/hooks/{name}"));
         let made = Reply::of(self.call(Method::POST, "/v1/webhook-endpoints").json(&body)).await;
         assert_eq!(made.status, 201, "{made:?}");
         let hook = Hook { world: self.world, name, id: text(&made.json["id"]), created: made.json };

@@ -8,6 +8,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use holdfast_local::stack_file::StackFile;
 use serde_json::{Value, json};
 
+use super::stack::rough_if_started;
 use super::world::{World, until};
 
 /// Queues that nothing may be left in. A booking's own dead letters are asked for by the tests that make them.
@@ -24,7 +25,7 @@ const EMPTY_AT_THE_END: [&str; 7] = [
 const OTHERS_LIMIT: Duration = Duration::from_mins(10);
 const POLL: Duration = Duration::from_millis(500);
 
-fn client(stack: &StackFile) -> Client {
+pub(super) fn client(stack: &StackFile) -> Client {
     let credentials =
         Credentials::new(&stack.aws_access_key_id, &stack.aws_secret_access_key, None, None, "stack.json");
     let config = aws_sdk_sqs::Config::builder()
@@ -60,9 +61,16 @@ async fn when_all_is_over_nothing_has_been_given_up() {
         others => Err(json!(others)),
     })
     .await;
-    let sqs = client(world.stack);
+    nothing_was_given_up(world.stack).await;
+    if let Some(rough) = rough_if_started() {
+        nothing_was_given_up(rough).await;
+    }
+}
+
+async fn nothing_was_given_up(stack: &StackFile) {
+    let sqs = client(stack);
     for name in EMPTY_AT_THE_END {
-        let url = &world.stack.resources[name];
+        let url = &stack.resources[name];
         let asked = sqs
             .get_queue_attributes()
             .queue_url(url)

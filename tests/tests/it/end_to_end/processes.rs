@@ -1,0 +1,106 @@
+//! The processes of a local stack, found by their connections, and what is done to them.
+//!
+//! Whoever has a connection is found by its local port, so that a test reaches the very process that works for it.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::world::{LOOK_AGAIN, until};
+
+/// How long a signal may take to be seen.
+const SEEN: Duration = Duration::from_secs(10);
+
+/// A process of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Process(u32);
+
+impl Process {
+    /// Who has the connection whose local end is this; nobody if it is gone.
+    pub(super) fn connected_from(local: SocketAddr) -> Option<Self> {
+        Self::of_socket(local, ESTABLISHED)
+    }
+
+    /// Who listens at an address.
+    pub(super) fn listening_at(address: SocketAddr) -> Option<Self> {
+        Self::of_socket(address, LISTENING)
+    }
+
+    fn of_socket(local: SocketAddr, state: &str) -> Option<Self> {
+        let inode = inode_of(local, state)?;
+        let link = format!("socket:[{inode}]");
+        let processes = fs::read_dir("/proc").ok()?;
+        let ids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        ids.filter(|id| *id != std::process::id()).find(|id| has_file(*id, &link)).map(Self)
+    }
+
+    /// Ends it at once, whatever it is doing. Returns when it does nothing more.
+    pub(super) async fn kill(self) {
+        self.signal("KILL");
+        self.until_state("dead", |state| matches!(state, None | Some('Z' | 'X'))).await;
+    }
+
+    /// Stops it where it is, until the result is dropped. Returns when it has stopped.
+    pub(super) async fn freeze(self) -> Frozen {
+        // First, so that it goes on even if the rest fails.
+        let frozen = Frozen(self);
+        self.signal("STOP");
+        self.until_state("stopped", |state| state == Some('T')).await;
+        frozen
+    }
+
+    fn signal(self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.0.to_string()).status();
+        assert!(sent.unwrap().success(), "{self:?} could not be sent {name}");
+    }
+
+    async fn until_state(self, what: &str, is_it: impl Fn(Option<char>) -> bool) {
+        until(SEEN, LOOK_AGAIN, &format!("{self:?} is {what}"), async || {
+            let state = self.state();
+            if is_it(state) { Ok(()) } else { Err(json!(format!("{state:?}"))) }
+        })
+        .await;
+    }
+
+    /// As `/proc/<pid>/stat` has it; `None` if there is no such process.
+    fn state(self) -> Option<char> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).ok()?;
+        // The name before may have anything in it.
+        stat.rsplit(") ").next()?.chars().next()
+    }
+}
+
+/// A process that has stopped. It goes on when this is dropped, also if the test fails.
+#[derive(Debug)]
+pub(super) struct Frozen(Process);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // It may have been ended meanwhile.
+        Command::new("kill").arg("-CONT").arg(self.0.0.to_string()).output().ok();
+    }
+}
+
+/// States of sockets, as `/proc/net/tcp` has them.
+const ESTABLISHED: &str = "01";
+const LISTENING: &str = "0A";
+
+fn inode_of(local: SocketAddr, state: &str) -> Option<String> {
+    let SocketAddr::V4(local) = local else { return None };
+    // Addresses are shown as numbers of the machine's own byte order.
+    let address = format!("{:08X}:{:04X}", u32::from_ne_bytes(local.ip().octets()), local.port());
+    let table = fs::read_to_string("/proc/net/tcp").ok()?;
+    table.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_it = fields.get(1) == Some(&address.as_str()) && fields.get(3) == Some(&state);
+        is_it.then(|| fields.get(9).map(ToString::to_string)).flatten()
+    })
+}
+
+fn has_file(id: u32, wanted: &str) -> bool {
+    let Ok(files) = fs::read_dir(format!("/proc/{id}/fd")) else { return false };
+    files.flatten().any(|file| fs::read_link(file.path()).is_ok_and(|link| link.as_os_str() == wanted))
+}
