@@ -77,12 +77,25 @@ impl fmt::Debug for Reply {
     }
 }
 
+fn is_read(request: &RequestBuilder) -> bool {
+    let built = request.try_clone().and_then(|request| request.build().ok());
+    built.is_some_and(|request| request.method() == reqwest::Method::GET)
+}
+
 impl Reply {
     /// Sends a request and checks what holds for every answer: a body of JSON, or none; a request id; and
     /// that nothing on the way keeps it.
     pub(super) async fn of(request: RequestBuilder) -> Self {
         for _ in 0..MAX_REPETITIONS {
-            let reply = Self::once(request.try_clone().unwrap()).await;
+            let reply = match Self::tried(request.try_clone().unwrap()).await {
+                Ok(reply) => reply,
+                // A read that broke off is made again, as any client does.
+                Err(broken) => {
+                    assert!(is_read(&request), "{broken}");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
             let problem = (&reply.json["code"], &reply.json["side_effects"]);
             if problem != (&Value::from("temporarily_unavailable"), &Value::from("none")) {
                 return reply;
