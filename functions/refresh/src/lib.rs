@@ -18,9 +18,15 @@ const MAX_LATENESS_MS: u64 = 5 * 60 * 1_000;
 /// Why a message has to come again, or ends in the dead-letter queue.
 #[derive(Debug, thiserror::Error)]
 pub enum RefreshError {
-    /// The message does not say what has to be asked for.
-    #[error("the message is not one of a refresh: {0}")]
-    Malformed(#[source] serde_json::Error),
+    /// The message does not say what has to be asked for. The parser's words may quote it, so the place alone is
+    /// told.
+    #[error("the message is not one of a refresh at line {line}, column {column}")]
+    Malformed {
+        /// The line at which reading failed, from 1 on.
+        line: usize,
+        /// The column in it.
+        column: usize,
+    },
     /// The store or the queue failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -55,7 +61,8 @@ where
     /// One that cannot be served is not sent again: the location is planned again within five minutes, and until
     /// then what is remembered of it is as old as it is.
     pub async fn on_message(&self, body: &str) -> Result<(), RefreshError> {
-        let message: RefreshMessage = serde_json::from_str(body).map_err(RefreshError::Malformed)?;
+        let message: RefreshMessage = serde_json::from_str(body)
+            .map_err(|error| RefreshError::Malformed { line: error.line(), column: error.column() })?;
         match Box::pin(self.availability.refresh(&message, &self.settings)).await {
             Ok(Refreshed::Asked(_) | Refreshed::NotNeeded | Refreshed::Failed) => Ok(()),
             Ok(Refreshed::PassOn(message)) => Ok(self.send(&[message]).await?),

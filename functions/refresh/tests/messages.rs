@@ -84,7 +84,10 @@ async fn what_is_no_message_fails_and_a_store_that_fails_waits_for_the_next_roun
     let faults = Faults::new();
     let world = world(&faults);
     for body in ["", "{}", "[]", r#"{"provider_id": 1}"#] {
-        assert!(matches!(world.service.on_message(body).await, Err(RefreshError::Malformed(_))), "{body}");
+        assert!(
+            matches!(world.service.on_message(body).await, Err(RefreshError::Malformed { .. })),
+            "{body}"
+        );
     }
     faults.always("availability.read", Fault::FailBefore);
     world.service.on_message(&message("l1", world.clock.now())).await.unwrap();

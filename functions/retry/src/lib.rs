@@ -6,6 +6,7 @@ use holdfast_app::ports::{
     BookingStore, BreakerStore, Clock, Entropy, LimitStore, ProviderGateway, SettingsReader, StoreError,
     TimerMessage, TimerQueue,
 };
+use holdfast_domain::BookingId;
 
 /// How long a timer waits after its first failure, in milliseconds; the wait grows with each further one.
 const FIRST_FAILURE_DELAY_MS: u64 = 15_000;
@@ -16,9 +17,17 @@ const MAX_FAILURE_DELAY_MS: u64 = 300_000;
 /// Why a message has to come again, or ends in the dead-letter queue.
 #[derive(Debug, thiserror::Error)]
 pub enum TimerError {
-    /// The message is not a timer.
-    #[error("the message is not a timer: {0}")]
-    Malformed(#[source] serde_json::Error),
+    /// The message is not a timer. The parser's words may quote it, so the place alone is told.
+    #[error("the message is not a timer at line {line}, column {column}")]
+    Malformed {
+        /// The line at which reading failed, from 1 on.
+        line: usize,
+        /// The column in it.
+        column: usize,
+    },
+    /// The message is a timer of no booking, and would never be one.
+    #[error("the timer names no booking")]
+    NoBooking,
     /// The store or the queue failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -49,7 +58,10 @@ where
 {
     /// Handles a timer's message.
     pub async fn on_message(&self, body: &str) -> Result<(), TimerError> {
-        let message: TimerMessage = serde_json::from_str(body).map_err(TimerError::Malformed)?;
+        let message: TimerMessage = serde_json::from_str(body)
+            .map_err(|error| TimerError::Malformed { line: error.line(), column: error.column() })?;
+        // Armed anew, it would ring for ever. This way it ends in the dead-letter queue.
+        BookingId::parse(&message.booking_id).map_err(|_| TimerError::NoBooking)?;
         match self.engine.on_timer(&message, &self.settings).await {
             Ok(TimerOutcome::Done | TimerOutcome::Nothing) => Ok(()),
             Ok(TimerOutcome::PassOn(message)) => Ok(self.arm(&[message]).await?),

@@ -14,7 +14,7 @@ use holdfast_app::test_util::{
 use holdfast_domain::{
     AttemptError, AttemptOutcome, Booking, BookingId, CompensationOutcome, LookUpOutcome, Timestamp,
 };
-use retry::Service;
+use retry::{Service, TimerError};
 
 /// A provider that must not be called.
 struct Unreachable;
@@ -107,4 +107,19 @@ async fn what_is_no_timer_has_to_come_again() {
     let service = service(Faults::new());
     assert!(service.on_message("{}").await.is_err());
     assert!(service.on_message(r#"{"booking_id": "bkg_x"}"#).await.is_err());
+    let odd = r#"{"booking_id": "bkg_x", "not_before": "2027-01-01T00:00:00Z", "failures": "secret"}"#;
+    let error = service.on_message(odd).await.unwrap_err();
+    assert!(!error.to_string().contains("secret"), "nothing of the message is logged: {error}");
+}
+
+/// Its booking will never be found, so that arming it anew would be for ever.
+#[tokio::test(start_paused = true)]
+async fn a_timer_that_names_no_booking_is_left_to_the_dead_letter_queue() {
+    let service = service(Faults::new());
+    for not_before in [start(), start().plus_ms(60_000)] {
+        let nameless = TimerMessage { booking_id: "bkg_x".to_owned(), ..timer(not_before, 0) };
+        let outcome = service.on_message(&serde_json::to_string(&nameless).unwrap()).await;
+        assert!(matches!(outcome, Err(TimerError::NoBooking)), "{outcome:?}");
+    }
+    assert_eq!(service.timers.waiting(), []);
 }
