@@ -20,3 +20,5 @@ mod hot_path;
 mod receivers;
 #[cfg(test)]
 mod routes;
+#[cfg(test)]
+mod skew;

@@ -55,7 +55,7 @@ mod breakers;
 mod busy;
 pub(crate) mod canned;
 mod configuration;
-mod deliveries;
+pub(crate) mod deliveries;
 mod dynamodb_availability;
 mod dynamodb_bookings;
 mod dynamodb_settings;
