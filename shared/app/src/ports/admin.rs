@@ -40,7 +40,8 @@ pub trait ConfigurationStore: Send + Sync {
         id: &ProviderId,
     ) -> impl Future<Output = Result<Option<ProviderSettings>, StoreError>> + Send;
 
-    /// All providers, by name.
+    /// All providers, by name. One that cannot be read is left out, so that it stops nothing that concerns the
+    /// others.
     fn providers(&self) -> impl Future<Output = Result<Vec<ProviderSettings>, StoreError>> + Send;
 
     /// Removes a provider. Returns whether there was one.

@@ -19,6 +19,14 @@ fn sort_key(item: &SdkItem) -> Option<&str> {
     item.get(SK).and_then(|value| value.as_s().ok()).map(String::as_str)
 }
 
+/// A provider, unless a later version of the code wrote it in words that this one does not know.
+fn readable_provider(item: SdkItem) -> Option<ProviderSettings> {
+    let provider_id = sort_key(&item).unwrap_or_default().to_owned();
+    provider_of(item)
+        .inspect_err(|error| tracing::error!(provider.id = provider_id, %error, "A provider is unreadable."))
+        .ok()
+}
+
 impl ConfigurationStore for DynamoSettings {
     async fn put_consumer(&self, consumer: &ConsumerSettings) -> Result<(), StoreError> {
         self.put(consumer_item(consumer)?).await
@@ -45,7 +53,7 @@ impl ConfigurationStore for DynamoSettings {
     }
 
     async fn providers(&self) -> Result<Vec<ProviderSettings>, StoreError> {
-        self.list(PROVIDERS, "").await?.into_iter().map(provider_of).collect()
+        Ok(self.list(PROVIDERS, "").await?.into_iter().filter_map(readable_provider).collect())
     }
 
     async fn delete_provider(&self, id: &ProviderId) -> Result<bool, StoreError> {

@@ -1,6 +1,7 @@
 //! Items of every table but bookings: read as they were written, written as they are read.
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use holdfast_app::ports::ConfigurationStore;
 use serde_json::{Value, json};
 
 use super::cases::{Case, cases};
@@ -124,6 +125,22 @@ async fn words_of_later_versions_are_an_error_and_never_something_else() {
     let packed = json!(data_encoding::BASE64.encode(&[9, 1, 2, 3, 4, 5]));
     let outcome = altered("availability-v1-confirmed", "/d/B", packed).await;
     assert!(outcome.is_err(), "{outcome:?}");
+}
+
+/// While old code runs beside new, what it does for all providers goes on for those that it can read.
+#[tokio::test]
+async fn one_provider_that_cannot_be_read_hides_no_other() {
+    let case = cases().into_iter().find(|case| case.file == "provider-v1-usual").unwrap();
+    let mut items = golden_items(&case);
+    let mut later = items[0].clone();
+    (later["sk"], later["protocol"]) = (json!({"S": "a-later-one"}), json!({"S": "later"}));
+    items.push(later);
+    let settings = with(case.table, &items).await;
+    let found = settings.settings().providers().await.unwrap();
+    assert_eq!(
+        found.iter().map(|provider| provider.provider_id.as_str()).collect::<Vec<_>>(),
+        ["demo-clinic"]
+    );
 }
 
 #[tokio::test]
