@@ -265,7 +265,7 @@ async fn conclude(plan: &Plan, bench: &Arc<Bench>, told: &Mutex<Told>, healed_at
         .any(|item| item.booking.history.iter().any(|entry| entry.cause == Cause::NotificationFailed));
     assert!(!(plan.world.pulls && is_all_kept && missed), "a notification was never in its mailbox");
     let hands_out_once = !plan.troubles.iter().any(is_uncertain);
-    heard.check(bench, hands_out_once).await;
+    Box::pin(heard.check(bench, hands_out_once)).await;
 }
 
 /// Whether a worker may not know what became of its own write. It hands out what it may have taken: twice is better
