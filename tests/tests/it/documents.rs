@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+/// Where tests are that are named by folder and module, from this package's folder.
+const PLACES: [&str; 2] = ["tests/it", "simulation/tests/simulation"];
+
 /// The tests that a line names: `module::test` of `end_to_end`, or `folder::module::test`.
 fn named(line: &str) -> impl Iterator<Item = Vec<&str>> {
     let is_name = |text: &&str| {
@@ -25,7 +28,9 @@ fn every_test_that_the_architecture_names_exists() {
             [folder, module, test] => (*folder, *module, *test),
             _ => panic!("{name:?} names no test"),
         };
-        let source = fs::read_to_string(root.join(format!("tests/it/{folder}/{module}.rs"))).unwrap();
+        let path = PLACES.map(|place| root.join(format!("{place}/{folder}/{module}.rs")));
+        let path = path.iter().find(|path| path.exists()).unwrap_or_else(|| panic!("there is no {name:?}"));
+        let source = fs::read_to_string(path).unwrap();
         assert!(source.contains(&format!("fn {test}()")), "there is no {name:?}");
         found += 1;
     }

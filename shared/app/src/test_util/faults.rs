@@ -1,7 +1,7 @@
 //! What goes wrong, and when: a plan that the in-memory ports ask before every call.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use super::{SeededEntropy, locked};
@@ -74,7 +74,8 @@ struct Pace {
 
 #[derive(Debug, Default)]
 struct Plan {
-    watcher: Option<Arc<dyn Watcher>>,
+    /// It is not kept alive: watchers know the ports that they hear of, and these know the plan.
+    watcher: Option<Weak<dyn Watcher>>,
     pace: Option<Pace>,
     calls: Vec<&'static str>,
     made: BTreeMap<&'static str, usize>,
@@ -127,8 +128,8 @@ impl Faults {
         locked(&self.0).always.insert(operation, fault);
     }
 
-    /// Tells `watcher` of every call from now on.
-    pub fn watch(&self, watcher: Arc<dyn Watcher>) {
+    /// Tells a watcher of every call from now on, for as long as it is there.
+    pub fn watch(&self, watcher: Weak<dyn Watcher>) {
         locked(&self.0).watcher = Some(watcher);
     }
 
@@ -139,7 +140,7 @@ impl Faults {
 
     /// Tells the watcher, if there is one, of something that is no call.
     pub(super) fn tell(&self, who: &str, tell: &dyn Fn() -> String) {
-        let watcher = locked(&self.0).watcher.clone();
+        let watcher = locked(&self.0).watcher.as_ref().and_then(Weak::upgrade);
         if let Some(watcher) = watcher {
             watcher.event(who, tell);
         }
@@ -172,7 +173,12 @@ impl Faults {
         let nth = *made;
         let planned = plan.by_place.get(&place).or_else(|| plan.by_operation.get(&(operation, nth)));
         let fault = planned.or_else(|| plan.always.get(operation)).copied();
-        Call { operation, fault, watcher: plan.watcher.clone(), pace: plan.pace.clone() }
+        Call {
+            operation,
+            fault,
+            watcher: plan.watcher.as_ref().and_then(Weak::upgrade),
+            pace: plan.pace.clone(),
+        }
     }
 
     /// Makes a call whose effect is `effect`.

@@ -14,7 +14,7 @@ use holdfast_app::settings::ProviderSettings;
 use holdfast_app::stored::StoredBooking;
 use holdfast_app::test_util::{
     Faults, MemoryAvailability, MemoryBookingStore, MemoryBus, MemoryMailbox, MemoryParking, MemoryProvider,
-    MemorySettings, SeededEntropy, TestClock,
+    MemorySettings, SeededEntropy, TestClock, Watcher,
 };
 use holdfast_domain::{Booking, BookingId, ConsumerId, Mode, ProviderId, Tenant, Timestamp};
 use tokio::sync::Notify;
@@ -151,7 +151,8 @@ impl Bench {
         };
         let wake = provider.done();
         let journal = Arc::new(Journal::new(clock, store.clone(), Arc::clone(&wake), terms.is_written));
-        faults.watch(journal.clone());
+        let watcher: Arc<dyn Watcher> = journal.clone();
+        faults.watch(Arc::downgrade(&watcher));
         let entropy = SeededEntropy::new(terms.seed);
         let mut provider_settings =
             ProviderSettings::usual(provider_id(), Mode::Test, "http://provider.invalid");
