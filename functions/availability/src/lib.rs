@@ -2,16 +2,17 @@
 
 use holdfast_app::auth::{consumer_of, presented_key};
 use holdfast_app::availability::{
-    Audience, Availability, AvailabilityAnswer, AvailabilityParameters, availability_answer,
-    read_availability, signing_secret,
+    Audience, Availability, AvailabilityAnswer, AvailabilityParameters, ValidAvailability,
+    availability_answer, read_availability, signing_secret,
 };
 use holdfast_app::ports::{
     AvailabilityGateway, AvailabilityStore, BookingKeySecretStore, BreakerStore, Clock, Entropy, LimitStore,
-    LocationStore, SettingsReader, Wanted,
+    LocationStore, RequestCounter, SettingsReader, Wanted,
 };
 use holdfast_app::problem::{Problem, ProblemCode};
-use holdfast_app::settings_cache::SettingsCache;
-use holdfast_lambda::http::{Codings, Request, Response, RouteError, Routed, Router, gzip};
+use holdfast_app::rates::RequestRates;
+use holdfast_app::settings_cache::{Authenticated, SettingsCache};
+use holdfast_lambda::http::{Codings, Request, Response, RouteError, Routed, Router, gzip, limited};
 use http::header::{
     ACCEPT_ENCODING, AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, ETAG, IF_NONE_MATCH, VARY,
 };
@@ -57,6 +58,8 @@ pub struct Service<A, G, S, C, E> {
     pub configuration: S,
     /// Keys, providers and secrets, remembered.
     pub settings: SettingsCache<S>,
+    /// How many requests consumers make.
+    pub rates: RequestRates,
     /// The time of day.
     pub clock: C,
     /// Makes secrets.
@@ -67,7 +70,13 @@ impl<A, G, S, C, E> Service<A, G, S, C, E>
 where
     A: AvailabilityStore,
     G: AvailabilityGateway,
-    S: BookingKeySecretStore + BreakerStore + LimitStore + LocationStore + SettingsReader + Clone,
+    S: BookingKeySecretStore
+        + BreakerStore
+        + LimitStore
+        + LocationStore
+        + RequestCounter
+        + SettingsReader
+        + Clone,
     C: Clock,
     E: Entropy,
 {
@@ -101,7 +110,18 @@ where
         };
         let caller = self.settings.verify_with(&presented, wanted, now).await?;
         let tenant = consumer_of(&caller.key)?;
-        let wish = wish?;
+        let serving = async { self.answer(request, &tenant, wish?, caller).await };
+        limited(&self.rates, &self.configuration, &self.clock, &tenant, serving).await
+    }
+
+    async fn answer(
+        &self,
+        request: &Request,
+        tenant: &Tenant,
+        wish: ValidAvailability,
+        caller: Authenticated,
+    ) -> Result<Response, Problem> {
+        let now = self.clock.now();
         let provider = caller.provider.filter(|provider| provider.mode == tenant.mode).ok_or_else(|| {
             let (provider_id, mode) = (&wish.provider_id, tenant.mode.as_str());
             let detail = format!("No provider {provider_id} is configured for {mode} keys.");

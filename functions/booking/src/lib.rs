@@ -9,20 +9,22 @@ use holdfast_app::auth::{consumer_of, presented_key};
 use holdfast_app::availability::{BookingKeySecret, SlotWord, needs_another_secret, slot_word};
 use holdfast_app::bookings::{
     Answer, CreateCall, Created, Engine, ListParameters, Listed, MAX_WAIT_S, Operated, OperationCall, Read,
-    ValidCreate, erase_customer, list, owned, read, read_change, read_create, read_list, retry_after_s,
+    ReadCreate, ValidCreate, erase_customer, list, owned, read, read_change, read_create, read_list,
+    retry_after_s,
 };
 use holdfast_app::idempotency::{IdempotencyKey, fingerprint, preferred_wait_s};
 use holdfast_app::ports::{
     AvailabilityStore, BookingStore, BreakerStore, Clock, Entropy, LimitStore, ProviderGateway,
-    SettingsReader, Wanted,
+    RequestCounter, SettingsReader, Wanted,
 };
 use holdfast_app::problem::{FieldError, Problem, ProblemCode};
+use holdfast_app::rates::RequestRates;
 use holdfast_app::settings::ProviderSettings;
-use holdfast_app::settings_cache::{SettingsCache, configuration_problem};
+use holdfast_app::settings_cache::{Authenticated, SettingsCache, configuration_problem};
 use holdfast_app::stored::Fingerprint;
 use holdfast_app::view::{booking_view, history_view, personal_view};
 use holdfast_domain::{Booking, BookingId, ConfirmationMode, OperationKind, Tenant};
-use holdfast_lambda::http::{Request, Response, RouteError, Routed, Router, json_body};
+use holdfast_lambda::http::{Request, Response, RouteError, Routed, Router, json_body, limited};
 use holdfast_lambda::telemetry::record_booking;
 use http::header::{AUTHORIZATION, ETAG, IF_NONE_MATCH, LINK, LOCATION, RETRY_AFTER};
 use http::{HeaderName, Method, StatusCode};
@@ -74,6 +76,10 @@ pub struct Service<S, G, B, R, A, C, E> {
     pub settings: SettingsCache<R>,
     /// What is known of slots.
     pub availability: A,
+    /// How many requests consumers make.
+    pub rates: RequestRates,
+    /// Where they are counted.
+    pub counter: R,
     /// The time of day.
     pub clock: C,
 }
@@ -83,22 +89,40 @@ where
     S: BookingStore,
     G: ProviderGateway,
     B: BreakerStore + LimitStore,
-    R: SettingsReader,
+    R: SettingsReader + RequestCounter,
     A: AvailabilityStore,
     C: Clock,
     E: Entropy,
 {
     /// Answers a request.
     pub async fn handle(&self, request: Request, routed: Routed<Route>) -> Result<Response, Problem> {
-        match routed.key {
+        if routed.key == Route::Create {
             // The large ones are on the heap, so that reads do not carry their size.
-            Route::Create => Box::pin(self.create(&request)).await,
-            Route::List => self.list(&request).await,
-            Route::Read => self.read(&request, routed.parameter("id")).await,
-            Route::History => self.history(&request, routed.parameter("id")).await,
-            Route::Operate(kind) => Box::pin(self.operate(&request, kind, routed.parameter("id"))).await,
-            Route::EraseCustomer => self.erase_customer(&request, routed.parameter("id")).await,
+            return Box::pin(self.create(&request)).await;
         }
+        let authorization = request.header(AUTHORIZATION.as_str())?;
+        let caller = self.settings.authenticate(authorization, None, self.clock.now()).await?;
+        let tenant = consumer_of(&caller.key)?;
+        self.limited(&tenant, async {
+            let (request, id) = (&request, routed.parameter("id"));
+            match routed.key {
+                Route::Create => Box::pin(self.create(request)).await,
+                Route::List => self.list(request, &tenant).await,
+                Route::Read => self.read(request, &tenant, id).await,
+                Route::History => self.history(request, &tenant, id).await,
+                Route::Operate(kind) => Box::pin(self.operate(request, &tenant, kind, id)).await,
+                Route::EraseCustomer => self.erase_customer(&tenant, id).await,
+            }
+        })
+        .await
+    }
+
+    async fn limited(
+        &self,
+        tenant: &Tenant,
+        serving: impl Future<Output = Result<Response, Problem>>,
+    ) -> Result<Response, Problem> {
+        limited(&self.rates, &self.counter, &self.clock, tenant, serving).await
     }
 
     async fn create(&self, request: &Request) -> Result<Response, Problem> {
@@ -108,22 +132,29 @@ where
         let body = json_body(request);
         let create = body.as_ref().map_err(Clone::clone).and_then(read_create);
         let provider_id = create.as_ref().ok().map(|create| create.provider_id().clone());
-        let booking_key = create.as_ref().ok().and_then(|create| create.slot.key()).map(str::to_owned);
-        let wanted = Wanted {
-            key_id: None,
-            provider_id: provider_id.clone(),
-            booking_key_secrets: booking_key.is_some(),
-        };
+        let has_booking_key = create.as_ref().is_ok_and(|create| create.slot.key().is_some());
+        let wanted =
+            Wanted { key_id: None, provider_id: provider_id.clone(), booking_key_secrets: has_booking_key };
         let caller = self.settings.verify_with(&presented, wanted, self.clock.now()).await?;
         let tenant = consumer_of(&caller.key)?;
         if let (Some(reading), Some(provider_id)) = (caller.breaker, &provider_id) {
             self.engine.breakers().remember(provider_id, reading.state, reading.read_at);
         }
-        let body = body?;
+        self.limited(&tenant, async { self.make(request, &tenant, caller, &body?, create?).await }).await
+    }
+
+    async fn make(
+        &self,
+        request: &Request,
+        tenant: &Tenant,
+        caller: Authenticated,
+        body: &Value,
+        create: ReadCreate,
+    ) -> Result<Response, Problem> {
         let key = idempotency_key(request)?;
-        let secrets = self.secrets_for(booking_key.as_deref(), caller.booking_key_secrets).await?;
-        let create = create?.with_slot(&secrets, tenant.mode)?;
-        let fingerprint = canonical_fingerprint(&body)?;
+        let secrets = self.secrets_for(create.slot.key(), caller.booking_key_secrets).await?;
+        let create = create.with_slot(&secrets, tenant.mode)?;
+        let fingerprint = canonical_fingerprint(body)?;
         let provider = caller.provider.filter(|provider| provider.mode == tenant.mode);
         let slot_word = match &provider {
             Some(provider) if provider.confirmation == ConfirmationMode::Notify => {
@@ -134,7 +165,7 @@ where
         let created = self
             .engine
             .create(CreateCall {
-                tenant,
+                tenant: tenant.clone(),
                 key,
                 fingerprint,
                 prefer_wait_s: preferred_wait_s(request.header("prefer")?),
@@ -172,8 +203,7 @@ where
         slot_word(&self.availability, provider_id, &create.slot, units, self.clock.now(), is_exclusive).await
     }
 
-    async fn list(&self, request: &Request) -> Result<Response, Problem> {
-        let tenant = self.tenant(request).await?;
+    async fn list(&self, request: &Request, tenant: &Tenant) -> Result<Response, Problem> {
         request.only_query(&ListParameters::NAMES)?;
         let wanted = ListParameters {
             reference: request.query_value("reference")?,
@@ -184,19 +214,18 @@ where
             cursor: request.query_value("cursor")?,
         };
         let Listed { bookings, next_cursor } =
-            list(self.engine.store(), &read_list(&tenant, &wanted)?).await?;
+            list(self.engine.store(), &read_list(tenant, &wanted)?).await?;
         let data: Vec<_> = bookings.iter().map(booking_view).collect();
         Ok(Response::json(StatusCode::OK, &json!({ "data": data, "next_cursor": next_cursor })))
     }
 
-    async fn read(&self, request: &Request, id: &str) -> Result<Response, Problem> {
-        let tenant = self.tenant(request).await?;
+    async fn read(&self, request: &Request, tenant: &Tenant, id: &str) -> Result<Response, Problem> {
         request.only_query(&["wait"])?;
         let id = booking_id(id)?;
         record_booking(&id);
         let known_version = known_version(request.header(IF_NONE_MATCH.as_str())?);
         let wait = self.wait(request)?;
-        let found = read(self.engine.store(), &tenant, &id, known_version, wait).await?;
+        let found = read(self.engine.store(), tenant, &id, known_version, wait).await?;
         match found {
             Read::Unchanged => {
                 let etag = entity_tag(known_version.unwrap_or_default());
@@ -219,18 +248,22 @@ where
         })
     }
 
-    async fn history(&self, request: &Request, id: &str) -> Result<Response, Problem> {
-        let tenant = self.tenant(request).await?;
+    async fn history(&self, request: &Request, tenant: &Tenant, id: &str) -> Result<Response, Problem> {
         request.only_query(&[])?;
         let id = booking_id(id)?;
         record_booking(&id);
-        let booking = owned(self.engine.store(), &tenant, &id).await?;
+        let booking = owned(self.engine.store(), tenant, &id).await?;
         let body = json!({ "data": history_view(&booking), "next_cursor": null });
         Ok(Response::json(StatusCode::OK, &body))
     }
 
-    async fn operate(&self, request: &Request, kind: OperationKind, id: &str) -> Result<Response, Problem> {
-        let tenant = self.tenant(request).await?;
+    async fn operate(
+        &self,
+        request: &Request,
+        tenant: &Tenant,
+        kind: OperationKind,
+        id: &str,
+    ) -> Result<Response, Problem> {
         let booking_id = booking_id(id)?;
         record_booking(&booking_id);
         // Where everything in the body is optional, so is the body.
@@ -252,7 +285,7 @@ where
             fingerprint: canonical_fingerprint(&body)?,
             prefer_wait_s: preferred_wait_s(request.header("prefer")?),
             wish: wish.with_slot(&secrets, tenant.mode)?,
-            tenant,
+            tenant: tenant.clone(),
             received_at: request.received_at,
             path: &request.path,
             request_id: &request.request_id,
@@ -263,18 +296,11 @@ where
         Ok(answer_response(answer, replayed, &location))
     }
 
-    async fn erase_customer(&self, request: &Request, id: &str) -> Result<Response, Problem> {
-        let tenant = self.tenant(request).await?;
+    async fn erase_customer(&self, tenant: &Tenant, id: &str) -> Result<Response, Problem> {
         let id = booking_id(id)?;
         record_booking(&id);
-        erase_customer(self.engine.store(), &self.clock, &tenant, &id).await?;
+        erase_customer(self.engine.store(), &self.clock, tenant, &id).await?;
         Ok(Response::empty(StatusCode::NO_CONTENT))
-    }
-
-    async fn tenant(&self, request: &Request) -> Result<Tenant, Problem> {
-        let authorization = request.header(AUTHORIZATION.as_str())?;
-        let caller = self.settings.authenticate(authorization, None, self.clock.now()).await?;
-        consumer_of(&caller.key)
     }
 
     /// How long a read waits for a change: what was asked for, but never beyond the function's own time.

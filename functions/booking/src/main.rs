@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use booking::{Service, router};
 use holdfast_app::bookings::{Breakers, Engine};
+use holdfast_app::rates::RequestRates;
 use holdfast_app::settings_cache::SettingsCache;
 use holdfast_aws::AwsClients;
 use holdfast_lambda::config::{self, AllowedPrivateHosts};
@@ -18,8 +19,10 @@ async fn main() -> Result<(), RunError> {
     let client = SafeClient::new(AllowedHosts::from_iter(AllowedPrivateHosts::from_env()?.0))?;
     let gateway = ProtocolGateway::new(client, SystemClock);
     let engine = Engine::new(store, gateway, Breakers::new(settings.clone()), SystemClock, SystemEntropy);
+    let counter = settings.clone();
     let (settings, availability) = (SettingsCache::new(settings), stores::availability(&aws)?);
-    let service = Arc::new(Service { engine, settings, availability, clock: SystemClock });
+    let rates = RequestRates::default();
+    let service = Arc::new(Service { engine, settings, availability, rates, counter, clock: SystemClock });
     http::run(router()?, move |request, routed| {
         let service = Arc::clone(&service);
         async move { service.handle(request, routed).await }

@@ -15,13 +15,14 @@ use holdfast_app::feed::{FeedParameters, feed, read_feed};
 use holdfast_app::manage::{self, TargetRules};
 use holdfast_app::ports::{
     AttemptLog, AvailabilityStore, Clock, ConfigurationStore, EndpointStore, Entropy, EventFeed,
-    LocationStore, ReplayQueue, SettingsReader, WebhookSender,
+    LocationStore, ReplayQueue, RequestCounter, SettingsReader, WebhookSender,
 };
 use holdfast_app::problem::{Problem, ProblemCode};
+use holdfast_app::rates::RequestRates;
 use holdfast_app::settings::{KeyHash, KeyOwner, KeyRecord};
 use holdfast_app::settings_cache::SettingsCache;
 use holdfast_domain::{Tenant, Timestamp};
-use holdfast_lambda::http::{Request, Response, Routed, json_body};
+use holdfast_lambda::http::{Request, Response, Routed, json_body, limited};
 use http::StatusCode;
 use serde_json::Value;
 
@@ -36,6 +37,7 @@ pub struct Manage<S, A, F, L, Q, W, C, E> {
     feed: F,
     webhooks: Webhooks<L, Q, W>,
     settings: SettingsCache<Arc<S>>,
+    rates: RequestRates,
     admins: Vec<KeyHash>,
     rules: TargetRules,
     clock: C,
@@ -63,7 +65,7 @@ enum Caller {
 
 impl<S, A, F, L, Q, W, C, E> Manage<S, A, F, L, Q, W, C, E>
 where
-    S: ConfigurationStore + EndpointStore + LocationStore + SettingsReader,
+    S: ConfigurationStore + EndpointStore + LocationStore + RequestCounter + SettingsReader,
     A: AvailabilityStore,
     F: EventFeed,
     L: AttemptLog,
@@ -84,7 +86,8 @@ where
         let Stores { settings, availability, feed } = stores;
         let store = Arc::new(settings);
         let settings = SettingsCache::new(Arc::clone(&store));
-        Self { store, availability, feed, webhooks, settings, admins, rules, clock, entropy }
+        let rates = RequestRates::default();
+        Self { store, availability, feed, webhooks, settings, rates, admins, rules, clock, entropy }
     }
 
     /// Answers a request.
@@ -92,8 +95,7 @@ where
         match routed.key {
             Route::Open(open) => documents::answer(open, &request, &routed),
             Route::Admin(admin) => self.administer(admin, &request, &routed).await,
-            Route::Endpoints(call) => self.endpoints(call, &request, &routed).await,
-            Route::Feed => self.feed(&request).await,
+            Route::Endpoints(_) | Route::Feed => self.serve_consumer(&request, &routed).await,
         }
     }
 
@@ -139,16 +141,26 @@ where
         }
     }
 
-    async fn feed(&self, request: &Request) -> Result<Response, Problem> {
+    async fn serve_consumer(&self, request: &Request, routed: &Routed<Route>) -> Result<Response, Problem> {
+        let tenant = self.require_consumer(request, self.clock.now()).await?;
+        let serving = async {
+            match routed.key {
+                Route::Endpoints(call) => self.endpoints(call, &tenant, request, routed).await,
+                Route::Open(_) | Route::Admin(_) | Route::Feed => self.feed(&tenant, request).await,
+            }
+        };
+        limited(&self.rates, &*self.store, &self.clock, &tenant, serving).await
+    }
+
+    async fn feed(&self, tenant: &Tenant, request: &Request) -> Result<Response, Problem> {
         let now = self.clock.now();
-        let tenant = self.require_consumer(request, now).await?;
         request.only_query(&FeedParameters::NAMES)?;
         let wanted = FeedParameters {
             after: request.query_value("after")?,
             limit: request.query_value("limit")?,
             event_type: request.query_value("type")?,
         };
-        let answer = feed(&self.feed, &read_feed(&tenant, &wanted)?, now).await?;
+        let answer = feed(&self.feed, &read_feed(tenant, &wanted)?, now).await?;
         Ok(Response::json_bytes(StatusCode::OK, answer.to_json()))
     }
 

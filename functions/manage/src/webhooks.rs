@@ -3,9 +3,10 @@
 use holdfast_app::manage::{self, AttemptParameters};
 use holdfast_app::ports::{
     AttemptLog, AvailabilityStore, Clock, ConfigurationStore, EndpointStore, Entropy, EventFeed,
-    LocationStore, ReplayQueue, SettingsReader, WebhookSender,
+    LocationStore, ReplayQueue, RequestCounter, SettingsReader, WebhookSender,
 };
 use holdfast_app::problem::Problem;
+use holdfast_domain::Tenant;
 use holdfast_lambda::http::{Request, Response, Routed, json_body};
 use http::StatusCode;
 use http::header::LOCATION;
@@ -25,7 +26,7 @@ pub struct Webhooks<L, Q, W> {
 
 impl<S, A, F, L, Q, W, C, E> Manage<S, A, F, L, Q, W, C, E>
 where
-    S: ConfigurationStore + EndpointStore + LocationStore + SettingsReader,
+    S: ConfigurationStore + EndpointStore + LocationStore + RequestCounter + SettingsReader,
     A: AvailabilityStore,
     F: EventFeed,
     L: AttemptLog,
@@ -37,11 +38,11 @@ where
     pub(crate) async fn endpoints(
         &self,
         call: Endpoints,
+        tenant: &Tenant,
         request: &Request,
         routed: &Routed<Route>,
     ) -> Result<Response, Problem> {
         let now = self.clock.now();
-        let tenant = &self.require_consumer(request, now).await?;
         let (store, id) = (&*self.store, routed.parameter("id"));
         let Webhooks { log, replays, sender } = &self.webhooks;
         match call {

@@ -16,6 +16,7 @@ mod paging;
 pub mod parse;
 pub mod ports;
 pub mod problem;
+pub mod rates;
 pub mod settings;
 pub mod settings_cache;
 pub mod signing_secret;

@@ -7,6 +7,8 @@ use holdfast_domain::BookingId;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::rates::RateState;
+
 /// Whether the refused or failed call may have changed something at a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SideEffects {
@@ -87,6 +89,7 @@ problem_codes! {
     BookingKeyExpired, "booking_key_expired", 422, "The booking key has expired", "A booking key is good for at least an hour after it was shown. Ask for availability again.";
     IdempotencyKeyReused, "idempotency_key_reused", 422, "The idempotency key was used with another body", "A key stands for one request for 14 days. Use a new key for a new request.";
     AnswerTooLarge, "answer_too_large", 422, "The answer would be too large", "Ask for fewer locations or days, and take gzip: an answer holds some 110000 slots compressed, and a fifth of that otherwise.";
+    RateLimited, "rate_limited", 429, "Too many requests", "The consumer has made as many requests as it may within the window. The headers RateLimit-Policy and RateLimit say how many that are and how long the window lasts. Nothing was done. Repeat the request after Retry-After.";
     ReleaseTooSoon, "release_too_soon", 429, "Notifications were released less than an hour ago", "Fetched notifications can be made to wait again once an hour. Repeat the request after Retry-After.";
     Internal, "internal", 500, "Something failed on our side", "The failure is logged under the request's id. Repeating the request with the same idempotency key is safe.";
     ProviderFailed, "provider_failed", 502, "The provider failed", "The provider answered with an error or could not be reached. Where availability was asked for, nothing more is to it. A booking that was being made is cancelled, and whatever the provider may have booked is undone; one that was being changed is as it was, and if its side effects are unknown the provider is asked what became of the change.";
@@ -127,6 +130,8 @@ pub struct Problem {
     pub retry_after_s: Option<u64>,
     /// The booking that it is about.
     pub booking_id: Option<BookingId>,
+    /// How the caller stands with its limit, if it has one.
+    pub rate: Option<RateState>,
     /// Members of this code's own, such as the provider's rejection.
     pub extensions: Box<Map<String, Value>>,
 }
@@ -141,6 +146,7 @@ impl Problem {
             errors: Vec::new(),
             retry_after_s: None,
             booking_id: None,
+            rate: None,
             extensions: Box::default(),
         }
     }
@@ -170,6 +176,12 @@ impl Problem {
     #[must_use]
     pub fn about(mut self, booking_id: &BookingId) -> Self {
         self.booking_id = Some(booking_id.clone());
+        self
+    }
+
+    /// The same, saying how the caller stands with its limit.
+    pub fn with_rate(mut self, rate: RateState) -> Self {
+        self.rate = Some(rate);
         self
     }
 

@@ -244,6 +244,8 @@ pub struct ConsumerSettings {
     pub consumer_id: ConsumerId,
     /// Its name for people.
     pub display_name: String,
+    /// How many requests it may make a second, on average over a minute; `None`: as many as is usual.
+    pub requests_per_second: Option<u32>,
 }
 
 /// Whom a key belongs to, and so what it opens.

@@ -8,6 +8,7 @@ use super::{check, keys, list, not_found, unusable_name};
 use crate::parse::parse_checked;
 use crate::ports::{ConfigurationStore, EndpointStore};
 use crate::problem::Problem;
+use crate::rates::{DEFAULT_REQUESTS_PER_SECOND, MAX_REQUESTS_PER_SECOND};
 use crate::settings::{ConsumerSettings, KeyOwner};
 use crate::settings_cache::configuration_problem;
 
@@ -17,19 +18,29 @@ const WHAT: &str = "consumer";
 #[serde(deny_unknown_fields)]
 struct ConsumerBody {
     name: String,
+    requests_per_second: Option<u32>,
 }
 
 fn view(consumer: &ConsumerSettings) -> Value {
-    json!({"id": consumer.consumer_id.as_str(), "name": consumer.display_name})
+    json!({
+        "id": consumer.consumer_id.as_str(),
+        "name": consumer.display_name,
+        "requests_per_second": consumer.requests_per_second.unwrap_or(DEFAULT_REQUESTS_PER_SECOND),
+    })
 }
 
 /// Makes a consumer, or replaces what is configured of it.
 pub async fn put_consumer(store: &impl ConfigurationStore, id: &str, body: &Value) -> Result<Value, Problem> {
     let consumer_id = ConsumerId::parse(id).map_err(unusable_name)?;
     let (body, mut errors) = parse_checked::<ConsumerBody>(body)?.into_parts();
-    check::display_name(&mut errors, "/name", &body.name);
+    let ConsumerBody { name, requests_per_second } = body;
+    check::display_name(&mut errors, "/name", &name);
+    if let Some(requests) = requests_per_second {
+        let most = MAX_REQUESTS_PER_SECOND.into();
+        check::range(&mut errors, "/requests_per_second", requests.into(), 1, most);
+    }
     errors.finish()?;
-    let consumer = ConsumerSettings { consumer_id, display_name: body.name };
+    let consumer = ConsumerSettings { consumer_id, display_name: name, requests_per_second };
     store.put_consumer(&consumer).await.map_err(|error| configuration_problem(&error))?;
     Ok(view(&consumer))
 }

@@ -9,6 +9,7 @@ mod delivery;
 mod feed;
 mod mailbox;
 mod outside;
+mod requests;
 mod signals;
 mod store;
 
@@ -31,6 +32,7 @@ pub use outside::{
     AttemptReport, CompensationCall, CompensationReport, NotificationCall, NotificationReport, PostOutcome,
     ProviderCall, ProviderGateway, WebhookPost, WebhookSender,
 };
+pub use requests::{CountedRequests, RequestCounter};
 pub use signals::{EventBus, OutgoingEvent, ParkedRecord, RecordParking, TimerMessage, TimerQueue};
 pub use store::{
     BookingPage, BookingQuery, BookingStore, BreakerStore, Claim, LimitStore, ListPlace, Loaded,

@@ -8,9 +8,9 @@ use holdfast_domain::{ConsumerId, KeyId, LocationId, ProviderId, Tenant, Timesta
 use super::{Faults, locked};
 use crate::availability::BookingKeySecret;
 use crate::ports::{
-    BookingKeySecretStore, BreakerStore, ConfigurationStore, EndpointStore, EndpointUpdate, LimitStore,
-    Loaded, LocationStore, MAX_WINDOW_LEAD_S, PlaceLease, PutEndpoint, SettingsReader, StoreError,
-    TakenCalls, Wanted, WantedCalls,
+    BookingKeySecretStore, BreakerStore, ConfigurationStore, CountedRequests, EndpointStore, EndpointUpdate,
+    LimitStore, Loaded, LocationStore, MAX_WINDOW_LEAD_S, PlaceLease, PutEndpoint, RequestCounter,
+    SettingsReader, StoreError, TakenCalls, Wanted, WantedCalls,
 };
 use crate::settings::{
     BreakerState, ConsumerSettings, KeyOwner, KeyRecord, LocationSettings, ProviderSettings,
@@ -33,6 +33,8 @@ struct State {
     locations: BTreeMap<(ProviderId, LocationId), LocationSettings>,
     /// The newest first.
     booking_key_secrets: Vec<BookingKeySecret>,
+    /// By tenant and window: the requests that were reported.
+    requests: BTreeMap<(Tenant, Timestamp), u32>,
 }
 
 impl State {
@@ -520,5 +522,24 @@ impl BookingKeySecretStore for MemorySettings {
             is_as_seen
         };
         self.faults.run("booking_key_secrets.replace", effect).await
+    }
+}
+
+impl RequestCounter for MemorySettings {
+    async fn count_requests(
+        &self,
+        tenant: &Tenant,
+        window_begins_at: Timestamp,
+        requests: u32,
+    ) -> Result<CountedRequests, StoreError> {
+        let effect = || {
+            let mut state = locked(&self.state);
+            let consumer = state.consumers.get(&tenant.consumer_id);
+            let requests_per_second = consumer.and_then(|consumer| consumer.requests_per_second);
+            let counted = state.requests.entry((tenant.clone(), window_begins_at)).or_default();
+            *counted += requests;
+            CountedRequests { total: *counted, requests_per_second }
+        };
+        self.faults.run("requests.count", effect).await
     }
 }

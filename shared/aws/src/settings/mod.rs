@@ -12,6 +12,7 @@
 //! | `BREAKER#<provider>` | `BREAKER` | a provider's breaker |
 //! | `LIMIT#<provider>` | `CALLS` | the second that calls are counted in, and how many are taken |
 //! | `LIMIT#<provider>` | `PLACES` | the leases of the attempts in flight |
+//! | `REQUESTS#<tenant>` | the beginning of a window | how many requests were reported of it |
 //! | `ENDPOINTS#<tenant>` | endpoint id | a webhook endpoint |
 //! | `ENDPOINTS#<tenant>` | `#COUNT` | how many endpoints the tenant has |
 //!
@@ -26,6 +27,7 @@ mod limits;
 mod locations;
 mod reader;
 mod records;
+mod requests;
 
 use std::fmt;
 use std::sync::Arc;

@@ -83,6 +83,8 @@ struct ConsumerItem {
     pk: String,
     sk: String,
     display_name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    requests_per_second: Option<u32>,
 }
 
 pub(super) fn consumer_item(consumer: &ConsumerSettings) -> Result<SdkItem, StoreError> {
@@ -90,6 +92,7 @@ pub(super) fn consumer_item(consumer: &ConsumerSettings) -> Result<SdkItem, Stor
         pk: CONSUMERS.to_owned(),
         sk: consumer.consumer_id.as_str().to_owned(),
         display_name: consumer.display_name.clone(),
+        requests_per_second: consumer.requests_per_second,
     };
     to_sdk_item("consumer", &item)
 }
@@ -97,7 +100,8 @@ pub(super) fn consumer_item(consumer: &ConsumerSettings) -> Result<SdkItem, Stor
 pub(super) fn consumer_of(item: SdkItem) -> Result<ConsumerSettings, StoreError> {
     let item: ConsumerItem = from_sdk_item("consumer", item)?;
     let consumer_id = ConsumerId::parse(&item.sk).map_err(|_| corrupt("consumer", "sk"))?;
-    Ok(ConsumerSettings { consumer_id, display_name: item.display_name })
+    let ConsumerItem { display_name, requests_per_second, .. } = item;
+    Ok(ConsumerSettings { consumer_id, display_name, requests_per_second })
 }
 
 #[derive(Serialize, Deserialize)]

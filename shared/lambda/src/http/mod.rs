@@ -6,6 +6,7 @@
 mod body;
 mod coding;
 mod gateway;
+mod limited;
 mod request;
 mod response;
 mod router;
@@ -15,6 +16,7 @@ pub(crate) use gateway::deadline;
 
 pub use body::{MAX_BODY_BYTES, json_body, json_body_up_to};
 pub use coding::{Codings, gzip};
+pub use limited::limited;
 pub use request::Request;
 pub use response::{Response, problem_response};
 pub use router::{RouteError, Routed, Router};

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use holdfast_app::problem::{Problem, ProblemCode};
+use holdfast_app::rates::{RateState, WINDOW_S};
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value;
@@ -13,6 +14,10 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The media type of problems (RFC 9457).
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// How a limit is called (draft-ietf-httpapi-ratelimit-headers-10, section 3): structured fields.
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// The member of a `method_not_allowed` problem that lists the methods.
 pub(super) const ALLOW_MEMBER: &str = "allow";
@@ -72,6 +77,16 @@ impl Response {
     }
 }
 
+impl Response {
+    /// The same, saying how the caller stands with its limit.
+    #[must_use]
+    pub fn with_rate(self, rate: RateState) -> Self {
+        let RateState { quota, remaining, reset_s } = rate;
+        self.with_header(RATE_LIMIT_POLICY, &format!("\"consumer\";q={quota};w={WINDOW_S}"))
+            .with_header(RATE_LIMIT, &format!("\"consumer\";r={remaining};t={reset_s}"))
+    }
+}
+
 /// A problem as an answer to a request.
 pub fn problem_response(problem: &Problem, request: &Request) -> Response {
     problem_for(problem, &request.path, &request.request_id)
@@ -83,6 +98,9 @@ pub(super) fn problem_for(problem: &Problem, path: &str, request_id: &str) -> Re
     let mut response = Response::problem_bytes(status, body);
     if let Some(seconds) = problem.retry_after_s {
         response = response.with_header(RETRY_AFTER, &seconds.to_string());
+    }
+    if let Some(rate) = problem.rate {
+        response = response.with_rate(rate);
     }
     if problem.code == ProblemCode::Unauthenticated {
         response = response.with_header(WWW_AUTHENTICATE, "Bearer");
