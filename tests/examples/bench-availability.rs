@@ -31,7 +31,8 @@ use holdfast_app::ports::{
     AvailabilityCall, AvailabilityFailure, AvailabilityGateway, AvailabilityStore, Clock, ConfigurationStore,
     KnownAvailability, Place,
 };
-use holdfast_app::settings::{KeyOwner, ProviderSettings};
+use holdfast_app::rates::{MAX_REQUESTS_PER_SECOND, RequestRates};
+use holdfast_app::settings::{ConsumerSettings, KeyOwner, ProviderSettings};
 use holdfast_app::settings_cache::SettingsCache;
 use holdfast_aws::{AwsClients, AwsConfig, AwsCredentials, DynamoAvailability, DynamoSettings};
 use holdfast_domain::{AttemptError, ConsumerId, Mode, OpenSlot, ProviderId, Timestamp, Zone};
@@ -141,7 +142,15 @@ impl World {
         let provider_id = ProviderId::parse("clinic")?;
         let provider = ProviderSettings::usual(provider_id.clone(), Mode::Test, "http://clinic.invalid");
         settings.put_provider(&provider).await?;
-        let owner = KeyOwner::Consumer(ConsumerId::parse("shop")?);
+        let consumer_id = ConsumerId::parse("shop")?;
+        settings
+            .put_consumer(&ConsumerSettings {
+                consumer_id: consumer_id.clone(),
+                display_name: "Shop".to_owned(),
+                requests_per_second: Some(MAX_REQUESTS_PER_SECOND),
+            })
+            .await?;
+        let owner = KeyOwner::Consumer(consumer_id);
         let now = SystemClock.now();
         let (key, record) = new_key(owner, Mode::Test, now, &SystemEntropy);
         settings.put_key(&record).await?;
@@ -155,6 +164,7 @@ impl World {
             availability,
             configuration: settings.clone(),
             settings: SettingsCache::new(settings),
+            rates: RequestRates::default(),
             clock: SystemClock,
             entropy: SystemEntropy,
         };

@@ -12,6 +12,7 @@ use holdfast_app::ports::{
 use holdfast_app::problem::{Problem, ProblemCode};
 use holdfast_app::rates::RequestRates;
 use holdfast_app::settings_cache::{Authenticated, SettingsCache};
+use holdfast_domain::Tenant;
 use holdfast_lambda::http::{Codings, Request, Response, RouteError, Routed, Router, gzip, limited};
 use http::header::{
     ACCEPT_ENCODING, AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, ETAG, IF_NONE_MATCH, VARY,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use availability::{Service, router};
 use holdfast_app::availability::Availability;
+use holdfast_app::rates::RequestRates;
 use holdfast_app::settings_cache::SettingsCache;
 use holdfast_aws::AwsClients;
 use holdfast_lambda::config::{self, AllowedPrivateHosts};
@@ -20,7 +21,8 @@ async fn main() -> Result<(), RunError> {
     let availability = Availability::new(store, gateway, configuration.clone(), SystemClock, SystemEntropy);
     let settings = SettingsCache::new(configuration.clone());
     let (clock, entropy) = (SystemClock, SystemEntropy);
-    let service = Arc::new(Service { availability, configuration, settings, clock, entropy });
+    let rates = RequestRates::default();
+    let service = Arc::new(Service { availability, configuration, settings, rates, clock, entropy });
     http::run(router()?, move |request, routed| {
         let service = Arc::clone(&service);
         async move { service.handle(request, routed).await }

@@ -96,15 +96,21 @@ where
 {
     /// Answers a request.
     pub async fn handle(&self, request: Request, routed: Routed<Route>) -> Result<Response, Problem> {
+        // Both are on the heap, since they are large.
         if routed.key == Route::Create {
-            // The large ones are on the heap, so that reads do not carry their size.
-            return Box::pin(self.create(&request)).await;
+            Box::pin(self.create(&request)).await
+        } else {
+            Box::pin(self.serve(&request, &routed)).await
         }
+    }
+
+    /// Answers what is not a create: of these the key is all that has to be known first.
+    async fn serve(&self, request: &Request, routed: &Routed<Route>) -> Result<Response, Problem> {
         let authorization = request.header(AUTHORIZATION.as_str())?;
         let caller = self.settings.authenticate(authorization, None, self.clock.now()).await?;
         let tenant = consumer_of(&caller.key)?;
-        self.limited(&tenant, async {
-            let (request, id) = (&request, routed.parameter("id"));
+        let id = routed.parameter("id");
+        let serving = async {
             match routed.key {
                 Route::Create => Box::pin(self.create(request)).await,
                 Route::List => self.list(request, &tenant).await,
@@ -113,8 +119,8 @@ where
                 Route::Operate(kind) => Box::pin(self.operate(request, &tenant, kind, id)).await,
                 Route::EraseCustomer => self.erase_customer(&tenant, id).await,
             }
-        })
-        .await
+        };
+        self.limited(&tenant, serving).await
     }
 
     async fn limited(

@@ -95,7 +95,8 @@ where
         match routed.key {
             Route::Open(open) => documents::answer(open, &request, &routed),
             Route::Admin(admin) => self.administer(admin, &request, &routed).await,
-            Route::Endpoints(_) | Route::Feed => self.serve_consumer(&request, &routed).await,
+            // On the heap, since it is large.
+            Route::Endpoints(_) | Route::Feed => Box::pin(self.serve_consumer(&request, &routed)).await,
         }
     }
 

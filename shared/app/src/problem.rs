@@ -89,7 +89,7 @@ problem_codes! {
     BookingKeyExpired, "booking_key_expired", 422, "The booking key has expired", "A booking key is good for at least an hour after it was shown. Ask for availability again.";
     IdempotencyKeyReused, "idempotency_key_reused", 422, "The idempotency key was used with another body", "A key stands for one request for 14 days. Use a new key for a new request.";
     AnswerTooLarge, "answer_too_large", 422, "The answer would be too large", "Ask for fewer locations or days, and take gzip: an answer holds some 110000 slots compressed, and a fifth of that otherwise.";
-    RateLimited, "rate_limited", 429, "Too many requests", "The consumer has made as many requests as it may within the window. The headers RateLimit-Policy and RateLimit say how many that are and how long the window lasts. Nothing was done. Repeat the request after Retry-After.";
+    RateLimited, "rate_limited", 429, "Too many requests", "The consumer has made as many requests as it may within the window. The answer's headers say how many that are and how long the window lasts. Nothing was done. Repeat the request after Retry-After.";
     ReleaseTooSoon, "release_too_soon", 429, "Notifications were released less than an hour ago", "Fetched notifications can be made to wait again once an hour. Repeat the request after Retry-After.";
     Internal, "internal", 500, "Something failed on our side", "The failure is logged under the request's id. Repeating the request with the same idempotency key is safe.";
     ProviderFailed, "provider_failed", 502, "The provider failed", "The provider answered with an error or could not be reached. Where availability was asked for, nothing more is to it. A booking that was being made is cancelled, and whatever the provider may have booked is undone; one that was being changed is as it was, and if its side effects are unknown the provider is asked what became of the change.";
@@ -180,6 +180,7 @@ impl Problem {
     }
 
     /// The same, saying how the caller stands with its limit.
+    #[must_use]
     pub fn with_rate(mut self, rate: RateState) -> Self {
         self.rate = Some(rate);
         self

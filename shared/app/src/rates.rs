@@ -52,7 +52,7 @@ pub struct RateState {
     /// How many are left, as far as this instance knows.
     pub remaining: u32,
     /// In how many seconds the window ends.
-    pub reset_s: u64,
+    pub reset_s: u32,
 }
 
 /// A request that may be served, and what has to be reported beside that ([`RequestRates::report`]).
@@ -108,7 +108,12 @@ impl RequestRates {
 
     /// Makes the report that a request has to make, if any, and says how the tenant stands. It is for being waited for
     /// together with the answer, not before it; it takes 250 ms at the most.
-    pub async fn report(&self, counter: &impl RequestCounter, admitted: Admitted, now: Timestamp) -> RateState {
+    pub async fn report(
+        &self,
+        counter: &impl RequestCounter,
+        admitted: Admitted,
+        now: Timestamp,
+    ) -> RateState {
         let Admitted { tenant, window, report } = admitted;
         if let Some(report) = report {
             report.make(counter).await;
@@ -171,7 +176,7 @@ impl Account {
         RateState {
             quota: self.quota(),
             remaining: self.quota().saturating_sub(self.made()),
-            reset_s: left_ms.div_ceil(1_000),
+            reset_s: u32::try_from(left_ms.div_ceil(1_000)).unwrap_or(u32::MAX),
         }
     }
 }
@@ -192,11 +197,11 @@ impl Report {
         let Ok(begins_at) = begins_at else { return };
         let count = counter.count_requests(&self.tenant, begins_at, self.requests);
         match timeout(REPORT_LIMIT, count).await {
-            Ok(Ok(counted)) => {
+            Ok(Ok(all)) => {
                 self.is_over = true;
                 self.end(|account| {
-                    account.total = account.total.max(counted.total);
-                    account.requests_per_second = counted.requests_per_second;
+                    account.total = account.total.max(all.total);
+                    account.requests_per_second = all.requests_per_second;
                     account.is_known = true;
                 });
             }
@@ -225,8 +230,9 @@ impl Drop for Report {
 
 fn refused(state: RateState) -> Problem {
     let RateState { quota, reset_s, .. } = state;
-    let detail = format!("There were {quota} requests within this window of {WINDOW_S} s, which is all there may be.");
-    Problem::new(ProblemCode::RateLimited, detail).retry_after_s(reset_s).with_rate(state)
+    let detail =
+        format!("There were {quota} requests within this window of {WINDOW_S} s, which is all there may be.");
+    Problem::new(ProblemCode::RateLimited, detail).retry_after_s(reset_s.into()).with_rate(state)
 }
 
 fn window_of(now: Timestamp) -> i64 {

@@ -11,6 +11,7 @@ use holdfast_app::ports::{
     AttemptReport, CompensationCall, CompensationReport, ConfigurationStore, NotificationCall,
     NotificationReport, ProviderCall, ProviderGateway,
 };
+use holdfast_app::rates::RequestRates;
 use holdfast_app::settings::{KeyOwner, ProviderSettings};
 use holdfast_app::settings_cache::SettingsCache;
 use holdfast_app::test_util::MemoryAvailability;
@@ -88,9 +89,9 @@ impl World {
         let client = embedded.clients(&hooks).dynamodb;
         let settings = DynamoSettings::new(client.clone(), CONFIG_TABLE, entropy());
         let engine = engine(&client);
-        let availability = MemoryAvailability::new();
-        let settings = SettingsCache::new(settings);
-        let service = Service { engine, settings, availability, clock: SystemClock };
+        let (availability, rates) = (MemoryAvailability::new(), RequestRates::default());
+        let (settings, counter) = (SettingsCache::new(settings.clone()), settings);
+        let service = Service { engine, settings, availability, rates, counter, clock: SystemClock };
         Self { service, log, client, key: key.expose_secret().to_owned(), _embedded: embedded }
     }
 
@@ -134,8 +135,10 @@ static BODY: std::sync::OnceLock<String> = std::sync::OnceLock::new();
 async fn a_cold_process_reads_once_and_then_writes_twice() {
     let world = World::new().await;
     assert_eq!(world.book("first").await.status, 201);
-    assert_eq!(world.log.in_sequence(), 3);
-    assert_eq!(world.log.take(), ["BatchGetItem", "PutItem", "UpdateItem"]);
+    assert_eq!(world.log.in_sequence(), 3, "the request is counted beside the writes");
+    let mut calls = world.log.take();
+    calls.sort();
+    assert_eq!(calls, ["BatchGetItem", "GetItem", "PutItem", "UpdateItem", "UpdateItem"]);
 }
 
 #[tokio::test]
@@ -152,6 +155,24 @@ async fn a_warm_process_writes_twice_and_once_for_a_replay() {
     assert_eq!(world.log.take(), ["PutItem"]);
     assert_eq!((replay.status, replay.body), (first.status, first.body));
     assert_eq!(replay.headers["idempotency-replayed"], "true");
+}
+
+#[tokio::test]
+async fn requests_are_counted_ten_at_a_time_and_nobody_waits_for_it() {
+    const REQUESTS: usize = 40;
+    let world = World::new().await;
+    world.book("warms-up").await;
+    world.log.take();
+    let mut calls = Vec::new();
+    for number in 0..REQUESTS {
+        assert_eq!(world.book(&format!("key-{number}")).await.status, 201);
+        assert_eq!(world.log.in_sequence(), 2);
+        calls.extend(world.log.take());
+    }
+    // What the consumer may do is read with every report. A minute that ends meanwhile leaves a chunk unreported.
+    let reports = calls.iter().filter(|call| **call == "GetItem").count();
+    assert!((REQUESTS / 10 - 1..=REQUESTS / 10).contains(&reports), "{calls:?}");
+    assert_eq!(calls.iter().filter(|call| **call == "UpdateItem").count(), REQUESTS + reports);
 }
 
 #[tokio::test]

@@ -13,11 +13,17 @@ async fn consumers_are_made_listed_and_removed() {
     let path = "/v1/admin/consumers/demo";
     assert_eq!(harness.admin("GET", path, None).await.code(), "not_found");
     let made = harness.admin("PUT", path, Some(json!({"name": "Demo"}))).await;
-    assert_eq!((made.status, &made.body), (200, &json!({"id": "demo", "name": "Demo"})));
-    harness.admin("PUT", path, Some(json!({"name": "Demo 2"}))).await;
+    assert_eq!(
+        (made.status, &made.body),
+        (200, &json!({"id": "demo", "name": "Demo", "requests_per_second": 50}))
+    );
+    harness.admin("PUT", path, Some(json!({"name": "Demo 2", "requests_per_second": 7}))).await;
     assert_eq!(harness.admin("GET", path, None).await.body["name"], "Demo 2");
     let list = harness.admin("GET", "/v1/admin/consumers", None).await;
-    assert_eq!(list.body, json!({"data": [{"id": "demo", "name": "Demo 2"}], "next_cursor": null}));
+    assert_eq!(
+        list.body,
+        json!({"data": [{"id": "demo", "name": "Demo 2", "requests_per_second": 7}], "next_cursor": null})
+    );
     assert_eq!(harness.admin("DELETE", path, None).await.status, 204);
     assert_eq!(harness.admin("DELETE", path, None).await.code(), "not_found");
 }
@@ -108,6 +114,34 @@ async fn a_key_is_shown_once_and_fits_its_owner() {
     assert_eq!(harness.admin("DELETE", &foreign, None).await.status, 404);
     assert_eq!(harness.admin("DELETE", &format!("{keys}/{key_id}"), None).await.status, 204);
     assert_eq!(harness.admin("DELETE", &format!("{keys}/nonsense"), None).await.status, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumers_limit_is_checked_counted_and_replaced() {
+    let harness = Harness::new();
+    let path = "/v1/admin/consumers/demo";
+    for wrong in [json!(0), json!(10_001), json!(-1), json!(1.5), json!("5")] {
+        let body = json!({"name": "Demo", "requests_per_second": wrong});
+        let answer = harness.admin("PUT", path, Some(body)).await;
+        assert_eq!((answer.status, answer.pointers()), (422, vec!["/requests_per_second"]), "{answer:?}");
+    }
+    let key = harness.consumer_key("demo", "live").await;
+    harness.admin("PUT", path, Some(json!({"name": "Demo", "requests_per_second": 1}))).await;
+    let mut served = 0;
+    let refused = loop {
+        let answer = harness.call("GET", "/v1/events", Some(&key), None).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        served += 1;
+        assert!(served <= 60, "{answer:?}");
+    };
+    assert_eq!((refused.status, refused.code(), served), (429, "rate_limited", 60));
+    // A wrong key costs nobody anything, and administrators have no limit.
+    assert_eq!(harness.call("GET", "/v1/events", Some("nonsense"), None).await.status, 401);
+    harness.admin("PUT", path, Some(json!({"name": "Demo"}))).await;
+    let usual = harness.admin("GET", path, None).await;
+    assert_eq!(usual.body["requests_per_second"], 50);
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ use holdfast_app::availability::{
     Availability, AvailabilityParameters, MAX_DAYS, MAX_LOCATIONS, needs_another_secret, open_key,
 };
 use holdfast_app::ports::{ConfigurationStore, SettingsReader, Wanted};
+use holdfast_app::rates::RequestRates;
 use holdfast_app::settings::{KeyOwner, LocationSettings, ProviderSettings};
 use holdfast_app::settings_cache::SettingsCache;
 use holdfast_app::test_util::{
@@ -47,7 +48,8 @@ async fn ask(query: &str) {
     let (store, entropy) = (MemoryAvailability::new(), SeededEntropy::new(2));
     let availability = Availability::new(store, provider, settings.clone(), clock, entropy.clone());
     let cache = SettingsCache::new(settings.clone());
-    let service = Service { availability, configuration: settings.clone(), settings: cache, clock, entropy };
+    let (configuration, rates) = (settings.clone(), RequestRates::default());
+    let service = Service { availability, configuration, settings: cache, rates, clock, entropy };
     let router = router().expect("the routes are sound");
     let path = format!("/v1/availability?{query}");
     let call = Call::new("GET", &path, key.expose_secret(), b"");

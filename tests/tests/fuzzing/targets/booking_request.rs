@@ -7,6 +7,7 @@ use booking::{Route, Service, router};
 use holdfast_app::auth::new_key;
 use holdfast_app::bookings::{Breakers, Engine};
 use holdfast_app::ports::ConfigurationStore;
+use holdfast_app::rates::RequestRates;
 use holdfast_app::settings::{KeyOwner, ProviderSettings};
 use holdfast_app::settings_cache::SettingsCache;
 use holdfast_app::test_util::{
@@ -54,8 +55,9 @@ impl World {
         let breakers = Breakers::new(settings.clone());
         let entropy = SeededEntropy::new(2);
         let engine = Engine::new(MemoryBookingStore::new(), provider.clone(), breakers, clock, entropy);
-        let settings = SettingsCache::new(settings);
-        let service = Service { engine, settings, availability: MemoryAvailability::new(), clock };
+        let (availability, rates) = (MemoryAvailability::new(), RequestRates::default());
+        let (settings, counter) = (SettingsCache::new(settings.clone()), settings);
+        let service = Service { engine, settings, availability, rates, counter, clock };
         let router = router().expect("the routes are sound");
         Self { service, provider, router, key: key.expose_secret().to_owned(), clock }
     }

@@ -25,6 +25,7 @@ async fn consumers_are_written_listed_and_removed(store: &impl ConfigurationStor
     let consumer = |name: &str, display_name: &str| ConsumerSettings {
         consumer_id: ConsumerId::parse(name).unwrap(),
         display_name: display_name.to_owned(),
+        requests_per_second: (name == "art").then_some(7),
     };
     let (zoo, art) = (consumer("zoo", "Zoo"), consumer("art", "Art"));
     assert_eq!(store.consumer(&zoo.consumer_id).await.unwrap(), None);

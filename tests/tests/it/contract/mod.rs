@@ -74,6 +74,7 @@ pub(crate) mod lossy_proxy;
 mod mailbox;
 pub(crate) mod metering_proxy;
 mod queues;
+mod requests;
 mod scenarios;
 mod slots;
 mod troubled;

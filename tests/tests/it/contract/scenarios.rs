@@ -196,6 +196,7 @@ where
         let consumer = ConsumerSettings {
             consumer_id: ConsumerId::parse("shop").unwrap(),
             display_name: "Shop".to_owned(),
+            requests_per_second: None,
         };
         let secrets = [booking_key_secret(1)];
         match place {

@@ -31,6 +31,7 @@ mod protocols;
 mod provider;
 mod provider_sockets;
 mod pull;
+mod rates;
 mod receiver_sockets;
 mod replay;
 mod reply;

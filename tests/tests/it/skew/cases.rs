@@ -66,6 +66,7 @@ fn consumer() -> ConsumerSettings {
     ConsumerSettings {
         consumer_id: ConsumerId::parse("shop").unwrap(),
         display_name: "Żagle & Co".to_owned(),
+        requests_per_second: None,
     }
 }
 
