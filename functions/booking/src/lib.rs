@@ -120,7 +120,7 @@ where
                 Route::EraseCustomer => self.erase_customer(&tenant, id).await,
             }
         };
-        self.limited(&tenant, serving).await
+        self.limited(&tenant, Box::pin(serving)).await
     }
 
     async fn limited(
@@ -146,7 +146,8 @@ where
         if let (Some(reading), Some(provider_id)) = (caller.breaker, &provider_id) {
             self.engine.breakers().remember(provider_id, reading.state, reading.read_at);
         }
-        self.limited(&tenant, async { self.make(request, &tenant, caller, &body?, create?).await }).await
+        let making = async { self.make(request, &tenant, caller, &body?, create?).await };
+        self.limited(&tenant, Box::pin(making)).await
     }
 
     async fn make(
@@ -168,21 +169,19 @@ where
             }
             Some(_) | None => SlotWord::Unknown,
         };
-        let created = self
-            .engine
-            .create(CreateCall {
-                tenant: tenant.clone(),
-                key,
-                fingerprint,
-                prefer_wait_s: preferred_wait_s(request.header("prefer")?),
-                create,
-                slot_word,
-                provider: provider.as_ref(),
-                received_at: request.received_at,
-                path: &request.path,
-                request_id: &request.request_id,
-            })
-            .await?;
+        let call = CreateCall {
+            tenant: tenant.clone(),
+            key,
+            fingerprint,
+            prefer_wait_s: preferred_wait_s(request.header("prefer")?),
+            create,
+            slot_word,
+            provider: provider.as_ref(),
+            received_at: request.received_at,
+            path: &request.path,
+            request_id: &request.request_id,
+        };
+        let created = Box::pin(self.engine.create(call)).await?;
         record_booking(&created.booking_id);
         Ok(created_response(created))
     }
