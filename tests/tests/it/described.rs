@@ -286,6 +286,8 @@ fn what_is_not_described_is_seen() {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, "application/json".parse().unwrap());
     headers.insert("x-request-id", "r".parse().unwrap());
+    headers.insert("ratelimit", "\"consumer\";r=2999;t=42".parse().unwrap());
+    headers.insert("ratelimit-policy", "\"consumer\";q=3000;w=60".parse().unwrap());
     let described = description();
     let fine = json!({"data": [], "next_cursor": null});
     assert_eq!(described.faults_of(&exchange(&headers, "/v1/bookings", 200, &fine)), [""; 0]);
