@@ -106,14 +106,14 @@ impl RequestRates {
         Ok(Admitted { tenant: tenant.clone(), window, report })
     }
 
-    /// Makes the report that a request has to make, if any, and says how the tenant stands. It is for being waited for
-    /// together with the answer, not before it; it takes 250 ms at the most.
+    /// Makes the report that a request has to make, if any, and says how the tenant stands, if that is known. It is for
+    /// being waited for together with the answer, not before it; it takes 250 ms at the most.
     pub async fn report(
         &self,
         counter: &impl RequestCounter,
         admitted: Admitted,
         now: Timestamp,
-    ) -> RateState {
+    ) -> Option<RateState> {
         let Admitted { tenant, window, report } = admitted;
         if let Some(report) = report {
             report.make(counter).await;
@@ -121,7 +121,7 @@ impl RequestRates {
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         let account = accounts.entry(tenant).or_default();
         account.go_to(window);
-        account.state(now)
+        account.is_known.then(|| account.state(now))
     }
 }
 
@@ -166,7 +166,7 @@ impl Account {
     /// How many requests are to be reported now: none while a report is under way, or while less than a chunk is there.
     fn due_report(&self) -> u32 {
         let chunk = (self.quota() / CHUNKS).clamp(1, MAX_CHUNK);
-        let is_due = self.in_report == 0 && (!self.is_known || self.unreported >= chunk);
+        let is_due = self.in_report == 0 && self.unreported >= chunk;
         if is_due { self.unreported } else { 0 }
     }
 
