@@ -58,7 +58,7 @@ impl Cast<'_> {
             return id;
         }
         let id = self.booking(&json!({})).await;
-        self.clinic.behave(&undecided).await;
+        self.clinic.behave(&json!({"accept_202": true, "operations": ["reschedule"]})).await;
         let mut wishes = background;
         merge(&mut wishes, &json!({"slot": self.clinic.slot(3)}));
         let moving = self.consumer.operate(&id, "reschedule", &wishes).await;
