@@ -83,6 +83,12 @@ impl Description {
         paths.keys().filter(is_of).min_by_key(|path| path.matches('{').count()).map(String::as_str)
     }
 
+    /// What is described of a path, and of a method of it.
+    pub(crate) fn call(&self, method: &str, path: &str) -> Option<(&Value, &Value)> {
+        let item = &self.root["paths"][self.template(path)?];
+        Some((item, item.get(method.to_ascii_lowercase())?))
+    }
+
     /// Whether a value is as a schema of the description says. `is_closed`: it has no members but those named.
     pub(crate) fn faults(&self, schema: &Value, value: &Value, is_closed: bool) -> Vec<String> {
         let key = format!("{is_closed}{schema}");
@@ -161,10 +167,7 @@ impl Description {
     pub(crate) fn faults_of(&self, exchange: &Exchange<'_>) -> Vec<String> {
         let method = if exchange.method == "HEAD" { "GET" } else { exchange.method };
         let is_head = exchange.method == "HEAD";
-        let call = self.template(exchange.path).and_then(|template| {
-            let item = &self.root["paths"][template];
-            Some((item, item.get(method.to_ascii_lowercase())?))
-        });
+        let call = self.call(method, exchange.path);
         let problem = json!({"$ref": "#/components/schemas/Problem"});
         let Some((item, call)) = call else {
             let is_told = [NOT_FOUND, METHOD_NOT_ALLOWED].contains(&exchange.status);
@@ -248,7 +251,7 @@ impl Description {
 }
 
 /// Every schema with an example of it, by where they are.
-fn examples<'a>(place: &str, value: &'a Value, found: &mut Vec<(String, &'a Value, &'a Value)>) {
+pub(crate) fn examples<'a>(place: &str, value: &'a Value, found: &mut Vec<(String, &'a Value, &'a Value)>) {
     match value {
         Value::Object(members) => {
             if let (Some(schema), Some(examples)) = (members.get("schema"), members.get("examples")) {

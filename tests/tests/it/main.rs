@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod availability_cost;
 #[cfg(test)]
+mod client;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod described;
