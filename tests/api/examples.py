@@ -10,7 +10,9 @@ import threading
 import urllib.request
 from datetime import datetime, timedelta, timezone
 
-DOCS = pathlib.Path(__file__).resolve().parent.parent.parent / "docs" / "booking"
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+DOCS = ROOT / "docs" / "booking"
+BUILD_LIMIT_S = 900
 PROGRAM_LIMIT_S = 240
 CONNECTION_LIMIT_S = 60
 LOST_ANSWERS = 2
@@ -78,6 +80,17 @@ def live_bookings(simulator: str, provider: str, location: str) -> list:
     return [b for b in found if b["slot"]["location_id"] == location and b["status"] in ("confirmed", "reserved")]
 
 
+def rust_program() -> str:
+    """Builds the program in Rust, and says where it is."""
+    command = ["cargo", "build", "--locked", "--quiet", "--package=holdfast-client", "--example=book"]
+    built = subprocess.run(
+        [*command, "--message-format=json"],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=BUILD_LIMIT_S, check=True,
+    )
+    artifacts = (json.loads(line) for line in built.stdout.splitlines())
+    return next(path for artifact in artifacts if (path := artifact.get("executable")))
+
+
 def try_program(command: list[str], stack: dict, number: int) -> None:
     """Books with a program, over lost answers, at a provider that fails at first."""
     provider, location, simulator = "demo-clinic", f"branch-{number}", stack["provider_simulator_url"]
@@ -108,10 +121,10 @@ def try_program(command: list[str], stack: dict, number: int) -> None:
 
 def run(stack: dict, python: str, node: str) -> None:
     """Tries all of them."""
-    programs = [[python, "book.py"], [node, "book.mjs"]]
+    programs = [[python, str(DOCS / "book.py")], [node, str(DOCS / "book.mjs")], [rust_program()]]
     if shutil.which("curl"):
-        programs.append(["bash", "book.sh"])
+        programs.append(["bash", str(DOCS / "book.sh")])
     else:
         print("curl is not installed here; book.sh is skipped")
-    for number, (interpreter, name) in enumerate(programs):
-        try_program([interpreter, str(DOCS / name)], stack, number)
+    for number, command in enumerate(programs):
+        try_program(command, stack, number)
