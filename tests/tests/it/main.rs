@@ -9,6 +9,8 @@ mod client;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod dependencies;
+#[cfg(test)]
 mod described;
 #[cfg(test)]
 mod documents;
