@@ -61,9 +61,12 @@ fn items(headers: &HeaderMap, name: &str) -> Vec<(String, Parameters)> {
     // A field that comes more than once is one list (RFC 9651, section 3.1).
     let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
     let list: List = Parser::new(&lines.join(&b","[..])).parse().unwrap_or_default();
-    let named = list.into_iter().filter_map(|entry| match entry {
-        ListEntry::Item(item) => Some((item.bare_item.as_string()?.as_str().to_owned(), item.params)),
-        ListEntry::InnerList(_) => None,
+    let named = list.into_iter().filter_map(|entry| {
+        let ListEntry::Item(item) = entry else { return None };
+        // A string; a token in older drafts.
+        let string = item.bare_item.as_string().map(|name| name.as_str());
+        let name = string.or_else(|| Some(item.bare_item.as_token()?.as_str()))?.to_owned();
+        Some((name, item.params))
     });
     named.collect()
 }
@@ -155,7 +158,9 @@ mod tests {
         {
             assert_eq!(RateLimit::read(&headers(&[("ratelimit", other)])), None, "{other}");
         }
-        let plain = RateLimit::read(&headers(&[("ratelimit", r#""consumer";r=5"#)])).unwrap();
-        assert_eq!((plain.remaining, plain.reset_after, plain.quota), (5, None, None));
+        for plain in [r#""consumer";r=5"#, "consumer;r=5;pk=:c2VjcmV0:"] {
+            let plain = RateLimit::read(&headers(&[("ratelimit", plain)])).unwrap();
+            assert_eq!((plain.policy.as_str(), plain.remaining, plain.reset_after), ("consumer", 5, None));
+        }
     }
 }
