@@ -295,6 +295,17 @@ mod tests {
     }
 
     #[test]
+    fn a_location_has_a_name_of_at_most_so_many_characters_that_need_no_escaping() {
+        let longest = "l".repeat(MAX_LOCATION_ID_CHARS);
+        for name in ["a", "Main-Street_2.~:@", &longest] {
+            assert_eq!(LocationId::parse(name).map(|id| id.to_string()).as_deref(), Ok(name));
+        }
+        for name in ["", "a,b", "a b", "a/b", "\u{e9}", &format!("{longest}l")] {
+            assert_eq!(LocationId::parse(name), Err(IdError::Location), "{name}");
+        }
+    }
+
+    #[test]
     fn tenants_survive_their_text() {
         let tenant = tenant("demo-marketplace", Mode::Test);
         assert_eq!(Tenant::parse(&tenant.to_string()), Some(tenant));

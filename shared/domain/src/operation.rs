@@ -396,13 +396,8 @@ mod tests {
         }
     }
 
-    fn judged(
-        change: Change,
-        reserved_until: Option<u64>,
-        slot_ms: Option<u64>,
-        last: Option<u32>,
-    ) -> Judgement {
-        let operation = Operation {
+    fn operation(change: Change) -> Operation {
+        Operation {
             change,
             number: 2,
             patience: Patience::Background,
@@ -413,11 +408,34 @@ mod tests {
             resolve_until: None,
             overtaken: None,
             phase: Phase::Waiting { next_attempt_at: at(0) },
-        };
+        }
+    }
+
+    fn judged(
+        change: Change,
+        reserved_until: Option<u64>,
+        slot_ms: Option<u64>,
+        last: Option<u32>,
+    ) -> Judgement {
+        let operation = operation(change);
         let acknowledgement =
             Acknowledgement { provider_reference: None, reserved_until: reserved_until.map(at) };
         let found = Found { acknowledgement, slot: slot_ms.map(slot), operation: last };
         operation.judge(&slot(1), Some(at(EXPIRES_AT_MS)), &found)
+    }
+
+    #[test]
+    fn a_worker_may_send_until_its_lease_ends_unless_it_only_looks() {
+        let leased = Operation {
+            unanswered_send_at: Some(at(10)),
+            phase: Phase::InFlight { lease_until: at(20) },
+            ..operation(Change::Confirm)
+        };
+        assert_eq!(leased.may_be_sent_at(), Some(at(20)));
+        let looking = Operation { resolve_until: Some(at(100)), ..leased.clone() };
+        assert_eq!(looking.may_be_sent_at(), Some(at(10)));
+        let waiting = Operation { phase: Phase::Waiting { next_attempt_at: at(20) }, ..leased };
+        assert_eq!(waiting.may_be_sent_at(), Some(at(10)));
     }
 
     #[test]

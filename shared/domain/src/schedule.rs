@@ -97,6 +97,12 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_tells_the_numbers_that_it_was_made_of() {
+        let policy = RetryPolicy::new(700, 3, 90_000).unwrap();
+        assert_eq!((policy.first_delay_ms(), policy.factor(), policy.max_delay_ms()), (700, 3, 90_000));
+    }
+
+    #[test]
     fn numbers_out_of_range_are_named() {
         assert_eq!(RetryPolicy::new(0, 2, 10), Err(RetryPolicyError::FirstDelay));
         assert_eq!(RetryPolicy::new(5_001, 2, 10_000), Err(RetryPolicyError::FirstDelay));

@@ -1,10 +1,30 @@
 //! Versions: legal, without gaps, never rewritten; what is final stays.
 
-use holdfast_domain::{Booking, Cause, Compensation};
+use holdfast_domain::{Booking, Cause, Compensation, Status};
 use proptest::prelude::*;
 
 use crate::moves::{any_beginning, any_moves};
 use crate::world::World;
+
+/// The table of the contract, word for word: whoever trusts `may_become` trusts this.
+#[test]
+fn the_legal_transitions_are_those_of_the_contract() {
+    use Status::{Cancelled, Completed, Confirmed, Expired, NoShow, Pending, Rejected, Reserved};
+    let next = |status: Status| -> &[Status] {
+        match status {
+            Pending => &[Confirmed, Reserved, Rejected, Cancelled],
+            Reserved => &[Confirmed, Cancelled, Expired],
+            Confirmed => &[Cancelled, Completed, NoShow],
+            Rejected | Cancelled | Expired | Completed | NoShow => &[],
+        }
+    };
+    for from in Status::ALL {
+        for to in Status::ALL {
+            assert_eq!(from.may_become(to), next(from).contains(&to), "{from:?} to {to:?}");
+        }
+        assert_eq!(from.is_final(), next(from).is_empty(), "{from:?}");
+    }
+}
 
 proptest! {
     #[test]

@@ -18,6 +18,8 @@ mod limits;
 #[cfg(test)]
 mod moves;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod notifications;
 #[cfg(test)]
 mod operations;

@@ -99,6 +99,19 @@ proptest! {
     }
 
     #[test]
+    fn whatever_is_kept_was_told(beginning in any_beginning(), moves in any_moves()) {
+        let (images, changes) = told(&beginning, &moves);
+        let last = images.last().unwrap();
+        // What the request that makes it will know within seconds is not told yet.
+        let expected = if last.is_within_its_request() { Vec::new() } else { kept(last) };
+        for slot in &expected {
+            let told = changes.iter().rev().find(|change| change.slot == *slot).map(|last| last.hold);
+            prop_assert!(matches!(told, Some(Hold::Claimed | Hold::Taken)), "{slot:?}: {:?}", changes);
+        }
+        prop_assert!(!last.is_within_its_request() || changes.is_empty(), "{:?}", changes);
+    }
+
+    #[test]
     fn whatever_is_claimed_is_settled_by_what_follows(beginning in any_beginning(), moves in any_moves()) {
         let (_, changes) = told(&beginning, &moves);
         for (place, change) in changes.iter().enumerate() {

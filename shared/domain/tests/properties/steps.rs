@@ -295,6 +295,10 @@ fn a_background_first_attempt_is_not_taken_for_the_requests_own() {
     let operation = world.booking.operation.as_ref().unwrap();
     assert_eq!((operation.attempts, operation.last_error), (1, Some(AttemptError::CircuitOpen)));
     assert!(!world.booking.is_within_its_request());
-    let within = World::new(&crate::moves::Beginning { circuit_open: false, ..beginning });
+    let mut within = World::new(&crate::moves::Beginning { circuit_open: false, ..beginning });
     assert!(within.booking.is_within_its_request());
+    let outcome = AttemptOutcome::Unknown(AttemptError::TimedOut);
+    let report = Command::RecordAttempt { operation: 1, attempt: 1, outcome, retry_delay_ms: 1_000 };
+    assert!(within.apply(report).result.is_ok());
+    assert!(!within.booking.is_within_its_request(), "it waits for the next attempt");
 }
