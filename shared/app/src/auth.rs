@@ -135,3 +135,129 @@ pub fn new_key(
     let record = KeyRecord { key_id, owner, mode, hash, created_at: now, revoked_from: None };
     (secret, record)
 }
+
+#[cfg(test)]
+mod tests {
+    use holdfast_domain::ConsumerId;
+
+    use super::*;
+    use crate::test_util::SeededEntropy;
+
+    fn at(unix_ms: u64) -> Timestamp {
+        Timestamp::EPOCH.plus_ms(unix_ms)
+    }
+
+    fn consumer() -> KeyOwner {
+        KeyOwner::Consumer(ConsumerId::parse("shop").unwrap())
+    }
+
+    fn made(owner: KeyOwner) -> (String, KeyRecord) {
+        let (secret, record) = new_key(owner, Mode::Test, at(0), &SeededEntropy::new(1));
+        (secret.expose_secret().to_owned(), record)
+    }
+
+    fn presented(key: &str) -> PresentedKey {
+        presented_key(Some(&format!("Bearer {key}"))).unwrap()
+    }
+
+    #[test]
+    fn a_key_opens_what_it_was_made_for_until_it_is_revoked() {
+        let (key, record) = made(consumer());
+        assert_eq!(presented(&key).key_id, record.key_id);
+        assert_eq!(presented(&key).verify(Some(&record), at(1)), Ok(record.clone()));
+        let revoked = KeyRecord { revoked_from: Some(at(1_000)), ..record };
+        assert!(presented(&key).verify(Some(&revoked), at(999)).is_ok());
+        assert!(presented(&key).verify(Some(&revoked), at(1_000)).is_err());
+    }
+
+    /// Each part that differs is enough to refuse, and all refusals are alike: nobody learns which part was right.
+    #[test]
+    fn whatever_differs_from_the_record_is_refused_alike() {
+        let (key, record) = made(consumer());
+        let refused = presented(&key).verify(None, at(1)).unwrap_err();
+        let provider = KeyOwner::Provider(ProviderId::parse("clinic").unwrap());
+        for other in [
+            KeyRecord { hash: KeyHash([0; 32]), ..record.clone() },
+            KeyRecord { mode: Mode::Live, ..record.clone() },
+            KeyRecord { owner: provider, ..record.clone() },
+            KeyRecord { revoked_from: Some(at(0)), ..record.clone() },
+        ] {
+            assert_eq!(presented(&key).verify(Some(&other), at(1)), Err(refused.clone()), "{other:?}");
+        }
+        let mut guessed = key.clone();
+        guessed.pop();
+        assert_eq!(presented(&guessed).verify(Some(&record), at(1)), Err(refused));
+    }
+
+    #[test]
+    fn an_administrator_without_a_record_is_told_so_and_nobody_else_is() {
+        let (consumers, _) = made(consumer());
+        let (admins, record) = made(KeyOwner::Admin);
+        let detail = |key: &str| presented(key).verify(None, at(1)).unwrap_err().detail;
+        assert!(detail(&admins).contains("administrator"));
+        assert!(!detail(&consumers).contains("administrator"));
+        assert!(presented(&admins).verify(Some(&record), at(1)).is_ok());
+    }
+
+    #[test]
+    fn an_administrator_of_the_deployment_is_one_whose_hash_it_was_given() {
+        let (key, _) = made(KeyOwner::Admin);
+        let (own, other) = (hash_key(&key), KeyHash([0; 32]));
+        assert!(presented(&key).is_bootstrap_admin(&[other, own]));
+        assert!(presented(&key).is_bootstrap_admin(&[own]));
+        assert!(!presented(&key).is_bootstrap_admin(&[other]));
+        assert!(!presented(&key).is_bootstrap_admin(&[]));
+        let (key, _) = made(consumer());
+        assert!(
+            !presented(&key).is_bootstrap_admin(&[hash_key(&key)]),
+            "a consumer's key, whatever its hash"
+        );
+    }
+
+    #[test]
+    fn a_header_has_one_form() {
+        let (key, _) = made(consumer());
+        assert!(presented_key(Some(&format!("bearer  {key}"))).is_ok());
+        let longest = |bytes: usize| {
+            let front = format!("Bearer {key}");
+            format!("{front}{}", "a".repeat(bytes - front.len()))
+        };
+        assert!(presented_key(Some(&longest(MAX_KEY_BYTES))).is_ok());
+        for odd in [
+            String::new(),
+            key.clone(),
+            format!("Basic {key}"),
+            longest(MAX_KEY_BYTES + 1),
+            longest(MAX_KEY_BYTES + 2),
+            format!("Bearer {key}_more"),
+            format!("Bearer {}", key.replacen("hf_", "fh_", 1)),
+            format!("Bearer {}", key.replacen("test", "trial", 1)),
+        ] {
+            let refused = presented_key(Some(&odd)).map(|key| key.key_id).unwrap_err();
+            assert_eq!(refused.code, ProblemCode::Unauthenticated, "{odd}");
+        }
+        assert!(presented_key(None).is_err());
+    }
+
+    #[test]
+    fn a_key_that_is_printed_does_not_tell_its_secret() {
+        let (key, record) = made(consumer());
+        assert_eq!(format!("{:?}", presented(&key)), format!("PresentedKey({})", record.key_id));
+        assert_eq!(format!("{:?}", record.hash), "[key hash]");
+    }
+
+    #[test]
+    fn a_key_speaks_for_its_owner_alone() {
+        let (_, consumers) = made(consumer());
+        let (_, providers) = made(KeyOwner::Provider(ProviderId::parse("clinic").unwrap()));
+        let (_, admins) = made(KeyOwner::Admin);
+        assert_eq!(consumer_of(&consumers).map(|tenant| tenant.to_string()), Ok("test:shop".to_owned()));
+        assert_eq!(provider_of(&providers).map(|id| id.to_string()), Ok("clinic".to_owned()));
+        for refused in [consumer_of(&providers), consumer_of(&admins)] {
+            assert_eq!(refused.unwrap_err().code, ProblemCode::Forbidden);
+        }
+        for refused in [provider_of(&consumers), provider_of(&admins)] {
+            assert_eq!(refused.unwrap_err().code, ProblemCode::Forbidden);
+        }
+    }
+}

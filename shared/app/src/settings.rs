@@ -324,3 +324,51 @@ pub struct BreakerState {
     /// The end of the lease of the probe that is under way.
     pub probe_until: Option<Timestamp>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_the_configuration_are_read_back() {
+        for protocol in Protocol::ALL {
+            assert_eq!(Protocol::parse(protocol.as_str()), Some(protocol));
+        }
+        for source in AvailabilitySource::ALL {
+            assert_eq!(AvailabilitySource::parse(source.as_str()), Some(source));
+        }
+        assert_eq!((Protocol::parse("xyzzy"), AvailabilitySource::parse("")), (None, None));
+    }
+
+    #[test]
+    fn who_can_be_asked_what_is_open_is_asked() {
+        use AvailabilitySource::{Ask, Push};
+        let usual = |protocol| [true, false].map(|has_url| AvailabilitySource::usual(protocol, has_url));
+        assert_eq!(usual(Protocol::Holdfast), [Ask, Push]);
+        assert_eq!(usual(Protocol::Octo), [Ask, Push]);
+        assert_eq!(usual(Protocol::Docplanner), [Push, Push]);
+    }
+
+    #[test]
+    fn each_protocol_confirms_in_modes_of_its_own() {
+        use ConfirmationMode::{Confirm, Notify, RealTime};
+        assert_eq!(Protocol::Holdfast.confirmation_modes(), [Confirm, Notify]);
+        assert_eq!(Protocol::Docplanner.confirmation_modes(), [Notify, RealTime]);
+        assert_eq!(Protocol::Octo.confirmation_modes(), [Confirm]);
+    }
+
+    #[test]
+    fn a_gate_is_waited_for_no_longer_than_its_own_limit() {
+        let id = ProviderId::parse("clinic").unwrap();
+        let usual = ProviderSettings::usual(id, Mode::Test, "https://clinic.example");
+        let limit = |confirmation, real_time_timeout_ms| {
+            let settings = ProviderSettings { confirmation, real_time_timeout_ms, ..usual.clone() };
+            settings.attempt_limit_ms()
+        };
+        let long = usual.attempt_timeout_ms;
+        assert_eq!(limit(ConfirmationMode::RealTime, 1_500), 1_500);
+        assert_eq!(limit(ConfirmationMode::RealTime, long + 1), long);
+        assert_eq!(limit(ConfirmationMode::Confirm, 1_500), long);
+        assert_eq!(limit(ConfirmationMode::Notify, 1_500), long);
+    }
+}

@@ -283,6 +283,7 @@ mod tests {
 
     struct Reader {
         key: Mutex<Option<KeyRecord>>,
+        secrets: Mutex<Vec<BookingKeySecret>>,
         reads: AtomicUsize,
     }
 
@@ -290,7 +291,14 @@ mod tests {
         async fn load(&self, wanted: &Wanted) -> Result<Loaded, StoreError> {
             self.reads.fetch_add(1, Ordering::Relaxed);
             let key = wanted.key_id.as_ref().and_then(|_| self.key.lock().unwrap().clone());
-            Ok(Loaded { key, ..Loaded::default() })
+            let named = |id: &ProviderId| ProviderSettings::usual(id.clone(), Mode::Test, "https://a");
+            let secrets = wanted.booking_key_secrets.then(|| self.secrets.lock().unwrap().clone());
+            Ok(Loaded {
+                key,
+                provider: wanted.provider_id.as_ref().map(named),
+                booking_key_secrets: secrets.unwrap_or_default(),
+                ..Loaded::default()
+            })
         }
     }
 
@@ -310,7 +318,8 @@ mod tests {
     }
 
     fn cache(key: Option<KeyRecord>) -> SettingsCache<Arc<Reader>> {
-        SettingsCache::new(Arc::new(Reader { key: Mutex::new(key), reads: AtomicUsize::new(0) }))
+        let secrets = Mutex::default();
+        SettingsCache::new(Arc::new(Reader { key: Mutex::new(key), secrets, reads: AtomicUsize::new(0) }))
     }
 
     fn reads(cache: &SettingsCache<Arc<Reader>>) -> usize {
@@ -360,13 +369,74 @@ mod tests {
         assert_eq!(reads(&cache), 1);
     }
 
+    fn secret(id: u32) -> BookingKeySecret {
+        BookingKeySecret { id, key: [7; crate::availability::BOOKING_KEY_SECRET_BYTES], created_at: at(0) }
+    }
+
+    #[tokio::test]
+    async fn secrets_are_remembered_like_the_rest_and_none_are_asked_for_again() {
+        let cache = cache(None);
+        let wanted = Wanted { booking_key_secrets: true, ..Wanted::default() };
+        let known = async |now| cache.load(&wanted, at(now)).await.unwrap().booking_key_secrets;
+        assert_eq!((known(0).await, reads(&cache)), (vec![], 1));
+        *cache.reader.secrets.lock().unwrap() = vec![secret(1)];
+        assert_eq!((known(1).await, reads(&cache)), (vec![secret(1)], 2));
+        assert_eq!((known(30_000).await, reads(&cache)), (vec![secret(1)], 2));
+        assert_eq!((known(30_001).await, reads(&cache)), (vec![secret(1)], 3));
+    }
+
+    #[tokio::test]
+    async fn a_key_with_another_secret_makes_them_be_read_at_most_once_a_second() {
+        let cache = cache(None);
+        *cache.reader.secrets.lock().unwrap() = vec![secret(1)];
+        let others = async |now| cache.other_booking_key_secrets(at(now)).await.unwrap();
+        assert_eq!((others(0).await, reads(&cache)), (vec![secret(1)], 1));
+        *cache.reader.secrets.lock().unwrap() = vec![secret(2), secret(1)];
+        assert_eq!((others(999).await, reads(&cache)), (vec![secret(1)], 1));
+        assert_eq!((others(1_000).await, reads(&cache)), (vec![secret(2), secret(1)], 2));
+        // That there are none is nothing to remember in their place.
+        cache.reader.secrets.lock().unwrap().clear();
+        assert_eq!(cache.reload_booking_key_secrets(at(1_001)).await.unwrap(), []);
+        assert_eq!((others(1_002).await, reads(&cache)), (vec![secret(2), secret(1)], 3));
+    }
+
+    #[tokio::test]
+    async fn a_caller_is_verified_and_gets_the_provider_that_it_names() {
+        let entropy = crate::test_util::SeededEntropy::new(1);
+        let (secret, record) = crate::auth::new_key(key(1).owner, Mode::Test, at(0), &entropy);
+        let cache = cache(Some(record.clone()));
+        let header = format!("Bearer {}", secrecy::ExposeSecret::expose_secret(&secret));
+        let clinic = ProviderId::parse("clinic").unwrap();
+        let caller = cache.authenticate(Some(&header), Some(&clinic), at(0)).await.unwrap();
+        assert_eq!(
+            (caller.key, caller.provider.map(|provider| provider.provider_id)),
+            (record, Some(clinic))
+        );
+        let forged = header.replace("Bearer hf_test", "Bearer hf_live");
+        assert!(cache.authenticate(Some(&forged), None, at(0)).await.is_err());
+        assert!(cache.authenticate(None, None, at(0)).await.is_err());
+        assert_eq!(reads(&cache), 1);
+    }
+
     #[test]
-    fn memory_is_bounded() {
+    fn memory_is_bounded_and_what_is_old_goes_first() {
         let remembered = Mutex::new(Remembered::default());
-        for number in 0..=MAX_REMEMBERED {
-            remember(&remembered, &number, &(), at(0));
+        let size = || remembered.lock().unwrap().0.len();
+        for number in 0..MAX_REMEMBERED {
+            remember(&remembered, &number, &(), at(i64::from(number > 0)));
         }
-        assert!(remembered.lock().unwrap().0.len() <= MAX_REMEMBERED);
-        assert_eq!(recall(&remembered, &MAX_REMEMBERED, at(1)), Some(()));
+        assert_eq!(size(), MAX_REMEMBERED);
+        // What is there already takes no room of its own.
+        remember(&remembered, &1, &(), at(2));
+        assert_eq!(size(), MAX_REMEMBERED);
+        let max_age_ms = i64::try_from(SETTINGS_MAX_AGE_MS).unwrap();
+        remember(&remembered, &MAX_REMEMBERED, &(), at(max_age_ms));
+        assert_eq!(size(), MAX_REMEMBERED, "one was too old, and one came");
+        assert_eq!(recall(&remembered, &0, at(max_age_ms)), None);
+        assert_eq!(recall(&remembered, &2, at(max_age_ms)), Some(()));
+        // All are in use: it starts over.
+        remember(&remembered, &(MAX_REMEMBERED + 1), &(), at(max_age_ms));
+        assert_eq!(size(), 1);
+        assert_eq!(recall(&remembered, &(MAX_REMEMBERED + 1), at(max_age_ms)), Some(()));
     }
 }

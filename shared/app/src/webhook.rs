@@ -286,6 +286,14 @@ mod tests {
     const DAY_MS: i64 = 86_400_000;
 
     #[test]
+    fn reasons_of_being_disabled_are_read_back() {
+        for reason in [DisabledReason::Gone, DisabledReason::Failing] {
+            assert_eq!(DisabledReason::parse(reason.as_str()), Some(reason));
+        }
+        assert_eq!(DisabledReason::parse("xyzzy"), None);
+    }
+
+    #[test]
     fn a_replaced_secret_signs_for_24_hours_exactly() {
         let rotated = endpoint().with_secret("b".into(), at(1_000));
         assert_eq!(signing(&rotated, 1_000), ["b", "a"]);

@@ -320,6 +320,22 @@ mod tests {
     }
 
     #[test]
+    fn another_secret_is_needed_for_a_key_that_is_signed_with_one_and_for_nothing_else() {
+        let key = key_of(&slot(), 1);
+        assert!(needs_another_secret(&key, &[secret(3)]));
+        assert!(!needs_another_secret(&key, &[secret(3), secret(1)]));
+        assert!(!needs_another_secret("made-up", &[secret(3)]));
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        assert_eq!(format!("{:?}", secret(1)), "BookingKeySecret(1, [secret])");
+        let (secret, provider) = (secret(1), clinic());
+        let maker = KeyMaker::new(&secret, Mode::Test, &provider, "main", key_expiry(at(NOW))).unwrap();
+        assert_eq!(format!("{maker:?}"), "KeyMaker(clinic, main)");
+    }
+
+    #[test]
     fn no_altered_key_is_good() {
         let key = key_of(&slot(), 1);
         let bytes = BASE64URL_NOPAD.decode(key.strip_prefix(PREFIX).unwrap().as_bytes()).unwrap();

@@ -300,3 +300,63 @@ fn contradiction(status: Status) -> Problem {
     let detail = format!("The booking is {}; the first definite answer stands.", status.as_str());
     Problem::new(ProblemCode::Contradiction, detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        Timestamp::EPOCH.plus_ms(1_800_000_000_000)
+    }
+
+    fn read(body: &Value) -> Result<ProviderVerdict, Vec<String>> {
+        match read_provider_answer(body, now()) {
+            Ok(answer) => Ok(answer.verdict),
+            Err(problem) => Err(problem.errors.into_iter().map(|error| error.pointer).collect()),
+        }
+    }
+
+    fn yes(reserved_until: Option<Timestamp>) -> ProviderVerdict {
+        ProviderVerdict::Yes(Acknowledgement { provider_reference: Some("P-1".to_owned()), reserved_until })
+    }
+
+    #[test]
+    fn each_answer_is_read() {
+        let body = |status: &str| json!({"status": status, "provider_reference": "P-1"});
+        assert_eq!(read(&body("confirmed")), Ok(yes(None)));
+        assert_eq!(
+            read(&body("reserved")),
+            Ok(yes(Some(now().plus_ms(15 * 60_000)))),
+            "15 minutes if it is not said"
+        );
+        let mut reserved = body("reserved");
+        reserved["expires_at"] = json!(now());
+        assert_eq!(read(&reserved), Ok(yes(Some(now()))));
+        let rejected = json!({"status": "rejected", "rejection": {"code": "full", "message": "No room"}});
+        let no = Rejection {
+            code: DECLINED_BY_PROVIDER.to_owned(),
+            message: Some("No room".to_owned()),
+            provider_code: Some("full".to_owned()),
+        };
+        assert_eq!(read(&rejected), Ok(ProviderVerdict::No(no)));
+        assert_eq!(read(&body("perhaps")), Err(vec!["/status".to_owned()]));
+    }
+
+    #[test]
+    fn texts_of_a_provider_have_a_length_and_no_control_characters() {
+        let body = |reference: &str, code: &str, message: &str| {
+            let rejection = json!({"code": code, "message": message});
+            json!({"status": "rejected", "provider_reference": reference, "rejection": rejection})
+        };
+        // Characters, not bytes.
+        let long = |chars: usize| "\u{e9}".repeat(chars);
+        let [reference, code, message] = [MAX_ID_CHARS, MAX_PROVIDER_CODE_CHARS, MAX_PROVIDER_MESSAGE_CHARS];
+        assert!(read(&body(&long(reference), &long(code), &long(message))).is_ok());
+        let all = ["/provider_reference", "/rejection/code", "/rejection/message"];
+        let too_long = body(&long(reference + 1), &long(code + 1), &long(message + 1));
+        assert_eq!(read(&too_long).unwrap_err(), all);
+        assert_eq!(read(&body("a\nb", "a\nb", "a\nb")).unwrap_err(), all);
+    }
+}

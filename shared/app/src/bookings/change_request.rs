@@ -302,6 +302,35 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_is_named_by_itself_or_by_a_key() {
+        let named = |body| read_change(OperationKind::Reschedule, &body).unwrap();
+        assert_eq!(named(json!({"slot": slot()})).booking_key(), None);
+        assert_eq!(named(json!({"booking_key": "bk_1"})).booking_key(), Some("bk_1"));
+    }
+
+    #[test]
+    fn a_key_of_another_provider_is_refused() {
+        let id = |name| ProviderId::parse(name).unwrap();
+        let key = KeyTerms { provider_id: id("clinic"), expires_at: Timestamp::EPOCH };
+        let confirm = read_change(OperationKind::Confirm, &json!({})).unwrap();
+        let confirm = confirm.with_slot(&[], Mode::Test).unwrap();
+        assert!(confirm.refused_by(&id("clinic")).is_none());
+        let keyed = ValidChange { key: Some(key), ..confirm };
+        assert!(keyed.refused_by(&id("clinic")).is_none());
+        assert_eq!(keyed.refused_by(&id("harbour")).unwrap().errors[0].pointer, "/booking_key");
+    }
+
+    #[test]
+    fn what_a_provider_tells_of_a_booking_is_read() {
+        let withdrawal = read_provider_cancel(&json!({"reason": "ill"})).unwrap();
+        assert_eq!(withdrawal, Withdrawal { reason: Some("ill".to_owned()), note: None });
+        assert!(read_provider_cancel(&json!({"reason": "x".repeat(MAX_ID_CHARS + 1)})).is_err());
+        let attendance = |status: &str| read_attendance(&json!({"status": status}));
+        assert_eq!((attendance("attended"), attendance("no_show")), (Ok(true), Ok(false)));
+        assert_eq!(attendance("late").unwrap_err().errors[0].pointer, "/status");
+    }
+
+    #[test]
     fn what_lies_in_the_past_is_refused_by_the_clock() {
         let extend = read_change(OperationKind::Extend, &json!({"expires_at": "2027-01-15T09:00:00Z"}));
         let extend = extend.unwrap().with_slot(&[], Mode::Test).unwrap();
