@@ -246,3 +246,110 @@ pub fn history_view(booking: &Booking) -> Vec<VersionView> {
     };
     (1..).zip(&booking.history).map(view).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use holdfast_domain::{
+        Acknowledgement, BookingId, ChangeRequest, Command, Patience, Rejection, Timestamp, effects,
+        transition,
+    };
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::test_util::pending;
+
+    fn at(second: u64) -> Timestamp {
+        Timestamp::EPOCH.plus_ms(1_800_000_000_000 + second * 1_000)
+    }
+
+    /// The booking after these commands, one a second, and the body of every event on the way, written at the end.
+    fn told(commands: Vec<Command>) -> (Booking, Vec<Value>) {
+        let mut images = vec![pending(BookingId::from_bytes([1; 16]), at(0))];
+        for (second, command) in (1..).zip(commands) {
+            let next = transition(images.last().unwrap(), command, at(second)).unwrap();
+            images.push(next.booking);
+        }
+        let last = images.pop().unwrap();
+        let events = effects(None, &last).into_iter().filter_map(|effect| match effect {
+            holdfast_domain::Effect::Emit(event) => Some(event),
+            _ => None,
+        });
+        let body = |event| serde_json::from_str(&event_body(&last, &event).unwrap()).unwrap();
+        let bodies = events.map(body).collect();
+        (last, bodies)
+    }
+
+    fn yes() -> Command {
+        let acknowledgement =
+            Acknowledgement { provider_reference: Some("P-1".to_owned()), reserved_until: None };
+        Command::Acknowledge { acknowledgement, operation: None }
+    }
+
+    fn no(operation: Option<u32>) -> Command {
+        let rejection = Rejection {
+            code: "declined_by_provider".to_owned(),
+            message: Some("No room".to_owned()),
+            provider_code: Some("full".to_owned()),
+        };
+        Command::Decline { rejection, operation }
+    }
+
+    #[test]
+    fn a_rejection_is_shown_from_its_version_on() {
+        let (booking, events) = told(vec![no(None)]);
+        let rejection =
+            json!({"code": "declined_by_provider", "message": "No room", "provider_code": "full"});
+        assert_eq!(json!(booking_view(&booking))["rejection"], rejection);
+        assert_eq!(events.len(), 2);
+        assert_eq!(
+            (&events[0]["data"]["status"], &events[0]["data"]["rejection"]),
+            (&json!("pending"), &json!(null))
+        );
+        assert_eq!(
+            (&events[1]["data"]["status"], &events[1]["data"]["rejection"]),
+            (&json!("rejected"), &rejection)
+        );
+    }
+
+    #[test]
+    fn an_event_shows_what_was_known_at_its_version() {
+        let (_, events) = told(vec![yes()]);
+        let shown = |event: &Value| {
+            let data = &event["data"];
+            (data["version"].clone(), data["status"].clone(), data["provider_reference"].clone())
+        };
+        assert_eq!(shown(&events[0]), (json!(1), json!("pending"), json!(null)));
+        assert_eq!(shown(&events[1]), (json!(2), json!("confirmed"), json!("P-1")));
+        assert_eq!(events[0]["data"]["updated_at"], json!(at(0)));
+        assert_eq!(events[1]["data"]["updated_at"], json!(at(1)));
+    }
+
+    #[test]
+    fn a_refused_change_tells_the_provider_s_words_in_its_event_alone() {
+        let slot = holdfast_domain::Slot {
+            start: at(200_000),
+            end: at(201_000),
+            ..pending(BookingId::from_bytes([1; 16]), at(0)).slot
+        };
+        let reschedule = Command::Begin(ChangeRequest {
+            change: holdfast_domain::Change::Reschedule(slot),
+            patience: Patience::Background,
+            lease_until: at(10),
+            deadline_at: at(100),
+        });
+        let (booking, events) = told(vec![yes(), reschedule, no(Some(2))]);
+        let last = events.last().unwrap();
+        assert_eq!(last["type"], "booking.operation_failed");
+        assert_eq!(last["data"]["rejection"]["message"], "No room");
+        assert_eq!(json!(booking_view(&booking))["rejection"], json!(null), "it stays confirmed");
+    }
+
+    #[test]
+    fn a_history_has_every_version_in_order() {
+        let (booking, _) = told(vec![yes()]);
+        let history = json!(history_view(&booking));
+        let entry = |version: u32, status: &str, second: u64, cause: &str, attempts: u32| json!({"version": version, "status": status, "at": at(second), "cause": cause, "attempts": attempts});
+        let first = entry(1, "pending", 0, "created", 1);
+        assert_eq!(history, json!([first, entry(2, "confirmed", 1, "provider_acknowledged", 1)]));
+    }
+}

@@ -207,8 +207,11 @@ mod tests {
         }
         assert!(judge_url("http://localhost:9999/x", UrlKind::Base, ANY_HTTP).is_ok());
         assert!(judge_url("https://example.com/?a=b", UrlKind::Base, HTTPS_ONLY).is_err());
-        let long = format!("https://example.com/{}", "x".repeat(MAX_URL_BYTES));
-        assert!(judge_url(&long, UrlKind::Whole, HTTPS_ONLY).is_err());
+        let long = |bytes: usize| format!("{:x<bytes$}", "https://example.com/");
+        assert!(judge_url(&long(MAX_URL_BYTES), UrlKind::Whole, HTTPS_ONLY).is_ok());
+        assert!(judge_url(&long(MAX_URL_BYTES + 1), UrlKind::Whole, HTTPS_ONLY).is_err());
+        let plain = judge_url("http://example.com", UrlKind::Whole, HTTPS_ONLY).unwrap_err();
+        assert!(plain.contains("this deployment does not allow http"), "{plain}");
     }
 
     fn is_fine(check: impl Fn(&mut FieldErrors)) -> bool {
@@ -225,6 +228,12 @@ mod tests {
         for odd in ["", "a b", "a:b", "é", "Webhook-Signature", "HOST", "Content-Type", "content-length"] {
             assert!(!is_fine(|errors| header_name(errors, "/h", odd)), "{odd}");
         }
+        for (bytes, fine) in [(0, true), (1, false), (2, false)] {
+            let name = "x".repeat(MAX_HEADER_NAME_BYTES + bytes);
+            assert_eq!(is_fine(|errors| header_name(errors, "/h", &name)), fine, "{bytes} too long");
+            let value = "x".repeat(MAX_HEADER_VALUE_BYTES + bytes);
+            assert_eq!(is_fine(|errors| header_value(errors, "/h", &value)), fine, "{bytes} too long");
+        }
         assert!(is_fine(|errors| header_value(errors, "/h", "Bearer abc, def")));
         for odd in ["", " a", "a ", "a\r\nb: c", "é", "a\0"] {
             assert!(!is_fine(|errors| header_value(errors, "/h", odd)), "{odd:?}");
@@ -233,7 +242,9 @@ mod tests {
 
     #[test]
     fn names_for_people_say_something() {
-        assert!(is_fine(|errors| display_name(errors, "/name", "Klinik Ö.")));
+        for fine in ["Klinik Ö.", &"ö".repeat(MAX_DISPLAY_NAME_CHARS)] {
+            assert!(is_fine(|errors| display_name(errors, "/name", fine)));
+        }
         for odd in ["", "  ", "a\u{7}", &"x".repeat(MAX_DISPLAY_NAME_CHARS + 1)] {
             assert!(!is_fine(|errors| display_name(errors, "/name", odd)), "{odd:?}");
         }

@@ -385,3 +385,87 @@ fn read_retry(body: &RetryBody, errors: &mut FieldErrors) -> RetryPolicy {
         errors.push(format!("/retry/{field}"), message.trim_start_matches(field).trim_start());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn judged(change: impl FnOnce(&mut Value)) -> (ProviderSettings, Vec<String>) {
+        let mut body = json!({"name": "Clinic", "mode": "test", "base_url": "https://clinic.example"});
+        change(&mut body);
+        let mut errors = FieldErrors::default();
+        let rules = TargetRules { allow_plain_http: false };
+        let id = ProviderId::parse("clinic").unwrap();
+        let settings = read(serde_json::from_value(body).unwrap(), id, rules, &mut errors);
+        (settings, errors.as_slice().iter().map(|error| error.pointer.clone()).collect())
+    }
+
+    fn faults(change: impl FnOnce(&mut Value)) -> Vec<String> {
+        judged(change).1
+    }
+
+    #[test]
+    fn a_schedule_of_notifications_rises_within_a_day() {
+        let notify = |schedule: &[u32]| {
+            let schedule = json!(schedule);
+            faults(|body| {
+                body["confirmation"] = json!("notify");
+                body["notification_schedule_seconds"] = schedule;
+            })
+        };
+        let rising = |count: u32| (1..=count).collect::<Vec<u32>>();
+        let most = u32::try_from(MAX_SCHEDULE_ENTRIES).unwrap();
+        for fine in [rising(0), rising(most), vec![MAX_SCHEDULE_DELAY_S]] {
+            assert_eq!(notify(&fine), [""; 0]);
+        }
+        assert_eq!(notify(&rising(most + 1)), ["/notification_schedule_seconds"]);
+        for odd in [[1, 1], [2, 1], [1, MAX_SCHEDULE_DELAY_S + 1]] {
+            assert_eq!(notify(&odd), ["/notification_schedule_seconds/1"]);
+        }
+        assert_eq!(notify(&[0]), ["/notification_schedule_seconds/0"]);
+    }
+
+    #[test]
+    fn so_many_codes_of_refusal_have_a_text() {
+        let messages = |count: usize| {
+            let texts: BTreeMap<String, &str> = (0..count).map(|code| (code.to_string(), "No.")).collect();
+            faults(|body| body["decline_messages"] = json!(texts))
+        };
+        assert_eq!(messages(MAX_DECLINE_MESSAGES), [""; 0]);
+        assert_eq!(messages(MAX_DECLINE_MESSAGES + 1), ["/decline_messages"]);
+    }
+
+    #[test]
+    fn credentials_are_judged_as_what_they_are() {
+        let auth = |auth: Value| faults(|body| body["auth"] = auth);
+        assert_eq!(
+            auth(json!({"type": "bearer", "token": "a=b c"})),
+            [""; 0],
+            "a value may have what no name may"
+        );
+        assert_eq!(auth(json!({"type": "api_key", "header": "X-Key", "value": "a=b"})), [""; 0]);
+        assert_eq!(auth(json!({"type": "api_key", "header": "X Key", "value": "a"})), ["/auth/header"]);
+    }
+
+    #[test]
+    fn only_who_can_be_asked_what_is_open_may_be_asked() {
+        let source = |named: &str, has_url: bool| {
+            let named = json!(named);
+            let (settings, faults) = judged(|body| {
+                body["confirmation"] = json!("notify");
+                body["availability"] = named;
+                if !has_url {
+                    body.as_object_mut().unwrap().remove("base_url");
+                }
+            });
+            (settings.availability, faults.is_empty())
+        };
+        assert_eq!(source("ask", true), (AvailabilitySource::Ask, true));
+        assert_eq!(source("push", true), (AvailabilitySource::Push, true));
+        assert_eq!(source("push", false), (AvailabilitySource::Push, true));
+        assert!(!source("ask", false).1);
+        assert!(!source("guess", true).1);
+    }
+}

@@ -4,6 +4,7 @@
 //! another to the code under test. Nothing here is compiled into a function.
 
 mod availability;
+mod booking;
 mod bookings;
 mod deliveries;
 mod faults;
@@ -18,6 +19,7 @@ mod signals;
 mod time;
 
 pub use availability::{MemoryAvailability, MemoryRefreshes};
+pub use booking::{PENDING_LEASE_MS, pending, stored};
 pub use bookings::{Change, MemoryBookingStore};
 pub use deliveries::{MemoryDeliveries, MemoryDeliveryStore};
 pub use faults::{Fault, Faults, Moment, Watcher};

@@ -75,5 +75,119 @@ fn slots_must_be_ahead_but_not_too_far() {
     let start = create.slot.start;
     assert!(create.refused_at(start.minus_ms(1)).is_none());
     assert_eq!(create.refused_at(start).unwrap().errors[0].pointer, "/slot/start");
+    assert!(create.refused_at(start.minus_ms(MAX_SLOT_AHEAD_MS)).is_none());
     assert!(create.refused_at(start.minus_ms(MAX_SLOT_AHEAD_MS + 1)).is_some());
+}
+
+fn is_taken(change: impl FnOnce(&mut Value)) -> bool {
+    let mut body = example();
+    change(&mut body);
+    read_create(&body).is_ok()
+}
+
+/// Every limit is the last length that is taken; one more is named. Lengths are of characters, not of bytes.
+#[test]
+fn every_text_may_be_as_long_as_its_limit_and_no_longer() {
+    type Field = (&'static str, fn(&mut Value, String), usize);
+    let fields: [Field; 9] = [
+        ("/slot/location_id", |body, text| body["slot"]["location_id"] = json!(text), MAX_ID_CHARS),
+        ("/slot/resource_id", |body, text| body["slot"]["resource_id"] = json!(text), MAX_ID_CHARS),
+        ("/slot/service_id", |body, text| body["slot"]["service_id"] = json!(text), MAX_ID_CHARS),
+        ("/customer/name", |body, text| body["customer"]["name"] = json!(text), MAX_CUSTOMER_NAME_CHARS),
+        ("/customer/phone", |body, text| body["customer"]["phone"] = json!(text + "1"), MAX_PHONE_CHARS - 1),
+        ("/metadata/k", |body, text| body["metadata"] = json!({"k": text}), MAX_METADATA_VALUE_CHARS),
+        ("/notes", |body, text| body["notes"] = json!(text), MAX_NOTES_CHARS),
+        (
+            "/units/0/unit_id",
+            |body, text| body["units"] = json!([{"unit_id": text, "quantity": 1}]),
+            MAX_ID_CHARS,
+        ),
+        (
+            "/customer/email",
+            |body, text| body["customer"]["email"] = json!(text + "@a"),
+            MAX_EMAIL_CHARS - "@a".len(),
+        ),
+    ];
+    for (pointer, set, most) in fields {
+        assert!(is_taken(|body| set(body, "\u{e9}".repeat(most))), "{pointer}");
+        for more in [1, 2] {
+            assert_eq!(pointers(|body| set(body, "\u{e9}".repeat(most + more))), [pointer]);
+        }
+    }
+    let languages = |chars| move |body: &mut Value| body["customer"]["language"] = json!("a".repeat(chars));
+    assert!(is_taken(languages(MAX_LANGUAGE_CHARS)));
+    assert_eq!(pointers(languages(MAX_LANGUAGE_CHARS + 1)), ["/customer/language"]);
+}
+
+#[test]
+fn every_list_may_be_as_long_as_its_limit_and_no_longer() {
+    let pairs = |count: usize| {
+        let pairs: serde_json::Map<String, Value> =
+            (0..count).map(|number| (format!("k{number}"), json!("v"))).collect();
+        move |body: &mut Value| body["metadata"] = Value::Object(pairs)
+    };
+    assert!(is_taken(pairs(0)) && is_taken(pairs(MAX_METADATA_PAIRS)));
+    assert_eq!(pointers(pairs(MAX_METADATA_PAIRS + 1)), ["/metadata"]);
+    let units = |count: usize, quantity: u32| {
+        let units = vec![json!({"unit_id": "adult", "quantity": quantity}); count];
+        move |body: &mut Value| body["units"] = Value::Array(units)
+    };
+    assert!(is_taken(units(0, 1)) && is_taken(units(MAX_UNITS, MAX_UNIT_QUANTITY)));
+    for more in [1, 2] {
+        assert_eq!(pointers(units(MAX_UNITS + more, 1)), ["/units"]);
+    }
+    assert_eq!(pointers(units(1, MAX_UNIT_QUANTITY + 1)), ["/units/0/quantity"]);
+}
+
+#[test]
+fn what_is_told_of_a_customer_has_to_look_like_it() {
+    let set = |field: &'static str, text: &'static str| {
+        move |body: &mut Value| body["customer"][field] = json!(text)
+    };
+    for (field, text) in [
+        ("email", "ada@example.com"),
+        ("email", "a@b@c"),
+        ("phone", "+49 30 1"),
+        ("birth_date", "1815-12-10"),
+        ("language", "de"),
+        ("language", "pt-BR"),
+    ] {
+        assert!(is_taken(set(field, text)), "{field} {text}");
+    }
+    for (field, text) in [
+        ("email", "@example.com"),
+        ("email", "ada@"),
+        ("phone", "none"),
+        ("birth_date", "1815-12-32"),
+        ("birth_date", "1815-12-1"),
+        ("birth_date", "18151210"),
+        ("birth_date", "1815-12-10T00:00"),
+        ("language", "de_DE"),
+        ("language", "d\u{e9}"),
+    ] {
+        assert_eq!(pointers(set(field, text)), [format!("/customer/{field}")], "{text}");
+    }
+}
+
+#[test]
+fn notes_may_have_lines_and_tabs_and_no_other_control_characters() {
+    assert!(is_taken(|body| body["notes"] = json!("one\r\n\ttwo")));
+    assert_eq!(pointers(|body| body["notes"] = json!("\u{7}")), ["/notes"]);
+}
+
+#[test]
+fn a_slot_lasts_at_most_366_days() {
+    let end = |text: &'static str| move |body: &mut Value| body["slot"]["end"] = json!(text);
+    assert!(is_taken(end("2028-01-16T09:00:00Z")));
+    assert_eq!(pointers(end("2028-01-16T09:00:00.001Z")), ["/slot/end"]);
+    assert_eq!(pointers(end("2028-01-16T09:00:00.002Z")), ["/slot/end"]);
+}
+
+#[test]
+fn a_slot_is_named_by_itself_or_by_a_key() {
+    assert_eq!(read_create(&example()).unwrap().slot.key(), None);
+    let mut body = example();
+    body.as_object_mut().unwrap().remove("slot");
+    body["booking_key"] = json!("bk_1");
+    assert_eq!(read_create(&body).unwrap().slot.key(), Some("bk_1"));
 }

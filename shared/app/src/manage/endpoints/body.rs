@@ -180,3 +180,88 @@ fn judge_event_types(event_types: &[String], errors: &mut FieldErrors) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use holdfast_domain::{Tenant, Timestamp, WebhookEndpointId};
+    use serde_json::json;
+
+    use super::*;
+    use crate::webhook::DisabledReason;
+
+    fn faults(judge: impl Fn(&mut FieldErrors)) -> Vec<String> {
+        let mut errors = FieldErrors::default();
+        judge(&mut errors);
+        errors.as_slice().iter().map(|error| error.pointer.clone()).collect()
+    }
+
+    #[test]
+    fn headers_are_few_and_each_is_there_once() {
+        let headers = |count: usize| -> BTreeMap<String, String> {
+            (0..count).map(|number| (format!("x-{number}"), "a".to_owned())).collect()
+        };
+        assert_eq!(faults(|errors| judge_headers(&headers(MAX_HEADERS), errors)), [""; 0]);
+        assert_eq!(faults(|errors| judge_headers(&headers(MAX_HEADERS + 1), errors)), ["/headers"]);
+        let twice = ["X-A", "x-a"].map(|name| (name.to_owned(), "a".to_owned())).into();
+        assert_eq!(faults(|errors| judge_headers(&twice, errors)), ["/headers/x-a"]);
+    }
+
+    #[test]
+    fn a_schedule_has_so_many_entries_each_of_a_day_and_all_of_fourteen() {
+        const POINTER: &str = "/retry_schedule_seconds";
+        let judged = |schedule: &[u32]| faults(|errors| judge_schedule(schedule, errors));
+        for fine in [&[0; MAX_SCHEDULE_ENTRIES][..], &[0], &[MAX_SCHEDULE_DELAY_S; 14]] {
+            assert_eq!(judged(fine), [""; 0]);
+        }
+        for odd in [&[][..], &[0; MAX_SCHEDULE_ENTRIES + 1]] {
+            assert_eq!(judged(odd), [POINTER]);
+        }
+        assert_eq!(judged(&[0, MAX_SCHEDULE_DELAY_S + 1]), [format!("{POINTER}/1")]);
+        let a_second_too_long = [&[MAX_SCHEDULE_DELAY_S; 14][..], &[1]].concat();
+        assert_eq!(judged(&a_second_too_long), [POINTER]);
+    }
+
+    #[test]
+    fn all_types_of_event_may_be_named_each_once() {
+        let judged = |names: &[String]| faults(|errors| judge_event_types(names, errors));
+        let own = [ENDPOINT_DISABLED, DELIVERY_EXHAUSTED];
+        let all: Vec<String> =
+            EventType::ALL.iter().map(|known| known.as_str()).chain(own).map(str::to_owned).collect();
+        assert_eq!(judged(&all), [""; 0]);
+        assert_eq!(judged(&[all.clone(), all[..1].to_vec()].concat()), ["/event_types"]);
+        assert_eq!(judged(&[all[..2].to_vec(), all[..1].to_vec()].concat()), ["/event_types/2"]);
+        assert_eq!(judged(&["booking.imagined".to_owned()]), ["/event_types/0"]);
+    }
+
+    /// What is known of how it answers is of its URL, and of the time since somebody last said that it works.
+    #[test]
+    fn what_is_known_of_an_endpoint_is_forgotten_when_it_moves_or_is_revived() {
+        let at = |ms| Timestamp::EPOCH.plus_ms(ms);
+        let tenant = Tenant::parse("live:shop").unwrap();
+        let id = WebhookEndpointId::from_bytes([1; 16]);
+        let mut failing = WebhookEndpoint::new(id, tenant, "https://a", "a".into(), at(0));
+        failing.failing_since = Some(at(1));
+        failing.speed = Speed { slow_until: Some(at(2)), ..Speed::default() };
+        let mut disabled = failing.clone();
+        (disabled.enabled, disabled.disabled_reason) = (false, Some(DisabledReason::Failing));
+        let patched = |endpoint: &WebhookEndpoint, body| {
+            serde_json::from_value::<PatchBody>(body).unwrap().applied(endpoint)
+        };
+        let is_forgotten = |endpoint: &WebhookEndpoint, body| {
+            let changed = patched(endpoint, body);
+            (changed.failing_since.is_none(), changed.speed == Speed::default())
+        };
+        assert_eq!(is_forgotten(&failing, json!({"url": "https://b"})), (true, true));
+        assert_eq!(is_forgotten(&failing, json!({"url": "https://a"})), (false, false));
+        assert_eq!(is_forgotten(&failing, json!({"enabled": true})), (false, false));
+        assert_eq!(is_forgotten(&failing, json!({"enabled": false})), (false, false));
+        assert_eq!(is_forgotten(&failing, json!({})), (false, false));
+        assert_eq!(is_forgotten(&disabled, json!({"enabled": true})), (true, true));
+        assert_eq!(is_forgotten(&disabled, json!({})), (false, false));
+        assert_eq!(patched(&disabled, json!({"enabled": true})).disabled_reason, None);
+        assert_eq!(
+            patched(&disabled, json!({"enabled": false})).disabled_reason,
+            Some(DisabledReason::Failing)
+        );
+    }
+}
