@@ -195,6 +195,7 @@ mod tests {
             assert_eq!(LocalDate::parse(odd), Err(DateError), "{odd}");
         }
         assert_eq!(date("9999-12-31").plus_days(5), date("9999-12-31"));
+        assert_eq!(date("1970-01-01").to_string(), "1970-01-01", "the first");
     }
 
     proptest! {

@@ -8,6 +8,8 @@ mod beginning;
 #[cfg(test)]
 mod compensation;
 #[cfg(test)]
+mod edges;
+#[cfg(test)]
 mod effects;
 #[cfg(test)]
 mod examples;
