@@ -116,6 +116,31 @@ mod tests {
     }
 
     #[test]
+    fn a_period_is_as_long_as_half_of_the_permitted_calls_need() {
+        let period = |permitted, calls| period_ms(&provider("clinic", permitted), calls);
+        assert_eq!(period(None, 1_000_000), REFRESH_PERIOD_MS);
+        // One call a second, of which one in two may be used: 150 in five minutes.
+        assert_eq!(period(Some(1), 150), REFRESH_PERIOD_MS);
+        assert_eq!(period(Some(1), 151), 2 * REFRESH_PERIOD_MS);
+        assert_eq!(period(Some(1), 301), 4 * REFRESH_PERIOD_MS);
+        assert_eq!(period(Some(2), 301), 2 * REFRESH_PERIOD_MS);
+    }
+
+    #[test]
+    fn providers_begin_their_periods_at_different_times() {
+        let offsets: Vec<u64> = (0..1_000)
+            .map(|number| offset_ms(&ProviderId::parse(&format!("p{number}")).unwrap(), REFRESH_PERIOD_MS))
+            .collect();
+        assert!(offsets.iter().all(|offset| *offset < REFRESH_PERIOD_MS));
+        // In each minute of the five about a fifth.
+        for minute in 0..5 {
+            let within = (minute * 60_000)..((minute + 1) * 60_000_u64);
+            let count = offsets.iter().filter(|offset| within.contains(offset)).count();
+            assert!((150..250).contains(&count), "{count} in minute {minute}");
+        }
+    }
+
+    #[test]
     fn every_location_is_asked_for_every_five_minutes() {
         for count in [1, 2, 7, 100, 999] {
             let (provider, locations) = (provider("clinic", None), locations(count));

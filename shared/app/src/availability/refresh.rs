@@ -187,3 +187,39 @@ fn left_alone(before: RefreshState, retry_after_ms: Option<u64>, now: Timestamp)
     let backoff_ms = backoff_ms.max(retry_after_ms.unwrap_or(0).min(MAX_BACKOFF_MS)) - YOUNG_MS;
     RefreshState { failures: before.failures.saturating_add(1), not_before: Some(now.plus_ms(backoff_ms)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use holdfast_domain::{Mode, Zone};
+
+    use super::*;
+    use crate::settings::OfferedService;
+
+    #[test]
+    fn asking_for_a_location_takes_a_call_for_each_of_its_services() {
+        let location = |services: usize| LocationSettings {
+            location_id: LocationId::parse("main").unwrap(),
+            display_name: "Main".to_owned(),
+            zone: Zone::utc(),
+            services: (0..services)
+                .map(|number| OfferedService { service_id: number.to_string(), resource_id: None })
+                .collect(),
+        };
+        assert_eq!([0, 1, 7].map(|services| calls_of(&location(services))), [1, 1, 7]);
+        // Of one call a second one in two may be used: 151 services need more than five minutes.
+        let id = ProviderId::parse("harbour").unwrap();
+        let usual = ProviderSettings::usual(id, Mode::Test, "https://harbour.example");
+        let slow = ProviderSettings { requests_per_second: Some(1), ..usual };
+        let planned = |services: usize| -> usize {
+            let minute = |minute: u64| {
+                let from = Timestamp::EPOCH.plus_ms(1_800_000_000_000 + minute * super::super::PLANNED_MS);
+                let next = from.plus_ms(super::super::PLANNED_MS);
+                let messages = messages_of(&slow, &[location(services)], from);
+                // What reaches into the next minute is planned there as well.
+                messages.iter().filter(|message| message.not_before < next).count()
+            };
+            (0..20).map(minute).sum()
+        };
+        assert_eq!((planned(150), planned(151)), (4, 2), "in twenty minutes");
+    }
+}

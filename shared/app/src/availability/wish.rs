@@ -190,6 +190,14 @@ mod tests {
     }
 
     #[test]
+    fn a_first_day_is_at_most_two_years_ahead() {
+        let today = Zone::utc().date_at(now());
+        let read = |days| read_first_day(&today.plus_days(days).to_string(), now());
+        assert!(read(MAX_DAYS_AHEAD).is_ok());
+        assert!(read(MAX_DAYS_AHEAD + 1).is_err());
+    }
+
+    #[test]
     fn fifty_locations_and_21_days_from_yesterday_on_can_be_asked_for() {
         let ids: Vec<String> = (0..MAX_LOCATIONS).map(|number| format!("l{number}")).collect();
         let ids = ids.join(",");

@@ -313,3 +313,63 @@ impl StoredBooking {
         self.operations.iter().find(|record| Some(record.key) == key)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use holdfast_domain::{BookingId, Slot, Withdrawal};
+
+    use super::*;
+    use crate::stored::{CreateRecord, Fingerprint};
+    use crate::test_util;
+
+    fn now() -> Timestamp {
+        Timestamp::EPOCH.plus_ms(1_800_000_000_000)
+    }
+
+    fn pending() -> Booking {
+        test_util::pending(BookingId::from_bytes([1; 16]), now())
+    }
+
+    fn confirmed() -> Booking {
+        Booking { state: State::Confirmed, operation: None, ..pending() }
+    }
+
+    #[test]
+    fn a_replay_of_an_answer_that_asked_for_patience_does_so_again() {
+        let frozen = |status| {
+            let response = FrozenResponse { status, body: b"{}".to_vec() };
+            Answer::frozen(&response, &pending(), now())
+        };
+        assert_eq!(frozen(ACCEPTED).retry_after_s, Some(1));
+        assert_eq!(frozen(201).retry_after_s, None);
+    }
+
+    #[test]
+    fn only_an_answer_to_a_key_has_to_be_frozen_and_only_once() {
+        let unkeyed = test_util::stored(pending());
+        assert!(!unkeyed.lacks_response(Asked::Create));
+        let response = FrozenResponse { status: 201, body: Vec::new() };
+        let with = |response| {
+            let fingerprint = Fingerprint([0; 32]);
+            let create = CreateRecord { fingerprint, generation: 0, superseded_by: None, response };
+            StoredBooking { create: Some(create), ..unkeyed.clone() }
+        };
+        assert!(with(None).lacks_response(Asked::Create));
+        assert!(!with(Some(response)).lacks_response(Asked::Create));
+    }
+
+    #[test]
+    fn a_change_was_made_if_the_booking_is_as_it_makes_it() {
+        let booking = confirmed();
+        let elsewhere = Slot { location_id: "other".to_owned(), ..booking.slot.clone() };
+        let reserved = Booking { state: State::Reserved { expires_at: now() }, ..booking.clone() };
+        assert!(was_made(&booking, &Change::Confirm) && !was_made(&reserved, &Change::Confirm));
+        assert!(was_made(&booking, &Change::Reschedule(booking.slot.clone())));
+        assert!(!was_made(&booking, &Change::Reschedule(elsewhere)));
+        assert!(!was_made(&booking, &Change::Cancel(Withdrawal::default())));
+        // What did not have to be asked for, number zero, is never refused.
+        let said = |number| unsaid_end(&booking, &Change::Cancel(Withdrawal::default()), number);
+        assert_eq!(said(2).map(|problem| problem.code), Some(ProblemCode::OperationDeclined));
+        assert_eq!(said(0), None);
+    }
+}

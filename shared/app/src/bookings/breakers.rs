@@ -269,3 +269,64 @@ fn verdict_of(error: AttemptError) -> Verdict {
         | AttemptError::UnusableAnswer => Verdict::Failure,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_util::MemorySettings;
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::EPOCH.plus_ms(1_800_000_000_000 + ms)
+    }
+
+    fn id(number: usize) -> ProviderId {
+        ProviderId::parse(&format!("p{number}")).unwrap()
+    }
+
+    fn open() -> BreakerState {
+        BreakerState { open_until: Some(at(60_000)), ..BreakerState::default() }
+    }
+
+    #[test]
+    fn memory_is_bounded_and_what_is_in_it_is_renewed_in_its_place() {
+        let breakers = Breakers::new(MemorySettings::new());
+        for number in 0..MAX_REMEMBERED {
+            breakers.remember(&id(number), BreakerState::default(), at(0));
+        }
+        breakers.remember(&id(1), open(), at(1));
+        assert_eq!(breakers.known_open(&id(1)), Some(open()));
+        assert_eq!(breakers.recall(&id(2)), Some((BreakerState::default(), at(0))), "nothing was forgotten");
+        breakers.remember(&id(MAX_REMEMBERED), open(), at(2));
+        assert_eq!(breakers.recall(&id(2)), None, "it starts over");
+        assert_eq!(breakers.known_open(&id(MAX_REMEMBERED)), Some(open()));
+    }
+
+    #[tokio::test]
+    async fn a_state_is_believed_for_less_than_a_second() {
+        let breakers = Breakers::new(MemorySettings::new());
+        for (age_ms, expected) in
+            [(0, open()), (MAX_AGE_MS - 1, open()), (MAX_AGE_MS, BreakerState::default())]
+        {
+            breakers.remember(&id(1), open(), at(0));
+            assert_eq!(breakers.refresh(&id(1), at(age_ms)).await, expected, "after {age_ms} ms");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_came_to_nothing_is_free_for_somebody_else() {
+        let breakers = Breakers::new(MemorySettings::new());
+        for _ in 0..FAILURE_THRESHOLD {
+            breakers.record_call(&id(1), Some(AttemptError::TimedOut), Permit::Closed, at(0)).await;
+        }
+        let now = at(OPEN_MS);
+        let state = breakers.refresh(&id(1), now).await;
+        let probe = breakers.permit(&id(1), state, now, 5_000).await;
+        assert_eq!(probe, Permit::Probe { until: now.plus_ms(5_000) });
+        assert!(matches!(breakers.permit(&id(1), state, now, 5_000).await, Permit::Open { .. }));
+        breakers.release(&id(1), probe).await;
+        assert_eq!(
+            breakers.permit(&id(1), state, now, 6_000).await,
+            Permit::Probe { until: now.plus_ms(6_000) }
+        );
+    }
+}

@@ -120,3 +120,37 @@ fn next_at(provider: Option<&ProviderSettings>, notification: &Notification) -> 
     };
     Some(notification.begun_at.plus_ms(delay_ms))
 }
+
+#[cfg(test)]
+mod tests {
+    use holdfast_domain::{Mode, NotificationKind, Phase, ProviderId};
+
+    use super::*;
+
+    #[test]
+    fn a_notification_comes_again_by_the_provider_s_schedule_or_the_usual_one_from_when_it_was_due() {
+        let begun_at = Timestamp::EPOCH.plus_ms(1_800_000_000_000);
+        let slot = crate::test_util::pending(holdfast_domain::BookingId::from_bytes([1; 16]), begun_at).slot;
+        let after = |attempts, skipped| Notification {
+            kind: NotificationKind::Booked,
+            slot: slot.clone(),
+            version: 2,
+            number: 1,
+            attempts,
+            skipped,
+            last_error: None,
+            begun_at,
+            phase: Phase::Waiting { next_attempt_at: begun_at },
+        };
+        let usual = [60, 300, 900].map(|seconds| Some(begun_at.plus_ms(seconds * 1_000)));
+        for (made, expected) in (1..).zip(usual.into_iter().chain([None])) {
+            assert_eq!(next_at(None, &after(made, 0)), expected);
+            assert_eq!(next_at(None, &after(0, made)), expected, "as if it had been made");
+        }
+        let id = ProviderId::parse("clinic").unwrap();
+        let settings = ProviderSettings::usual(id, Mode::Test, "https://clinic.example");
+        let own = ProviderSettings { notification_schedule_ms: vec![7], ..settings };
+        assert_eq!(next_at(Some(&own), &after(1, 0)), Some(begun_at.plus_ms(7)));
+        assert_eq!(next_at(Some(&own), &after(2, 0)), None);
+    }
+}

@@ -137,6 +137,20 @@ fn every_fault_is_named_by_its_place_and_not_by_its_value() {
 }
 
 #[test]
+fn a_slot_may_be_as_long_and_as_dear_as_the_limits_and_no_more() {
+    let long = |end: &str| json!({"start": "2027-01-15T10:00:00Z", "end": end});
+    assert!(answer(&[long("2028-01-16T10:00:00Z")]).is_ok());
+    assert!(answer(&[long("2028-01-16T10:00:00.001Z")]).is_err());
+    let dear = |amount_minor: u64| {
+        let mut slot = slot("10:00", "10:30");
+        slot["price"] = json!({"amount_minor": amount_minor, "currency": "EUR"});
+        slot
+    };
+    assert!(answer(&[dear(MAX_AMOUNT_MINOR)]).is_ok());
+    assert!(answer(&[dear(MAX_AMOUNT_MINOR + 1)]).is_err());
+}
+
+#[test]
 fn a_slot_that_is_not_wanted_has_to_be_right_too() {
     let outside = json!({"start": "2027-03-15T10:00:00Z", "end": "2027-03-15T09:00:00Z"});
     assert_eq!(answer(&[outside]).unwrap_err().pointer, "/slots/0/end");
