@@ -137,6 +137,13 @@ mod tests {
     }
 
     #[test]
+    fn what_surrounds_a_key_is_no_part_of_it() {
+        for around in [" k", "k ", "\tk\t", " \t k"] {
+            assert_eq!(key(Some(around), None), key(Some("k"), None), "{around:?}");
+        }
+    }
+
+    #[test]
     fn what_is_not_a_key_is_refused() {
         let long = "k".repeat(MAX_KEY_CHARS + 1);
         for value in ["", "\"\"", "a b", "\"a", "\"a\"b", r#""a\x""#, "ä", "a\u{7f}", long.as_str()] {

@@ -220,3 +220,84 @@ fn record(booking: &Booking, from_version: u32, to_version: u32, reason: &str) -
         reason: reason.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use holdfast_domain::{Slot, Timestamp};
+
+    use super::*;
+    use crate::test_util::{self, MemoryBus, MemoryMailbox, MemoryParking, MemoryTimers, TestClock};
+
+    /// A log that keeps what it is told, as booking, version and what became of the slot.
+    #[derive(Default)]
+    struct Noted(Mutex<Vec<(u8, u32, Hold)>>);
+
+    impl SlotChangeLog for Noted {
+        async fn note(&self, _: &ProviderId, change: &SlotChange) -> Result<(), StoreError> {
+            let booking = u8::from(change.booking_id == id(2)) + 1;
+            let noted = (booking, change.version, change.hold);
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(noted);
+            Ok(())
+        }
+    }
+
+    fn id(number: u8) -> BookingId {
+        BookingId::from_bytes([number; 16])
+    }
+
+    fn at() -> Timestamp {
+        Timestamp::EPOCH.plus_ms(1_800_000_000_000)
+    }
+
+    fn change(booking: u8, version: u32, hold: Hold, location: &str) -> (ProviderId, SlotChange) {
+        let slot = Slot { location_id: location.to_owned(), ..test_util::pending(id(1), at()).slot };
+        let change =
+            SlotChange { booking_id: id(booking), version, at: at(), slot, units: 1, hold, settles: false };
+        (ProviderId::parse("clinic").unwrap(), change)
+    }
+
+    async fn noted(changes: Vec<(ProviderId, SlotChange)>) -> Vec<(u8, u32, Hold)> {
+        let outbox = Outbox {
+            timers: MemoryTimers::new(),
+            bus: MemoryBus::new(),
+            parking: MemoryParking::new(),
+            mailbox: MemoryMailbox::new(),
+            slots: Noted::default(),
+            clock: TestClock::starting_at(at()),
+        };
+        outbox.note(changes).await;
+        outbox.slots.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Each note is a write. What follows on it at once makes a claim, and a repeated word, needless.
+    #[tokio::test]
+    async fn of_what_happened_to_a_slot_only_what_lasts_is_noted() {
+        use Hold::{Claimed, Dropped, GivenBack, Taken};
+        let of = |holds: &[Hold]| {
+            (1..).zip(holds).map(|(version, hold)| change(1, version, *hold, "main")).collect()
+        };
+        let cases: [(&[Hold], &[(u8, u32, Hold)]); 7] = [
+            (&[Claimed], &[(1, 1, Claimed)]),
+            (&[Claimed, Taken], &[(1, 2, Taken)]),
+            (&[Claimed, Claimed], &[(1, 2, Claimed)]),
+            (&[Claimed, Dropped], &[(1, 2, Dropped)]),
+            (&[Taken, Taken], &[(1, 2, Taken)]),
+            (&[Taken, GivenBack], &[(1, 1, Taken), (1, 2, GivenBack)]),
+            (&[Taken, GivenBack, Taken], &[(1, 1, Taken), (1, 2, GivenBack), (1, 3, Taken)]),
+        ];
+        for (holds, expected) in cases {
+            assert_eq!(noted(of(holds)).await, expected, "{holds:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_happened_to_another_slot_or_by_another_booking_is_noted_besides() {
+        use Hold::{Claimed, Taken};
+        let slots = vec![change(1, 1, Claimed, "main"), change(1, 2, Taken, "other")];
+        assert_eq!(noted(slots).await, [(1, 1, Claimed), (1, 2, Taken)]);
+        let bookings = vec![change(1, 1, Claimed, "main"), change(2, 1, Taken, "main")];
+        assert_eq!(noted(bookings).await, [(1, 1, Claimed), (2, 1, Taken)]);
+    }
+}

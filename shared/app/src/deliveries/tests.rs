@@ -424,3 +424,18 @@ async fn the_futures_may_move_between_threads() {
     let (hint, lane) = world.hint();
     assert_eq!(sendable(world.deliveries.deliver(&hint, lane)).await, Ok(HintOutcome::Delivered));
 }
+
+#[test]
+fn an_endpoint_is_slow_until_its_time_is_over() {
+    let at = |ms| Timestamp::EPOCH.plus_ms(ms);
+    let speed = crate::webhook::Speed { slow_until: Some(at(10)), hung_until: None };
+    let slow = WebhookEndpoint { speed, ..endpoint(1) };
+    assert_eq!([9, 10, 11].map(|ms| Lane::of(&slow, at(ms))), [Lane::Slow, Lane::Quick, Lane::Quick]);
+    assert_eq!(Lane::of(&endpoint(1), at(0)), Lane::Quick);
+}
+
+#[test]
+fn who_takes_nothing_is_told_apart_from_who_is_gone() {
+    assert_eq!(refusal(Some(&endpoint(1))), "endpoint_disabled");
+    assert_eq!(refusal(None), "endpoint_gone");
+}

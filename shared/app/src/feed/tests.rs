@@ -150,6 +150,22 @@ async fn a_cursor_older_than_the_retention_begins_at_the_oldest_kept() {
 }
 
 #[tokio::test]
+async fn what_is_missing_for_exactly_as_long_as_it_is_kept_is_waited_for() {
+    let written_at = at(0);
+    let store = MemoryFeed::new();
+    for number in 1..=3 {
+        store.append(&tenant(), &[event(number)], written_at).await.unwrap();
+    }
+    store.retain(&tenant(), |entry| entry.number != 2);
+    let shown = |now| {
+        let store = &store;
+        async move { numbers(&ask(store, &FeedParameters::default(), now).await) }
+    };
+    assert_eq!(shown(written_at.plus_ms(SETTLE_LIMIT_MS - 1)).await, [1]);
+    assert_eq!(shown(written_at.plus_ms(SETTLE_LIMIT_MS)).await, [1, 3]);
+}
+
+#[tokio::test]
 async fn a_page_is_full_before_an_answer_is_too_large() {
     let store = MemoryFeed::new();
     for number in 1..=30 {
@@ -182,6 +198,8 @@ async fn what_is_at_fault_is_named() {
     let problem = read_feed(&tenant(), &parameters(Some("x"), Some("101"), Some("booking"))).unwrap_err();
     let pointers: Vec<&str> = problem.errors.iter().map(|error| error.pointer.as_str()).collect();
     assert_eq!(pointers, ["after", "limit", "type"]);
+    let problem = read_feed(&tenant(), &parameters(None, None, Some("booking"))).unwrap_err();
+    assert_eq!((problem.errors.len(), problem.errors[0].pointer.as_str()), (1, "type"));
     for event_type in ["booking.no_show", "webhook.exhausted"] {
         assert!(read_feed(&tenant(), &parameters(None, Some("1"), Some(event_type))).is_ok());
     }

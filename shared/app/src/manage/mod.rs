@@ -42,3 +42,6 @@ fn unusable_name(error: holdfast_domain::IdError) -> Problem {
     Problem::new(ProblemCode::InvalidParameter, format!("The name in the path {detail}."))
         .with_errors(vec![FieldError::new("id", detail)])
 }
+
+#[cfg(test)]
+mod tests;

@@ -169,3 +169,28 @@ fn the_number_and_length_of_errors_are_bounded() {
     assert_eq!(errors.len(), MAX_FIELD_ERRORS);
     assert!(errors.iter().all(|(pointer, _)| pointer.len() <= MAX_POINTER_BYTES));
 }
+
+#[test]
+fn a_pointer_is_cut_only_if_it_is_too_long_and_never_within_a_character() {
+    let pointer = |name: String| {
+        let mut body = fine();
+        body[name] = json!(1);
+        errors_of(&body)[0].0.clone()
+    };
+    let longest = "n".repeat(MAX_POINTER_BYTES - "/".len());
+    assert_eq!(pointer(longest.clone()), format!("/{longest}"));
+    assert_eq!(pointer(format!("{longest}n")), format!("/{longest}"));
+    let cut = &longest[..longest.len() - 1];
+    assert_eq!(pointer(format!("{cut}\u{e9}")), format!("/{cut}"));
+}
+
+#[test]
+fn an_error_of_the_whole_body_is_told_of_the_body() {
+    let told = |pointer: &str| {
+        let mut errors = FieldErrors::default();
+        errors.push(pointer, "is odd");
+        errors.finish().unwrap_err().detail
+    };
+    assert_eq!(told(""), "The body is odd.");
+    assert_eq!(told("/name"), "/name is odd.");
+}

@@ -123,6 +123,30 @@ async fn a_replay_that_comes_twice_or_fails_half_way_begins_no_delivery_twice() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_replay_makes_them_again_and_one_that_comes_late_does_not() {
+    let world = World::new([endpoint(1)]);
+    let since = world.now();
+    world.fan_out().await;
+    world.run().await;
+    let mut messages = Vec::new();
+    for round in [2, 3] {
+        sleep(Duration::from_secs(1)).await;
+        ask(&world, since, false).await;
+        let [message] = world.deliveries.queue.receive_replays(world.now()).try_into().unwrap();
+        world.deliveries.replay(&message).await.unwrap();
+        world.run().await;
+        assert_eq!((world.item().round, world.item().round_at), (round, message.requested_at));
+        messages.push(message);
+    }
+    assert_eq!(world.receivers.posts().len(), 3);
+    for late in messages {
+        world.deliveries.replay(&late).await.unwrap();
+        world.run().await;
+    }
+    assert_eq!(world.receivers.posts().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_long_replay_goes_on_in_small_steps() {
     let world = World::new([endpoint(1)]);
     let since = world.now();
