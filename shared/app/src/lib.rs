@@ -16,6 +16,8 @@ mod paging;
 pub mod parse;
 pub mod ports;
 pub mod problem;
+#[cfg(test)]
+mod promised;
 pub mod rates;
 pub mod settings;
 pub mod settings_cache;

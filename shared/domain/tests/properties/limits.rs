@@ -1,8 +1,9 @@
 //! Nothing panics, whatever the numbers; and a booking's number of versions is bounded.
 
 use holdfast_domain::{
-    Acknowledgement, AttemptError, AttemptOutcome, Booking, Change, ChangeRequest, Command, Compensation,
-    CompensationOutcome, CompensationRecord, MAX_VERSIONS, NotificationRecord, Patience, Refused, Status,
+    Acknowledgement, AttemptError, AttemptOutcome, Booking, CLOCK_SKEW_MS, COMPENSATION_LIMIT_MS, Change,
+    ChangeRequest, Command, Compensation, CompensationOutcome, CompensationRecord, FETCH_LIMIT_MS,
+    MAX_VERSIONS, MIN_SETTLE_WINDOW_MS, NotificationRecord, Patience, RESOLUTION_LIMIT_MS, Refused, Status,
     Step, Timestamp, UnchangedRecord, Withdrawal, effects, next_step, transition,
 };
 use proptest::prelude::*;
@@ -116,6 +117,18 @@ fn any_command() -> impl Strategy<Value = Command> {
         any::<bool>().prop_map(|attended| Command::TellAttendance { attended }),
         Just(Command::EraseCustomer),
     ]
+}
+
+/// The times that are promised outside, written a second time: whoever changes one changes a promise.
+#[test]
+fn times_are_as_long_as_they_are_promised() {
+    const MINUTE_MS: u64 = 60_000;
+    const HOUR_MS: u64 = 3_600_000;
+    assert_eq!(COMPENSATION_LIMIT_MS, 24 * HOUR_MS, "an undoing is tried, and then an alarm raised");
+    assert_eq!(RESOLUTION_LIMIT_MS, 24 * HOUR_MS, "what became of a change is looked up");
+    assert_eq!(FETCH_LIMIT_MS, 72 * HOUR_MS, "a notification is kept for its provider");
+    assert_eq!(MIN_SETTLE_WINDOW_MS, MINUTE_MS, "a request may be under way");
+    assert_eq!(CLOCK_SKEW_MS, 10 * MINUTE_MS, "two clocks differ, each five minutes off");
 }
 
 proptest! {

@@ -239,6 +239,22 @@ async fn what_is_large_comes_in_parts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_small_comes_at_once() {
+    let bench = Bench::new();
+    for seed in 1..=25 {
+        bench.accept(seed).await;
+    }
+    bench.dispatch().await;
+    let small = |_: &Booking, _: &Notification| Ok(json!("x".repeat(1_000)));
+    let caller = clinic();
+    let until = bench.clock.now().plus_ms(10_000);
+    let call = FetchCall { caller: &caller, limit: MAX_FETCHED, until };
+    let fetched =
+        fetch_notifications(&bench.store, &bench.mailbox, &bench.clock, call, &small).await.unwrap();
+    assert_eq!((fetched.notifications.len(), fetched.remaining), (25, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_answer_loses_no_notification() {
     let bench = Bench::new();
     bench.accept(1).await;
