@@ -287,3 +287,19 @@ fn nothing_known(locations: &[OpenLocation], now: Timestamp) -> Problem {
         None => problem,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_not_asked_is_told_why_and_until_when() {
+        let until = Timestamp::EPOCH.plus_ms(1_000);
+        let told = |error| failure_of(NotSaid::Shut { error, until }, Timestamp::EPOCH);
+        let (open, limited) = (told(AttemptError::CircuitOpen), told(AttemptError::LimitReached));
+        assert_eq!((open.detail, limited.detail), (CIRCUIT_OPEN, LIMIT_REACHED));
+        for failure in [open, limited] {
+            assert_eq!((failure.code, failure.retry_at), (ProblemCode::ProviderUnavailable, Some(until)));
+        }
+    }
+}

@@ -287,3 +287,30 @@ const TIMED_OUT: AvailabilityFailure =
 pub(super) fn place_of(provider: &ProviderSettings, location: &LocationSettings) -> Place {
     Place { provider_id: provider.provider_id.clone(), location_id: location.location_id.as_str().to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use holdfast_domain::Mode;
+
+    use super::*;
+
+    #[test]
+    fn availability_is_asked_for_with_half_of_what_is_permitted_and_one_at_the_least() {
+        let id = ProviderId::parse("clinic").unwrap();
+        let usual = ProviderSettings::usual(id, Mode::Test, "https://clinic.example");
+        let share = |permitted| {
+            let limited = ProviderSettings {
+                requests_per_second: Some(permitted),
+                max_attempts_in_flight: Some(permitted),
+                ..usual.clone()
+            };
+            let share = share_of(&limited);
+            (share.requests_per_second, share.max_attempts_in_flight)
+        };
+        for (permitted, half) in [(1, 1), (2, 1), (3, 1), (10, 5), (11, 5)] {
+            assert_eq!(share(permitted), (Some(half), Some(half)), "of {permitted}");
+        }
+        let unlimited = share_of(&usual);
+        assert_eq!((unlimited.requests_per_second, unlimited.max_attempts_in_flight), (None, None));
+    }
+}

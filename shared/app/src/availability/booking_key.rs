@@ -327,6 +327,35 @@ mod tests {
         assert!(!needs_another_secret("made-up", &[secret(3)]));
     }
 
+    /// A key of ours that says `form` and has `behind` at its end, with the right signature.
+    fn signed(form: u8, behind: &[u8]) -> String {
+        let body = Body {
+            form,
+            is_live: false,
+            secret: 1,
+            expires_h: 500_000,
+            provider: "clinic",
+            location: "main",
+            start_ms: 0,
+            length_ms: 1,
+            resource: None,
+            service: None,
+            availability: None,
+        };
+        let mut bytes = postcard::to_allocvec(&body).unwrap();
+        bytes.extend_from_slice(behind);
+        let mac = secret(1).mac().unwrap().chain_update(&bytes).finalize().into_bytes();
+        bytes.extend_from_slice(&mac[..SIGNATURE_BYTES]);
+        format!("{PREFIX}{}", BASE64URL_NOPAD.encode(&bytes))
+    }
+
+    #[test]
+    fn a_signature_does_not_make_up_for_another_form_or_for_more_than_a_key_says() {
+        assert!(open(&signed(FORM, &[])).is_ok());
+        assert_eq!(open(&signed(FORM + 1, &[])), Err(KeyFault::Forged));
+        assert_eq!(open(&signed(FORM, &[0])), Err(KeyFault::Forged));
+    }
+
     #[test]
     fn secrets_are_not_printed() {
         assert_eq!(format!("{:?}", secret(1)), "BookingKeySecret(1, [secret])");

@@ -175,3 +175,62 @@ fn word_on(remembered: &Remembered, slot: &Slot, units: u32, now: Timestamp, is_
     let is_open = open.iter().any(|open| open.offers(slot) && open.has_room_for(units));
     if is_open { SlotWord::Open } else { SlotWord::Gone }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_util::open_slot;
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::EPOCH.plus_ms(1_800_000_000_000 + ms)
+    }
+
+    fn known(as_of: Timestamp, starts: &[u64]) -> KnownAvailability {
+        let slots = starts.iter().map(|start| open_slot(at(*start))).collect();
+        KnownAvailability { as_of, window: Window { from: at(0), to: at(100_000) }, zone: Zone::utc(), slots }
+    }
+
+    /// The oldest answer that is shown, and what clocks may differ: sixteen minutes.
+    #[test]
+    fn what_happened_to_slots_is_read_since_the_oldest_answer_and_a_minute_more() {
+        assert_eq!(changes_since(at(0)), at(0).minus_ms(16 * 60_000));
+    }
+
+    #[test]
+    fn what_begins_at_the_moment_of_an_answer_is_no_part_of_it_any_more() {
+        let before = known(at(0), &[5, 10]);
+        assert!(says_the_same(&before, &known(at(5), &[10])));
+        assert!(!says_the_same(&before, &known(at(4), &[10])));
+    }
+
+    #[test]
+    fn what_is_shown_has_not_begun_and_lies_within_the_window() {
+        let known = known(at(0), &[10, 20, 30, 40]);
+        let window = Window { from: at(20), to: at(40) };
+        let shown_at = |now, changes: Vec<holdfast_domain::SlotChange>| -> Vec<Timestamp> {
+            let remembered = Remembered { changes, ..Remembered::default() };
+            shown(&known, &remembered, window, now, false).iter().map(|slot| slot.start).collect()
+        };
+        // Of a slot elsewhere in time, so that what is open has to be worked out.
+        let far_away = holdfast_domain::SlotChange {
+            booking_id: holdfast_domain::BookingId::from_bytes([1; 16]),
+            version: 1,
+            at: at(1),
+            slot: Slot {
+                location_id: "main".to_owned(),
+                start: at(90_000),
+                end: at(90_001),
+                resource_id: None,
+                service_id: None,
+            },
+            units: 1,
+            hold: holdfast_domain::Hold::Claimed,
+            settles: false,
+        };
+        for changes in [Vec::new(), vec![far_away]] {
+            assert_eq!(shown_at(at(5), changes.clone()), [at(20), at(30)], "the first and not the end");
+            assert_eq!(shown_at(at(19), changes.clone()), [at(20), at(30)]);
+            assert_eq!(shown_at(at(20), changes.clone()), [at(30)], "it has begun");
+        }
+    }
+}

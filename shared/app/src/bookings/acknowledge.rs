@@ -345,6 +345,34 @@ mod tests {
     }
 
     #[test]
+    fn a_no_that_is_repeated_agrees_with_the_refusal_of_the_change_that_it_names() {
+        let mut booking = crate::test_util::pending(BookingId::from_bytes([1; 16]), now());
+        (booking.state, booking.operation) = (holdfast_domain::State::Confirmed, None);
+        let rejection = Rejection { code: "c".to_owned(), message: None, provider_code: None };
+        let no = |operation| ProviderAnswer { verdict: ProviderVerdict::No(rejection.clone()), operation };
+        assert!(!no(Some(2)).agrees_with(&booking), "nothing was refused");
+        for (reason, agrees) in
+            [(RefusalReason::Declined(rejection.clone()), true), (RefusalReason::Unresolved, false)]
+        {
+            booking.refusal = Some(holdfast_domain::Refusal { operation: 2, reason });
+            assert_eq!(no(Some(2)).agrees_with(&booking), agrees);
+            assert!(!no(Some(3)).agrees_with(&booking) && !no(None).agrees_with(&booking));
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_told_by_its_own_code() {
+        let booking = crate::test_util::pending(BookingId::from_bytes([1; 16]), now());
+        for (refused, code) in [
+            (Refused::TooManyVersions, ProblemCode::TooManyChanges),
+            (Refused::OperationInFlight, ProblemCode::OperationInFlight),
+            (Refused::DeadlinePassed, ProblemCode::StatusConflict),
+        ] {
+            assert_eq!(refusal(&booking, refused).code, code);
+        }
+    }
+
+    #[test]
     fn texts_of_a_provider_have_a_length_and_no_control_characters() {
         let body = |reference: &str, code: &str, message: &str| {
             let rejection = json!({"code": code, "message": message});

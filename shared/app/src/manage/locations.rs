@@ -180,3 +180,26 @@ async fn provider_of(store: &impl ConfigurationStore, id: &str) -> Result<Provid
     let provider = store.provider(&id).await.map_err(|error| configuration_problem(&error))?;
     provider.ok_or_else(|| not_found("provider"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_of_a_tour_supplier_has_so_many_services_each_once() {
+        let faults = |protocol, names: &[String]| -> Vec<String> {
+            let mut errors = FieldErrors::default();
+            let service = |name: &String| ServiceBody { service_id: name.clone(), resource_id: None };
+            let read = read_services(names.iter().map(service).collect(), protocol, &mut errors);
+            assert_eq!(read.len(), names.len());
+            errors.as_slice().iter().map(|error| error.pointer.clone()).collect()
+        };
+        let names = |count: usize| (0..count).map(|number| format!("tour-{number}")).collect::<Vec<_>>();
+        assert_eq!(faults(Protocol::Octo, &names(MAX_SERVICES)), [""; 0]);
+        assert_eq!(faults(Protocol::Octo, &names(MAX_SERVICES + 1)), ["/services"]);
+        assert_eq!(faults(Protocol::Octo, &names(0)), ["/services"]);
+        assert_eq!(faults(Protocol::Octo, &[names(2), names(1)].concat()), ["/services/2"]);
+        assert_eq!(faults(Protocol::Holdfast, &names(1)), ["/services"]);
+        assert_eq!(faults(Protocol::Docplanner, &names(0)), [""; 0]);
+    }
+}

@@ -363,3 +363,15 @@ async fn a_rotation_that_would_end_a_valid_secret_is_refused() {
     sleep(Duration::from_hours(24)).await;
     rotate().await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_does_not_answer_counts_as_slow_for_a_day_and_as_hung_for_an_hour() {
+    let world = World::new([endpoint(1)]);
+    world.receivers.will_answer([Reply::Never]);
+    world.fan_out().await;
+    let (hint, lane) = world.hint();
+    assert_eq!(world.deliveries.deliver(&hint, lane).await, Ok(HintOutcome::Failed));
+    let speed = world.endpoint(1).await.speed;
+    assert_eq!(speed.slow_until, Some(world.now().plus_ms(86_400_000)));
+    assert_eq!(speed.hung_until, Some(world.now().plus_ms(3_600_000)));
+}

@@ -147,6 +147,16 @@ async fn each_replay_makes_them_again_and_one_that_comes_late_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replay_may_begin_now_and_not_later() {
+    let world = World::new([endpoint(1)]);
+    assert_eq!(ask(&world, world.now(), false).await["since"], json!(world.now()));
+    let body = json!({"since": world.now().plus_ms(1)});
+    let (store, queue) = (&world.deliveries.endpoints, &world.deliveries.queue);
+    let refused = replay(store, queue, &tenant(), endpoint(1).id.as_str(), &body, world.now()).await;
+    assert_eq!(refused.unwrap_err().errors[0].pointer, "/since");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_long_replay_goes_on_in_small_steps() {
     let world = World::new([endpoint(1)]);
     let since = world.now();
