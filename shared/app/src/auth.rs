@@ -18,6 +18,10 @@ use crate::settings::{KeyHash, KeyOwner, KeyRecord};
 /// The longest `Authorization` header that is looked at, in bytes.
 const MAX_KEY_BYTES: usize = 256;
 
+/// What is compared with where there is no key of an id, so that it takes the time of a wrong secret. No key that
+/// anybody could find hashes to it.
+const NO_KEY: KeyHash = KeyHash([0; 32]);
+
 /// A key as a caller presents it. Its secret cannot be printed.
 pub struct PresentedKey {
     /// By which its record is found.
@@ -73,24 +77,27 @@ pub fn presented_key(authorization: Option<&str>) -> Result<PresentedKey, Proble
 }
 
 impl PresentedKey {
-    /// Whether this is the key of `record` and it is valid at `now`. An unknown key and a wrong secret
-    /// are told alike.
+    /// Whether this is the key of `record` and it is valid at `now`. An unknown key and a wrong secret are told
+    /// alike, after the same work.
     pub fn verify(&self, record: Option<&KeyRecord>, now: Timestamp) -> Result<KeyRecord, Problem> {
-        let refused = || unauthenticated("The key is unknown or revoked.");
+        let is_genuine = same_hash(&self.hash, record.map_or(&NO_KEY, |record| &record.hash));
+        let opens = |record: &&KeyRecord| {
+            is_genuine
+                && record.mode == self.mode
+                && record.owner.role() == self.role
+                && record.is_valid_at(now)
+        };
+        record.filter(opens).cloned().ok_or_else(|| self.refused())
+    }
+
+    /// Says what was presented, and nothing of what there is.
+    fn refused(&self) -> Problem {
         // The deployment's own administrators have no record, and only administration knows their hashes.
-        if record.is_none() && self.role == KeyOwner::Admin.role() {
-            return Err(unauthenticated("This call does not take an administrator's key."));
+        if self.role == KeyOwner::Admin.role() {
+            unauthenticated("The key is unknown, or this call does not take an administrator's key.")
+        } else {
+            unauthenticated("The key is unknown or revoked.")
         }
-        let record = record.ok_or_else(refused)?;
-        let genuine = same_hash(&self.hash, &record.hash);
-        if !genuine
-            || record.mode != self.mode
-            || record.owner.role() != self.role
-            || !record.is_valid_at(now)
-        {
-            return Err(refused());
-        }
-        Ok(record.clone())
     }
 
     /// Whether this is one of the administrators' keys whose hashes the deployment was given.
@@ -259,5 +266,29 @@ mod tests {
         for refused in [provider_of(&consumers), provider_of(&admins)] {
             assert_eq!(refused.unwrap_err().code, ProblemCode::Forbidden);
         }
+    }
+
+    #[test]
+    fn nothing_tells_an_unknown_key_from_a_wrong_secret() {
+        let (key, record) = made(consumer());
+        let (rest, _) = key.rsplit_once('_').unwrap();
+        for altered in [
+            format!("{rest}_{}", "a".repeat(52)),
+            key.replace("_test_", "_live_"),
+            key.replace("_consumer_", "_provider_"),
+            key.replace("_consumer_", "_admin_"),
+            key.replace("_consumer_", "_owner_"),
+            format!("{key}a"),
+        ] {
+            let refused = |record| presented(&altered).verify(record, at(5)).unwrap_err();
+            assert_eq!(refused(Some(&record)), refused(None), "{altered}");
+        }
+    }
+
+    #[test]
+    fn no_key_has_the_hash_that_stands_for_none() {
+        let (key, record) = made(consumer());
+        let nobodys = KeyRecord { hash: NO_KEY, ..record };
+        assert!(presented(&key).verify(Some(&nobodys), at(5)).is_err());
     }
 }

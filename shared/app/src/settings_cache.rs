@@ -73,8 +73,19 @@ impl<R: SettingsReader> SettingsCache<R> {
 
     /// Gives everything wanted. What is not remembered is read at once, in one round trip.
     pub async fn load(&self, wanted: &Wanted, now: Timestamp) -> Result<KnownSettings, StoreError> {
+        let key = wanted.key_id.as_ref().and_then(|id| recall(&self.keys, id, now));
+        self.load_beside(key, wanted, now).await
+    }
+
+    /// The same for whoever has looked for the key in memory already.
+    async fn load_beside(
+        &self,
+        key: Option<KeyRecord>,
+        wanted: &Wanted,
+        now: Timestamp,
+    ) -> Result<KnownSettings, StoreError> {
         let mut known = KnownSettings {
-            key: wanted.key_id.as_ref().and_then(|id| recall(&self.keys, id, now)),
+            key,
             provider: wanted.provider_id.as_ref().and_then(|id| recall(&self.providers, id, now)),
             breaker: None,
             booking_key_secrets: Vec::new(),
@@ -162,7 +173,12 @@ impl<R: SettingsReader> SettingsCache<R> {
         now: Timestamp,
     ) -> Result<Authenticated, Problem> {
         let wanted = Wanted { key_id: Some(presented.key_id.clone()), ..wanted };
-        let known = self.load(&wanted, now).await.map_err(|error| configuration_problem(&error))?;
+        // Nobody is refused by memory: a wrong secret costs the read that an unknown key costs, so that the time
+        // does not tell whose key is in use.
+        let remembered = recall(&self.keys, &presented.key_id, now);
+        let opening = presented.verify(remembered.as_ref(), now).ok();
+        let known = self.load_beside(opening, &wanted, now).await;
+        let known = known.map_err(|error| configuration_problem(&error))?;
         let key = presented.verify(known.key.as_ref(), now)?;
         Ok(Authenticated {
             key,
@@ -277,9 +293,12 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use holdfast_domain::{ConsumerId, Mode};
+    use secrecy::ExposeSecret;
 
     use super::*;
+    use crate::auth::new_key;
     use crate::settings::{KeyHash, KeyOwner};
+    use crate::test_util::SeededEntropy;
 
     struct Reader {
         key: Mutex<Option<KeyRecord>>,
@@ -416,6 +435,91 @@ mod tests {
         assert!(cache.authenticate(Some(&forged), None, at(0)).await.is_err());
         assert!(cache.authenticate(None, None, at(0)).await.is_err());
         assert_eq!(reads(&cache), 1);
+    }
+
+    /// A key of this owner, made then, and its record.
+    fn made(number: u64, created_at: Timestamp) -> (PresentedKey, KeyRecord) {
+        let owner = KeyOwner::Consumer(ConsumerId::parse("c").unwrap());
+        let (key, record) = new_key(owner, Mode::Test, created_at, &SeededEntropy::new(number));
+        let presented = presented_key(Some(&format!("Bearer {}", key.expose_secret()))).unwrap();
+        (presented, record)
+    }
+
+    async fn opens(cache: &SettingsCache<Arc<Reader>>, key: &PresentedKey, now: Timestamp) -> bool {
+        cache.verify(key, None, now).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_revoked_opens_nothing_within_thirty_seconds_however_much_it_is_used() {
+        let (presented, record) = made(1, at(0));
+        let cache = cache(Some(record.clone()));
+        assert!(opens(&cache, &presented, at(100_000)).await);
+        *cache.reader.key.lock().unwrap() = Some(KeyRecord { revoked_from: Some(at(100_001)), ..record });
+        let mut refused_from = None;
+        for now in (100_001..140_000).step_by(500) {
+            let is_open = opens(&cache, &presented, at(now)).await;
+            assert!(!(is_open && refused_from.is_some()), "what is shut stays shut: {now}");
+            refused_from = refused_from.or((!is_open).then_some(now));
+        }
+        // It was remembered until then, and using it did not prolong that.
+        assert!(matches!(refused_from, Some(129_501..=130_001)), "{refused_from:?}");
+    }
+
+    #[tokio::test]
+    async fn a_revocation_is_believed_for_as_long_as_it_stands_in_memory_and_beyond() {
+        let (presented, record) = made(1, at(0));
+        let cache = cache(Some(KeyRecord { revoked_from: Some(at(50)), ..record }));
+        for now in [50, 51, 29_999, 30_050, 90_000] {
+            assert!(!opens(&cache, &presented, at(now)).await, "{now}");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_two_keys_that_overlap_both_open_and_the_old_ones_end_is_its_own() {
+        let (old, old_record) = made(1, at(0));
+        let (new, new_record) = made(2, at(1_000));
+        let both = Arc::new(Both(Mutex::new(vec![old_record.clone(), new_record])));
+        let cache = SettingsCache::new(Arc::clone(&both));
+        for now in [2_000, 40_000, 100_000] {
+            assert!(cache.verify(&old, None, at(now)).await.is_ok(), "{now}");
+            assert!(cache.verify(&new, None, at(now)).await.is_ok(), "{now}");
+        }
+        both.0.lock().unwrap()[0] = KeyRecord { revoked_from: Some(at(100_000)), ..old_record };
+        assert!(cache.verify(&old, None, at(130_000)).await.is_err());
+        assert!(cache.verify(&new, None, at(130_000)).await.is_ok());
+    }
+
+    /// Several keys.
+    struct Both(Mutex<Vec<KeyRecord>>);
+
+    impl SettingsReader for Both {
+        async fn load(&self, wanted: &Wanted) -> Result<Loaded, StoreError> {
+            let known = self.0.lock().unwrap();
+            let key = known.iter().find(|key| Some(&key.key_id) == wanted.key_id.as_ref()).cloned();
+            Ok(Loaded { key, ..Loaded::default() })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_costs_one_read_whether_the_key_is_unknown_or_in_use() {
+        let (presented, record) = made(1, at(0));
+        let wrong = {
+            let key = format!("hf_test_consumer_{}_wrong", record.key_id);
+            presented_key(Some(&format!("Bearer {key}"))).unwrap()
+        };
+        let (in_use, unknown) = (cache(Some(record)), cache(None));
+        assert!(opens(&in_use, &presented, at(0)).await);
+        for cache in [&in_use, &unknown] {
+            for now in 1..4 {
+                let before = reads(cache);
+                let provider_id = ProviderId::parse("p").unwrap();
+                assert!(cache.verify(&wrong, Some(&provider_id), at(now)).await.is_err());
+                assert_eq!(reads(cache), before + 1);
+            }
+        }
+        let before = reads(&in_use);
+        assert!(opens(&in_use, &presented, at(5)).await);
+        assert_eq!(reads(&in_use), before, "whose key it is is not slowed down by who guesses");
     }
 
     #[test]
