@@ -1,11 +1,23 @@
 //! Points in time, to the millisecond, in UTC. Nothing here reads a clock.
 
 use std::fmt;
+use std::str::FromStr;
 
+use jiff::SignedDuration;
+use jiff::civil::DateTime;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The last representable instant: the end of the year 9999, the largest that RFC 3339 can write.
 const MAX_UNIX_MS: i64 = 253_402_300_799_999;
+
+/// The Unix epoch on the calendar.
+const CIVIL_EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+
+/// Seconds of a day.
+const DAY_S: i64 = 86_400;
+
+/// The second of a minute that only some have.
+const LEAP_SECOND: i8 = 60;
 
 /// A point in time: milliseconds since the Unix epoch, within the years 1970 to 9999.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,21 +48,18 @@ impl Timestamp {
         self.0
     }
 
-    /// Reads an RFC 3339 date-time with any offset. Fractions beyond milliseconds are cut off.
+    /// Reads an RFC 3339 date-time with any offset. Fractions beyond milliseconds are cut off, and a leap second,
+    /// which only the last minute of a day in UTC can have, is taken for the second before it.
     pub fn parse_rfc3339(text: &str) -> Result<Self, TimestampError> {
-        // RFC 3339 requires the full form with an offset; jiff also reads other ISO 8601 forms and
-        // bracketed zones, which a strict API refuses.
-        let bytes = text.as_bytes();
-        let plain = bytes.len() >= "2027-01-15T09:00:00Z".len()
-            && matches!(bytes[10], b'T' | b't')
-            && bytes[4] == b'-'
-            && bytes[13] == b':'
-            && bytes.iter().all(|byte| byte.is_ascii_digit() || b"-:.+TtZz".contains(byte));
-        if !plain {
+        let Parts { date_time, second, fraction_ms, offset_s } =
+            Parts::of(text).ok_or(TimestampError::Malformed)?;
+        let date_time = date_time.ok_or(TimestampError::Malformed)?;
+        let local_s = date_time.duration_since(CIVIL_EPOCH).as_secs();
+        let unix_s = local_s - i64::from(offset_s);
+        if second == LEAP_SECOND && unix_s.rem_euclid(DAY_S) != DAY_S - 1 {
             return Err(TimestampError::Malformed);
         }
-        let parsed: jiff::Timestamp = text.parse().map_err(|_| TimestampError::Malformed)?;
-        Self::from_unix_ms(parsed.as_millisecond())
+        Self::from_unix_ms(unix_s * 1_000 + i64::from(fraction_ms))
     }
 
     /// This time plus a duration in milliseconds; stops at the last representable instant.
@@ -73,14 +82,84 @@ impl Timestamp {
     }
 }
 
+/// A date-time of the form that RFC 3339, section 5.6 gives, in parts.
+struct Parts {
+    /// Without fraction and offset; `None` if the calendar or the clock has none such.
+    date_time: Option<DateTime>,
+    second: i8,
+    fraction_ms: u16,
+    /// Seconds that the place is ahead of UTC.
+    offset_s: i32,
+}
+
+impl Parts {
+    fn of(text: &str) -> Option<Self> {
+        let (date, rest) = text.split_at_checked("2027-01-15".len())?;
+        let (year, date) = date.split_at_checked("2027-".len())?;
+        let (month, day) = date.split_at_checked("01-".len())?;
+        let (separator, rest) = rest.split_at_checked("T".len())?;
+        let (hour, rest) = rest.split_at_checked("09:".len())?;
+        let (minute, rest) = rest.split_at_checked("00:".len())?;
+        let (second, rest) = rest.split_at_checked("00".len())?;
+        if !separator.eq_ignore_ascii_case("T") {
+            return None;
+        }
+        let year: i16 = digits(year.strip_suffix('-')?)?;
+        let (month, day) = (digits(month.strip_suffix('-')?)?, digits(day)?);
+        let (hour, minute) = (digits(hour.strip_suffix(':')?)?, digits(minute.strip_suffix(':')?)?);
+        let second: i8 = digits(second)?;
+        let (fraction_ms, offset) = fraction(rest)?;
+        let in_minute = if second == LEAP_SECOND { LEAP_SECOND - 1 } else { second };
+        let date_time = DateTime::new(year, month, day, hour, minute, in_minute, 0).ok();
+        Some(Self { date_time, second, fraction_ms, offset_s: offset_s(offset)? })
+    }
+}
+
+/// A number written in digits alone.
+fn digits<N: FromStr>(text: &str) -> Option<N> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().ok()).flatten()
+}
+
+/// The milliseconds of a fraction of a second, if there is one, and what follows.
+fn fraction(text: &str) -> Option<(u16, &str)> {
+    let Some(text) = text.strip_prefix('.') else { return Some((0, text)) };
+    let end = text.find(|character: char| !character.is_ascii_digit())?;
+    let (digits_of_it, rest) = text.split_at_checked(end)?;
+    let milliseconds: String = digits_of_it.chars().chain("00".chars()).take(3).collect();
+    (!digits_of_it.is_empty()).then(|| digits(&milliseconds)).flatten().map(|ms| (ms, rest))
+}
+
+/// The seconds of an offset: `Z` or `+hh:mm`.
+fn offset_s(text: &str) -> Option<i32> {
+    if text.eq_ignore_ascii_case("Z") {
+        return Some(0);
+    }
+    let (sign, text) = text.split_at_checked(1)?;
+    let (hours, minutes) = text.split_once(':')?;
+    if hours.len() != 2 || minutes.len() != 2 {
+        return None;
+    }
+    let hours: i32 = digits(hours).filter(|hours| *hours < 24)?;
+    let minutes: i32 = digits(minutes).filter(|minutes| *minutes < 60)?;
+    let offset_s = (hours * 60 + minutes) * 60;
+    match sign {
+        "+" => Some(offset_s),
+        "-" => Some(-offset_s),
+        _ => None,
+    }
+}
+
 impl fmt::Display for Timestamp {
     /// RFC 3339 in UTC. Whole seconds are written without a fraction, others with three digits.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let timestamp = jiff::Timestamp::from_millisecond(self.0).map_err(|_| fmt::Error)?;
+        // Not by jiff's own timestamps, which end a day before the calendar does.
+        let since_epoch = SignedDuration::from_millis(self.0);
+        let date_time = CIVIL_EPOCH.checked_add(since_epoch).map_err(|_| fmt::Error)?;
         if self.0 % 1000 == 0 {
-            write!(formatter, "{timestamp:.0}")
+            write!(formatter, "{date_time:.0}Z")
         } else {
-            write!(formatter, "{timestamp:.3}")
+            write!(formatter, "{date_time:.3}Z")
         }
     }
 }
@@ -125,8 +204,65 @@ mod tests {
             "2027-01-15T09:00:00+01:00[Europe/Rome]",
             "tomorrow, around nine o'clock",
             "1969-12-31T23:59:59Z",
+            "-000001-01-01T00:00:00Z",
+            "+010000-01-01T00:00:00Z",
+            "10000-01-01T00:00:00Z",
+            "2027-00-15T09:00:00Z",
+            "2027-13-15T09:00:00Z",
+            "2027-02-29T09:00:00Z",
+            "2027-01-15T24:00:00Z",
+            "2027-01-15T09:60:00Z",
+            "2027-01-15T09:00Z",
+            "2027-01-15T09:00:61Z",
+            "2027-01-15T09:00:60Z",
+            "2027-01-15T23:59:60+01:00",
+            "2027-01-15T09:00:00.Z",
+            "2027-01-15T09:00:00,5Z",
+            "2027-01-15T09:00:00.5",
+            "2027-01-15T09:00:00+01",
+            "2027-01-15T09:00:00+0100",
+            "2027-01-15T09:00:00+24:00",
+            "2027-01-15T09:00:00+01:60",
+            "2027-01-15T09:00:00+01:00:30",
+            "2027-01-15T09:00:00 +01:00",
+            "2027-01-15T09:00:00ZZ",
+            "2027-01-15T09:00:00\u{2212}01:00",
+            "２027-01-15T09:00:00Z",
+            "2027-01-15T09:00:00Z\0",
+            " 2027-01-15T09:00:00Z",
         ] {
             assert!(Timestamp::parse_rfc3339(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_form_that_rfc_3339_knows_is_read() {
+        for (text, utc) in [
+            ("2027-01-15t09:00:00z", "2027-01-15T09:00:00Z"),
+            ("2027-01-15T09:00:00-00:00", "2027-01-15T09:00:00Z"),
+            ("2027-01-15T09:00:00+23:59", "2027-01-14T09:01:00Z"),
+            ("2027-01-15T09:00:00-23:59", "2027-01-16T08:59:00Z"),
+            ("2027-01-15T09:00:00.1Z", "2027-01-15T09:00:00.100Z"),
+            ("2027-01-15T09:00:00.0019999999999999999999999999999999Z", "2027-01-15T09:00:00.001Z"),
+            ("2028-02-29T09:00:00Z", "2028-02-29T09:00:00Z"),
+            ("2016-12-31T23:59:60Z", "2016-12-31T23:59:59Z"),
+            ("2016-12-31T15:59:60.5-08:00", "2016-12-31T23:59:59.500Z"),
+            ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z"),
+            ("1969-12-31T23:00:00-01:00", "1970-01-01T00:00:00Z"),
+            ("9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(Timestamp::parse_rfc3339(text).unwrap().to_string(), utc, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_years_end_where_they_are_said_to() {
+        let last = Timestamp::from_unix_ms(MAX_UNIX_MS).unwrap();
+        assert_eq!(last.to_string(), "9999-12-31T23:59:59.999Z");
+        assert_eq!(Timestamp::EPOCH.plus_ms(u64::MAX), last);
+        assert!(Timestamp::from_unix_ms(MAX_UNIX_MS + 1).is_err());
+        for text in ["0000-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59-00:01"] {
+            assert_eq!(Timestamp::parse_rfc3339(text), Err(TimestampError::OutOfRange), "{text}");
         }
     }
 
