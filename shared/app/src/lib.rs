@@ -23,6 +23,7 @@ pub mod settings;
 pub mod settings_cache;
 pub mod signing_secret;
 pub mod stored;
+pub mod text;
 pub mod view;
 pub mod webhook;
 

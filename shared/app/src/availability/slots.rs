@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::bookings::{MAX_ID_CHARS, MAX_SLOT_LENGTH_MS};
-use crate::manage::judge_text;
 use crate::parse::{self, FieldErrors};
 use crate::problem::{FieldError, Problem};
+use crate::text::{TextKind, judge_text};
 
 /// The most slots that one list may have: three weeks of more than nine hundred slots a day.
 pub const MAX_SLOTS: usize = 20_000;
@@ -108,7 +108,7 @@ pub fn read_push(body: &Value) -> Result<Push, Problem> {
             None
         }
     });
-    if let Err(detail) = judge_text(&location_id, MAX_ID_CHARS) {
+    if let Err(detail) = judge_text(&location_id, TextKind::Name, MAX_ID_CHARS) {
         errors.push("/location_id", detail);
     }
     let list = List { pointer: SLOTS, errors };
@@ -186,12 +186,13 @@ impl List {
     /// What a slot says if it is open. What is wrong with it is added to the errors; what comes of it then is
     /// of no use.
     fn slot(&mut self, index: usize, form: SlotForm) -> Option<OpenSlot> {
-        for (member, text, most_chars) in [
-            ("resource_id", form.resource_id.as_deref(), MAX_ID_CHARS),
-            ("service_id", form.service_id.as_deref(), MAX_ID_CHARS),
-            ("availability_id", form.availability_id.as_deref(), MAX_AVAILABILITY_ID_CHARS),
+        for (member, text, kind, most_chars) in [
+            ("resource_id", form.resource_id.as_deref(), TextKind::Name, MAX_ID_CHARS),
+            ("service_id", form.service_id.as_deref(), TextKind::Name, MAX_ID_CHARS),
+            // Nobody reads it: it goes back as it came.
+            ("availability_id", form.availability_id.as_deref(), TextKind::Line, MAX_AVAILABILITY_ID_CHARS),
         ] {
-            if let Some(Err(detail)) = text.map(|text| judge_text(text, most_chars)) {
+            if let Some(Err(detail)) = text.map(|text| judge_text(text, kind, most_chars)) {
                 self.wrong(index, member, detail);
             }
         }

@@ -12,6 +12,7 @@ use crate::parse::parse_checked;
 use crate::ports::{BookingStore, Clock, Replaced};
 use crate::problem::{Problem, ProblemCode, SideEffects};
 use crate::stored::{StoredBooking, replace};
+use crate::text::{TextKind, judge_characters};
 
 /// For how long a reservation holds if the provider does not say, in milliseconds: 15 min.
 pub const DEFAULT_HOLD_MS: u64 = 15 * 60 * 1000;
@@ -70,19 +71,19 @@ pub struct Acknowledged {
 /// Reads the body of a provider's answer. `now` is when it came.
 pub fn read_provider_answer(body: &Value, now: Timestamp) -> Result<ProviderAnswer, Problem> {
     let (body, mut errors) = parse_checked::<AnswerBody>(body)?.into_parts();
-    let mut check = |pointer: &str, text: Option<&str>, max_chars: usize| {
+    let mut check = |pointer: &str, text: Option<&str>, kind: TextKind, max_chars: usize| {
         let Some(text) = text else { return };
         if text.chars().count() > max_chars {
             errors.push(pointer, format!("is longer than {max_chars} characters"));
         }
-        if text.chars().any(char::is_control) {
-            errors.push(pointer, "must not have control characters");
+        if let Err(detail) = judge_characters(text, kind) {
+            errors.push(pointer, detail);
         }
     };
-    check("/provider_reference", body.provider_reference.as_deref(), MAX_ID_CHARS);
+    check("/provider_reference", body.provider_reference.as_deref(), TextKind::Line, MAX_ID_CHARS);
     if let Some(rejection) = &body.rejection {
-        check("/rejection/code", rejection.code.as_deref(), MAX_PROVIDER_CODE_CHARS);
-        check("/rejection/message", rejection.message.as_deref(), MAX_PROVIDER_MESSAGE_CHARS);
+        check("/rejection/code", rejection.code.as_deref(), TextKind::Line, MAX_PROVIDER_CODE_CHARS);
+        check("/rejection/message", rejection.message.as_deref(), TextKind::Line, MAX_PROVIDER_MESSAGE_CHARS);
     }
     let expires_at = match body.expires_at.as_deref().map(Timestamp::parse_rfc3339) {
         Some(Err(error)) => {

@@ -9,6 +9,7 @@ use super::request::{Check, NamedSlot, SlotBody, invalid, key_refused_at, slot_r
 use crate::availability::{BookingKeySecret, KeyFault, KeyedSlot, open_key};
 use crate::parse;
 use crate::problem::{Problem, ProblemCode};
+use crate::text::TextKind;
 
 /// The longest note to a cancellation, in characters.
 const MAX_WITHDRAWAL_NOTE_CHARS: usize = 500;
@@ -195,8 +196,10 @@ fn read_reschedule(body: &Value) -> Result<ReadChange, Problem> {
 fn read_cancel(body: &Value) -> Result<ReadChange, Problem> {
     let (body, errors) = parse::parse_checked::<CancelBody>(body)?.into_parts();
     let mut check = Check { errors };
-    check.optional("/reason", body.reason.as_deref(), MAX_ID_CHARS);
-    check.optional("/note", body.note.as_deref(), MAX_WITHDRAWAL_NOTE_CHARS);
+    check.name("/reason", body.reason.as_deref(), MAX_ID_CHARS);
+    if let Some(note) = &body.note {
+        check.text("/note", note, TextKind::Line, MAX_WITHDRAWAL_NOTE_CHARS);
+    }
     let limits = Limits {
         // It always goes on.
         async_confirmation: true,
@@ -240,7 +243,7 @@ struct ProviderCancelBody {
 pub fn read_provider_cancel(body: &Value) -> Result<Withdrawal, Problem> {
     let (body, errors) = parse::parse_checked::<ProviderCancelBody>(body)?.into_parts();
     let mut check = Check { errors };
-    check.optional("/reason", body.reason.as_deref(), MAX_ID_CHARS);
+    check.name("/reason", body.reason.as_deref(), MAX_ID_CHARS);
     check.errors.finish()?;
     Ok(Withdrawal { reason: body.reason, note: None })
 }

@@ -15,6 +15,7 @@ use crate::availability::{BookingKeySecret, KeyFault, MAX_BOOKING_KEY_CHARS, ope
 use crate::parse::{self, FieldErrors};
 use crate::problem::{FieldError, Problem, ProblemCode};
 use crate::settings::ProviderSettings;
+use crate::text::{TextKind, judge_characters, judge_text};
 
 /// The synchronous limit unless asked otherwise, in milliseconds.
 pub const DEFAULT_SYNC_TIMEOUT_MS: u64 = 2_500;
@@ -158,7 +159,7 @@ pub fn read_create(body: &Value) -> Result<ReadCreate, Problem> {
     let provider_id = check.provider_id(&body.provider_id);
     let slot = check.named_slot(body.slot.as_ref(), body.booking_key);
     check.customer(&body.customer);
-    check.optional("/reference", body.reference.as_deref(), MAX_ID_CHARS);
+    check.name("/reference", body.reference.as_deref(), MAX_ID_CHARS);
     check.notes(body.notes.as_deref());
     check.metadata(&body.metadata);
     check.units(&body.units);
@@ -273,22 +274,28 @@ impl Check {
         self.errors.push(pointer, detail);
     }
 
-    pub(super) fn text(&mut self, pointer: &str, text: &str, max_chars: usize) {
-        if text.trim().is_empty() {
-            self.error(pointer, "must not be empty");
+    /// A text that has to say something.
+    pub(super) fn text(&mut self, pointer: &str, text: &str, kind: TextKind, max_chars: usize) {
+        if let Err(detail) = judge_text(text, kind, max_chars) {
+            self.error(pointer, detail);
         }
+    }
+
+    /// A name for a thing, if there is one.
+    pub(super) fn name(&mut self, pointer: &str, name: Option<&str>, max_chars: usize) {
+        if let Some(name) = name {
+            self.text(pointer, name, TextKind::Name, max_chars);
+        }
+    }
+
+    /// A text that may be empty.
+    fn words(&mut self, pointer: &str, text: &str, kind: TextKind, max_chars: usize) {
         let chars = text.chars().count();
         if chars > max_chars {
             self.error(pointer, format!("has {chars} characters; at most {max_chars} are allowed"));
         }
-        if text.chars().any(char::is_control) {
-            self.error(pointer, "must not have control characters");
-        }
-    }
-
-    pub(super) fn optional(&mut self, pointer: &str, text: Option<&str>, max_chars: usize) {
-        if let Some(text) = text {
-            self.text(pointer, text, max_chars);
+        if let Err(detail) = judge_characters(text, kind) {
+            self.error(pointer, detail);
         }
     }
 
@@ -309,7 +316,7 @@ impl Check {
         match (body, booking_key) {
             (Some(body), None) => self.slot(body).map(NamedSlot::Slot),
             (None, Some(key)) => {
-                self.text("/booking_key", &key, MAX_BOOKING_KEY_CHARS);
+                self.name("/booking_key", Some(&key), MAX_BOOKING_KEY_CHARS);
                 Some(NamedSlot::Key(key))
             }
             (None, None) => {
@@ -324,9 +331,9 @@ impl Check {
     }
 
     pub(super) fn slot(&mut self, body: &SlotBody) -> Option<Slot> {
-        self.text("/slot/location_id", &body.location_id, MAX_ID_CHARS);
-        self.optional("/slot/resource_id", body.resource_id.as_deref(), MAX_ID_CHARS);
-        self.optional("/slot/service_id", body.service_id.as_deref(), MAX_ID_CHARS);
+        self.name("/slot/location_id", Some(&body.location_id), MAX_ID_CHARS);
+        self.name("/slot/resource_id", body.resource_id.as_deref(), MAX_ID_CHARS);
+        self.name("/slot/service_id", body.service_id.as_deref(), MAX_ID_CHARS);
         let start = self.time("/slot/start", &body.start);
         let end = self.time("/slot/end", &body.end);
         let (start, end) = (start?, end?);
@@ -350,16 +357,16 @@ impl Check {
     }
 
     fn customer(&mut self, body: &CustomerBody) {
-        self.text("/customer/name", &body.name, MAX_CUSTOMER_NAME_CHARS);
+        self.text("/customer/name", &body.name, TextKind::Line, MAX_CUSTOMER_NAME_CHARS);
         if let Some(email) = &body.email {
-            self.text("/customer/email", email, MAX_EMAIL_CHARS);
+            self.name("/customer/email", Some(email), MAX_EMAIL_CHARS);
             let parts = email.rsplit_once('@');
             if parts.is_none_or(|(local, domain)| local.is_empty() || domain.is_empty()) {
                 self.error("/customer/email", "is not an e-mail address");
             }
         }
         if let Some(phone) = &body.phone {
-            self.text("/customer/phone", phone, MAX_PHONE_CHARS);
+            self.name("/customer/phone", Some(phone), MAX_PHONE_CHARS);
             if !phone.chars().any(|character| character.is_ascii_digit()) {
                 self.error("/customer/phone", "has no digit");
             }
@@ -370,7 +377,7 @@ impl Check {
             self.error("/customer/birth_date", "is not a date of the form YYYY-MM-DD");
         }
         if let Some(language) = &body.language {
-            self.text("/customer/language", language, MAX_LANGUAGE_CHARS);
+            self.name("/customer/language", Some(language), MAX_LANGUAGE_CHARS);
             if !language.chars().all(|character| character.is_ascii_alphanumeric() || character == '-') {
                 self.error("/customer/language", "is not a language tag such as de or pt-BR");
             }
@@ -378,13 +385,8 @@ impl Check {
     }
 
     fn notes(&mut self, notes: Option<&str>) {
-        let Some(notes) = notes else { return };
-        let chars = notes.chars().count();
-        if chars > MAX_NOTES_CHARS {
-            self.error("/notes", format!("has {chars} characters; at most {MAX_NOTES_CHARS} are allowed"));
-        }
-        if notes.chars().any(|character| character.is_control() && !matches!(character, '\n' | '\r' | '\t')) {
-            self.error("/notes", "must not have control characters other than line breaks and tabs");
+        if let Some(notes) = notes {
+            self.words("/notes", notes, TextKind::Lines, MAX_NOTES_CHARS);
         }
     }
 
@@ -395,13 +397,10 @@ impl Check {
         }
         for (key, value) in metadata.iter().take(MAX_METADATA_PAIRS) {
             let pointer = format!("/metadata/{}", parse::escape(key));
-            self.text(&pointer, key, MAX_METADATA_KEY_CHARS);
-            if value.chars().count() > MAX_METADATA_VALUE_CHARS {
-                self.error(&pointer, format!("is longer than {MAX_METADATA_VALUE_CHARS} characters"));
+            if let Err(detail) = judge_text(key, TextKind::Name, MAX_METADATA_KEY_CHARS) {
+                self.error(&pointer, format!("has a key that cannot be taken: it {detail}"));
             }
-            if value.chars().any(char::is_control) {
-                self.error(&pointer, "must not have control characters");
-            }
+            self.words(&pointer, value, TextKind::Line, MAX_METADATA_VALUE_CHARS);
         }
     }
 
@@ -410,7 +409,7 @@ impl Check {
             self.error("/units", format!("has {} entries; at most {MAX_UNITS} are allowed", units.len()));
         }
         for (index, unit) in units.iter().enumerate().take(MAX_UNITS) {
-            self.text(&format!("/units/{index}/unit_id"), &unit.unit_id, MAX_ID_CHARS);
+            self.name(&format!("/units/{index}/unit_id"), Some(&unit.unit_id), MAX_ID_CHARS);
             if !(1..=MAX_UNIT_QUANTITY).contains(&unit.quantity) {
                 self.error(format!("/units/{index}/quantity"), format!("must be 1 to {MAX_UNIT_QUANTITY}"));
             }

@@ -5,6 +5,7 @@ use url::Url;
 
 use crate::parse::FieldErrors;
 use crate::signing_secret;
+use crate::text::{TextKind, judge_text};
 
 /// The longest name for people, in characters.
 const MAX_DISPLAY_NAME_CHARS: usize = 200;
@@ -65,31 +66,23 @@ pub(super) fn display_name(errors: &mut FieldErrors, pointer: &str, name: &str) 
 
 /// A line of text that says something.
 pub(super) fn text(errors: &mut FieldErrors, pointer: &str, text: &str, most_chars: usize) {
-    if let Err(detail) = judge_text(text, most_chars) {
+    if let Err(detail) = judge_text(text, TextKind::Line, most_chars) {
         errors.push(pointer, detail);
     }
 }
 
-/// As [`text`], for the name of a field: the error says that it is about the name.
-pub(super) fn field_name(errors: &mut FieldErrors, pointer: &str, name: &str, most_chars: usize) {
-    if let Err(detail) = judge_text(name, most_chars) {
-        errors.push(pointer, format!("has a name that cannot be taken: it {detail}"));
+/// The name of a thing.
+pub(super) fn name(errors: &mut FieldErrors, pointer: &str, name: &str, most_chars: usize) {
+    if let Err(detail) = judge_text(name, TextKind::Name, most_chars) {
+        errors.push(pointer, detail);
     }
 }
 
-/// What is wrong with a line of text, if anything is.
-pub(crate) fn judge_text(text: &str, most_chars: usize) -> Result<(), String> {
-    let chars = text.chars().count();
-    if text.trim().is_empty() {
-        return Err("must not be empty".to_owned());
+/// As [`name`], for the name of a field: the error says that it is about the name.
+pub(super) fn field_name(errors: &mut FieldErrors, pointer: &str, name: &str, most_chars: usize) {
+    if let Err(detail) = judge_text(name, TextKind::Name, most_chars) {
+        errors.push(pointer, format!("has a name that cannot be taken: it {detail}"));
     }
-    if chars > most_chars {
-        return Err(format!("has {chars} characters; at most {most_chars} are allowed"));
-    }
-    if text.chars().any(char::is_control) {
-        return Err("must not have control characters".to_owned());
-    }
-    Ok(())
 }
 
 pub(super) fn target_url(
@@ -245,7 +238,7 @@ mod tests {
         for fine in ["Klinik Ö.", &"ö".repeat(MAX_DISPLAY_NAME_CHARS)] {
             assert!(is_fine(|errors| display_name(errors, "/name", fine)));
         }
-        for odd in ["", "  ", "a\u{7}", &"x".repeat(MAX_DISPLAY_NAME_CHARS + 1)] {
+        for odd in ["", "  ", "a\u{7}", "a\u{202e}b", "a\u{2028}b", &"x".repeat(MAX_DISPLAY_NAME_CHARS + 1)] {
             assert!(!is_fine(|errors| display_name(errors, "/name", odd)), "{odd:?}");
         }
     }

@@ -92,9 +92,9 @@ fn read_services(
         errors.push(POINTER, format!("has {} entries; at most {MAX_SERVICES} are allowed", services.len()));
     }
     for (index, service) in services.iter().enumerate().take(MAX_SERVICES) {
-        check::text(errors, &format!("{POINTER}/{index}/service_id"), &service.service_id, MAX_ID_CHARS);
+        check::name(errors, &format!("{POINTER}/{index}/service_id"), &service.service_id, MAX_ID_CHARS);
         if let Some(resource_id) = &service.resource_id {
-            check::text(errors, &format!("{POINTER}/{index}/resource_id"), resource_id, MAX_ID_CHARS);
+            check::name(errors, &format!("{POINTER}/{index}/resource_id"), resource_id, MAX_ID_CHARS);
         }
         let is_named = |other: &ServiceBody| {
             (&other.service_id, &other.resource_id) == (&service.service_id, &service.resource_id)

@@ -13,7 +13,6 @@ mod provider_body;
 mod providers;
 
 pub use check::TargetRules;
-pub(crate) use check::judge_text;
 pub use consumers::{consumer, consumers, delete_consumer, put_consumer};
 pub use endpoints::{
     AttemptParameters, attempts, create_endpoint, delete_endpoint, endpoint, endpoints, patch_endpoint,

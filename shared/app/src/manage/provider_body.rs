@@ -141,7 +141,7 @@ pub(super) fn read(
     let (least, most) = (MIN_REAL_TIME_TIMEOUT_MS, MAX_REAL_TIME_TIMEOUT_MS);
     check::range(errors, "/real_time_timeout_millisecond", real_time_timeout_ms, least, most);
     if let Some(unit_id) = &body.default_unit_id {
-        check::text(errors, "/default_unit_id", unit_id, MAX_ID_CHARS);
+        check::name(errors, "/default_unit_id", unit_id, MAX_ID_CHARS);
     }
     limit(errors, "/requests_per_second", body.requests_per_second, MAX_REQUESTS_PER_SECOND);
     limit(errors, "/max_attempts_in_flight", body.max_attempts_in_flight, MAX_ATTEMPTS_IN_FLIGHT);

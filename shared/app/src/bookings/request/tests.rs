@@ -191,3 +191,87 @@ fn a_slot_is_named_by_itself_or_by_a_key() {
     body["booking_key"] = json!("bk_1");
     assert_eq!(read_create(&body).unwrap().slot.key(), Some("bk_1"));
 }
+
+#[test]
+fn numbers_are_whole_and_within_their_limits() {
+    const LIMIT: &str = "sync_confirmation_timeout_millisecond";
+    for odd in
+        ["2500.0", "2.5e3", "-2500", "-0", "-0.0", "18446744073709551615", "18446744073709551616", "1e300"]
+    {
+        let number: Value = serde_json::from_str(odd).unwrap();
+        assert_eq!(pointers(|body| body[LIMIT] = number.clone()), [format!("/{LIMIT}")], "{odd}");
+        let unit = json!([{"unit_id": "adult", "quantity": number}]);
+        assert_eq!(pointers(|body| body["units"] = unit.clone()), ["/units/0/quantity"], "{odd}");
+    }
+    for odd in [json!("2500"), json!(true), json!([2500]), json!({})] {
+        assert_eq!(pointers(|body| body[LIMIT] = odd.clone()), [format!("/{LIMIT}")], "{odd}");
+    }
+}
+
+#[test]
+fn text_that_deceives_is_refused_and_not_repeated() {
+    let places =
+        ["/reference", "/notes", "/slot/location_id", "/customer/name", "/customer/email", "/metadata/key"];
+    for odd in ["a\u{0}b", "a\u{202e}b", "a\u{2066}b@c", "\u{1b}[2Jx@y"] {
+        for place in places {
+            let mut body = example();
+            body["notes"] = json!("none");
+            body["metadata"] = json!({"key": "value"});
+            *body.pointer_mut(place).unwrap() = json!(odd);
+            let problem = read_create(&body).unwrap_err();
+            assert_eq!(problem.errors[0].pointer, place, "{odd:?}");
+            assert!(!format!("{problem:?}").contains(odd), "{problem:?}");
+        }
+    }
+    // What names a thing has nothing that is not seen; what people are called may.
+    assert_eq!(pointers(|body| body["reference"] = json!("order\u{200b}-1")), ["/reference"]);
+    assert_eq!(pointers(|body| body["metadata"] = json!({"a\u{feff}": "b"})), ["/metadata/a\u{feff}"]);
+    let mut body = example();
+    body["customer"]["name"] = json!("क्\u{200d}ष, شاه\u{200c}رخ");
+    body["notes"] = json!("one\r\n\ttwo");
+    assert!(read_create(&body).is_ok());
+}
+
+#[test]
+fn text_is_kept_as_it_came() {
+    for name in ["Zoë", "Zoe\u{308}"] {
+        let mut body = example();
+        body["customer"]["name"] = json!(name);
+        body["reference"] = json!(name);
+        let create = read_create(&body).unwrap();
+        assert_eq!(create.request.customer.unwrap().expose().name, name);
+        assert_eq!(create.request.reference.as_deref(), Some(name), "nothing is normalised");
+    }
+}
+
+#[test]
+fn times_have_one_form_and_a_range() {
+    for odd in [
+        "2027-01-15",
+        "2027-01-15T09:00:00",
+        "2027-01-15T09:00:60Z",
+        "2027-01-15T24:00:00Z",
+        "2027-02-30T09:00:00Z",
+        "0000-01-01T00:00:00Z",
+        "10000-01-01T00:00:00Z",
+        "2027-01-15T09:00:00+24:00",
+        "2027-01-15T09:00:00Z[UTC]",
+        "1768467600",
+        "",
+    ] {
+        assert_eq!(pointers(|body| body["slot"]["start"] = json!(odd)), ["/slot/start"], "{odd}");
+    }
+    for odd in [json!(1_768_467_600), json!(null), json!(["2027-01-15T09:00:00Z"])] {
+        assert_eq!(pointers(|body| body["slot"]["start"] = odd.clone()), ["/slot/start"], "{odd}");
+    }
+    let mut body = example();
+    body["slot"] =
+        json!({"location_id": "l", "start": "9999-12-31T23:00:00Z", "end": "9999-12-31T23:59:59.999Z"});
+    let create = read_create(&body).unwrap().with_slot(&[], Mode::Test).unwrap();
+    let refused = create.refused_at(Timestamp::parse_rfc3339("2027-01-01T00:00:00Z").unwrap()).unwrap();
+    assert_eq!(refused.errors[0].detail, "is more than two years ahead");
+    for odd in ["2027-1-5", "0000-00-00", "2027-02-30", "20270115", "2027-01-15T00:00:00Z", "+2027-01-15"] {
+        let birth = |body: &mut Value| body["customer"]["birth_date"] = json!(odd);
+        assert_eq!(pointers(birth), ["/customer/birth_date"], "{odd}");
+    }
+}
