@@ -26,7 +26,7 @@ pub const MAX_FIELD_ERRORS: usize = 32;
 const MAX_REPAIRS: usize = 4 * MAX_FIELD_ERRORS;
 
 /// The longest pointer that an answer repeats, in bytes; unknown fields can have any name.
-const MAX_POINTER_BYTES: usize = 256;
+pub const MAX_POINTER_BYTES: usize = 256;
 
 /// What may stand in for a value of the wrong kind, so that the rest of the body can be read. The first
 /// that fits is taken.

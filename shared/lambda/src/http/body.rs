@@ -1,17 +1,19 @@
 //! Bodies of requests as JSON.
 
-use holdfast_app::problem::{Problem, ProblemCode};
+use holdfast_app::parse::MAX_POINTER_BYTES;
+use holdfast_app::problem::{FieldError, Problem, ProblemCode};
 use http::header::CONTENT_TYPE;
 use serde_json::Value;
 use serde_json::error::Category;
 
 use super::Request;
+use super::json::{self, JsonError};
 
 /// The largest body, in bytes: 64 KiB.
 pub const MAX_BODY_BYTES: usize = 65_536;
 
 /// The body of a request as JSON. The size is looked at first, then the media type, then the text;
-/// nesting beyond 128 levels is malformed.
+/// nesting beyond 127 levels is malformed. A member that is there twice is refused.
 pub fn json_body(request: &Request) -> Result<Value, Problem> {
     json_body_up_to(request, MAX_BODY_BYTES)
 }
@@ -30,7 +32,10 @@ pub fn json_body_up_to(request: &Request, max_bytes: usize) -> Result<Value, Pro
         let detail = format!("The body is not UTF-8: the byte at {} cannot be read.", error.valid_up_to());
         Problem::new(ProblemCode::MalformedJson, detail)
     })?;
-    serde_json::from_str(text).map_err(|error| malformed(&error))
+    json::read(text).map_err(|error| match error {
+        JsonError::Malformed(error) => malformed(&error),
+        JsonError::Repeated(pointer) => repeated(&pointer),
+    })
 }
 
 fn require_json(request: &Request) -> Result<(), Problem> {
@@ -55,12 +60,26 @@ fn require_json(request: &Request) -> Result<(), Problem> {
 
 /// Names the place alone: the parser's message may repeat parts of the body.
 fn malformed(error: &serde_json::Error) -> Problem {
+    // These two are well formed, and limits of ours.
+    let told = error.to_string();
     let what = match error.classify() {
         Category::Eof => "ends too early",
+        _ if told.starts_with("number out of range") => "has a number beyond the range of a double",
+        _ if told.starts_with("recursion limit exceeded") => "is nested more than 127 levels deep",
         Category::Syntax | Category::Data | Category::Io => "is not JSON",
     };
     let detail = format!("The body {what} at line {}, column {}.", error.line(), error.column());
     Problem::new(ProblemCode::MalformedJson, detail)
+}
+
+/// Names the member, as far as a pointer may be long.
+fn repeated(pointer: &str) -> Problem {
+    let end = pointer.char_indices().map(|(end, _)| end).take_while(|end| *end <= MAX_POINTER_BYTES).last();
+    let pointer =
+        if pointer.len() > MAX_POINTER_BYTES { &pointer[..end.unwrap_or_default()] } else { pointer };
+    let error = FieldError::new(pointer, "is there twice");
+    Problem::new(ProblemCode::InvalidRequest, format!("{} {}.", error.pointer, error.detail))
+        .with_errors(vec![error])
 }
 
 #[cfg(test)]
@@ -130,5 +149,29 @@ mod tests {
         assert_eq!(code(json, "{} {}"), ProblemCode::MalformedJson);
         assert_eq!(code(json, "[".repeat(1_000) + &"]".repeat(1_000)), ProblemCode::MalformedJson);
         assert_eq!(code(json, " "), ProblemCode::MalformedJson);
+        assert_eq!(code(json, "\u{feff}{}"), ProblemCode::MalformedJson, "a byte order mark is no JSON");
+    }
+
+    #[test]
+    fn what_is_json_but_too_much_is_told_as_such() {
+        let told = |body: String| with(Some("application/json"), body).unwrap_err().detail;
+        assert_eq!(
+            told("{\"a\": 1e400}".to_owned()),
+            "The body has a number beyond the range of a double at line 1, column 11."
+        );
+        let deep = "[".repeat(200) + &"]".repeat(200);
+        assert_eq!(told(deep), "The body is nested more than 127 levels deep at line 1, column 128.");
+    }
+
+    #[test]
+    fn a_member_that_is_there_twice_is_named() {
+        let problem =
+            with(Some("application/json"), "{\"customer\": {\"name\": \"a\", \"name\": \"b\"}}").unwrap_err();
+        assert_eq!(problem.code, ProblemCode::InvalidRequest);
+        assert_eq!(problem.errors, [FieldError::new("/customer/name", "is there twice")]);
+        let long = "é".repeat(1_000);
+        let problem =
+            with(Some("application/json"), format!("{{\"{long}\": 1, \"{long}\": 2}}")).unwrap_err();
+        assert!(problem.errors[0].pointer.len() <= MAX_POINTER_BYTES);
     }
 }

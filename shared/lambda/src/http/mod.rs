@@ -6,6 +6,7 @@
 mod body;
 mod coding;
 mod gateway;
+mod json;
 mod limited;
 mod request;
 mod response;
