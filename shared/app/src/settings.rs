@@ -328,6 +328,33 @@ pub struct BreakerState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::webhook::WebhookEndpoint;
+
+    const MARK: &str = "zq-secret";
+
+    fn secret() -> SecretString {
+        SecretString::from(MARK)
+    }
+
+    #[test]
+    fn no_credential_is_printed() {
+        let usual =
+            ProviderSettings::usual(ProviderId::parse("clinic").unwrap(), Mode::Test, "https://a.example");
+        for auth in [
+            ProviderAuth::Bearer { token: secret() },
+            ProviderAuth::ApiKey { header: "x-key".to_owned(), value: secret() },
+            ProviderAuth::Basic { username: "u".to_owned(), password: secret() },
+        ] {
+            let provider = ProviderSettings { auth, signing_secret: Some(secret()), ..usual.clone() };
+            assert!(!format!("{provider:?}").contains(MARK));
+        }
+        let tenant = Tenant::parse("test:shop").unwrap();
+        let id = holdfast_domain::WebhookEndpointId::from_bytes([1; 16]);
+        let endpoint = WebhookEndpoint::new(id, tenant, "https://a.example", secret(), Timestamp::EPOCH);
+        let headers = BTreeMap::from([("x-key".to_owned(), secret())]);
+        let endpoint = WebhookEndpoint { headers, ..endpoint.with_secret(secret(), Timestamp::EPOCH) };
+        assert!(!format!("{endpoint:?}").contains(MARK));
+    }
 
     #[test]
     fn names_in_the_configuration_are_read_back() {

@@ -3,6 +3,7 @@
 //! Personal data has one way out, [`personal_view`], and that only for the consumer's own read.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use holdfast_domain::{
     AttemptError, Booking, Cancellation, Event, EventType, HistoryEntry, Personal, Phase, RefusalReason,
@@ -191,7 +192,7 @@ pub fn event_body(booking: &Booking, event: &Event) -> Result<String, serde_json
     })
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 struct CustomerView<'a> {
     name: &'a str,
     email: Option<&'a str>,
@@ -201,12 +202,20 @@ struct CustomerView<'a> {
 }
 
 /// A booking with the customer's data, for the consumer's own read alone.
-#[derive(Debug, Serialize)]
+///
+/// It is written as JSON and cannot be printed.
+#[derive(Serialize)]
 pub struct PersonalView<'a> {
     #[serde(flatten)]
     booking: BookingView<'a>,
     customer: Option<CustomerView<'a>>,
     notes: Option<&'a str>,
+}
+
+impl fmt::Debug for PersonalView<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "PersonalView({}, [personal data])", self.booking.id)
+    }
 }
 
 /// A booking with the customer's data.

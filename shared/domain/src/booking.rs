@@ -1,6 +1,7 @@
 //! A booking and everything that is known of it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::{
     AttemptError, BookingId, Cause, ConfirmationMode, Found, HistoryEntry, Judgement, Notification,
@@ -233,8 +234,8 @@ pub struct UnitQuantity {
     pub quantity: u32,
 }
 
-/// For whom it is booked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// For whom it is booked. It cannot be printed.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Customer {
     /// Full name.
     pub name: String,
@@ -246,6 +247,12 @@ pub struct Customer {
     pub birth_date: Option<String>,
     /// Preferred language, a BCP 47 tag.
     pub language: Option<String>,
+}
+
+impl fmt::Debug for Customer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[personal data]")
+    }
 }
 
 /// What the consumer asked for, as it was asked.

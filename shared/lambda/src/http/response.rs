@@ -1,5 +1,7 @@
 //! An answer, free of Lambda's types.
 
+use std::fmt;
+
 use bytes::Bytes;
 use holdfast_app::problem::{Problem, ProblemCode};
 use holdfast_app::rates::{RateState, WINDOW_S};
@@ -23,7 +25,7 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub(super) const ALLOW_MEMBER: &str = "allow";
 
 /// An answer.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Response {
     /// The status.
     pub status: StatusCode,
@@ -31,6 +33,13 @@ pub struct Response {
     pub headers: HeaderMap,
     /// The body, exactly as it is sent.
     pub body: Bytes,
+}
+
+impl fmt::Debug for Response {
+    /// Shows no body, which may hold personal data or a key that was just made.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Response({}, {} bytes)", self.status, self.body.len())
+    }
 }
 
 impl Response {
@@ -110,4 +119,15 @@ pub(super) fn problem_for(problem: &Problem, path: &str, request_id: &str) -> Re
         response = response.with_header(ALLOW, &methods.join(", "));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_not_printed() {
+        let response = Response::json(StatusCode::OK, &serde_json::json!({"name": "Ada Lovelace"}));
+        assert_eq!(format!("{response:?}"), "Response(200 OK, 23 bytes)");
+    }
 }
