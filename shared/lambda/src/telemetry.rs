@@ -15,8 +15,17 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use crate::config::{ConfigError, LogLevel};
 
 /// What our own targets begin with: the shared crates and the functions.
-const OWN_TARGETS: [&str; 7] =
-    ["holdfast", "booking", "provider_callback", "manage", "dispatch", "retry", "webhook"];
+const OWN_TARGETS: [&str; 9] = [
+    "holdfast",
+    "booking",
+    "provider_callback",
+    "manage",
+    "dispatch",
+    "availability",
+    "refresh",
+    "retry",
+    "webhook",
+];
 
 /// Why telemetry could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +121,18 @@ mod tests {
         assert!(!at(LevelFilter::TRACE).would_enable("hyper_util", &Level::DEBUG));
         assert!(at(LevelFilter::INFO).would_enable("lambda_runtime", &Level::WARN));
         assert!(!at(LevelFilter::ERROR).would_enable("lambda_runtime", &Level::WARN));
+    }
+
+    #[test]
+    fn every_function_logs_at_the_level_that_is_asked_for() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../functions");
+        let mut functions = 0;
+        for function in std::fs::read_dir(folder).unwrap() {
+            let target = function.unwrap().file_name().into_string().unwrap().replace('-', "_");
+            assert!(targets(LevelFilter::INFO).would_enable(&target, &Level::INFO), "{target}");
+            functions += 1;
+        }
+        assert_eq!(functions, 8);
     }
 
     #[test]
