@@ -3,6 +3,8 @@
 //! The modules say `cfg(test)` although nothing else is compiled here: clippy takes them for tests by it.
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod availability_cost;
 #[cfg(test)]
 mod client;

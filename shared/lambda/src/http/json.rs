@@ -44,7 +44,8 @@ impl Place {
     /// Reads what is one step further in.
     fn within<T>(&self, step: &str, read: impl FnOnce() -> T) -> T {
         let before = self.pointer.borrow().len();
-        self.pointer.borrow_mut().push_str(&format!("/{step}"));
+        self.pointer.borrow_mut().push('/');
+        self.pointer.borrow_mut().push_str(step);
         let result = read();
         self.pointer.borrow_mut().truncate(before);
         result
