@@ -9,16 +9,17 @@ use holdfast_aws::{
     DynamoSettings,
 };
 
-use crate::SystemEntropy;
 use crate::config::{
     AvailabilityTable, BookingRetention, BookingTable, ConfigError, ConfigTable, DeliveryTable,
 };
+use crate::{SystemClock, SystemEntropy};
 
 /// The store of bookings (`BOOKING_TABLE`, `BOOKING_RETENTION_DAYS`).
 pub fn bookings(aws: &AwsClients) -> Result<DynamoBookingStore, ConfigError> {
     let table = BookingTable::from_env()?.0;
     let retention_days = BookingRetention::from_env()?.days;
-    Ok(DynamoBookingStore::new(aws.dynamodb.clone(), table, retention_days, Arc::new(SystemEntropy)))
+    let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+    Ok(DynamoBookingStore::new(aws.dynamodb.clone(), table, retention_days, clock, entropy))
 }
 
 /// Keys, consumers, providers, locations, breakers and webhook endpoints (`CONFIG_TABLE`).

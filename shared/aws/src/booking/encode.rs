@@ -192,12 +192,16 @@ fn index_due_at(booking: &Booking) -> Option<Timestamp> {
     if booking.is_within_its_request() { None } else { booking.due_at() }
 }
 
-fn ttl(stored: &StoredBooking, retention_ms: u64) -> i64 {
+/// Until when a booking is kept, and whom it is for.
+pub(super) fn kept_until(stored: &StoredBooking, retention_ms: u64) -> Timestamp {
     let booking = &stored.booking;
     let last_operation = stored.operations.iter().map(|record| record.at).max();
-    let kept_until =
-        booking.created_at().max(booking.slot.end).max(last_operation.unwrap_or(Timestamp::EPOCH));
-    let kept_until = kept_until.plus_ms(retention_ms);
+    let over_at = booking.created_at().max(booking.slot.end).max(last_operation.unwrap_or(Timestamp::EPOCH));
+    over_at.plus_ms(retention_ms)
+}
+
+fn ttl(stored: &StoredBooking, retention_ms: u64) -> i64 {
+    let kept_until = kept_until(stored, retention_ms);
     let superseded = stored.create.as_ref().is_some_and(|create| create.superseded_by.is_some());
     let kept_until = if superseded {
         kept_until.plus_ms(retention_ms.saturating_add(SUPERSEDED_EXTRA_MS))

@@ -9,13 +9,13 @@ use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update};
 use holdfast_app::ports::{
-    BookingPage, BookingQuery, BookingStore, Claim, Entropy, Replaced, SlotExchange, StoreError,
+    BookingPage, BookingQuery, BookingStore, Claim, Clock, Entropy, Replaced, SlotExchange, StoreError,
 };
 use holdfast_app::stored::{SlotKey, StoredBooking};
 use holdfast_domain::{BookingId, Tenant, Timestamp};
 
 use super::decode::stored_from_image;
-use super::encode::{item_of, partition_key};
+use super::encode::{item_of, kept_until, partition_key};
 use super::item::{ATTRIBUTES, REV};
 use super::list::Lists;
 use super::overdue::overdue;
@@ -39,6 +39,7 @@ pub struct DynamoBookingStore {
     client: Client,
     table: String,
     retention_ms: u64,
+    clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 }
 
@@ -50,15 +51,26 @@ impl fmt::Debug for DynamoBookingStore {
 
 impl DynamoBookingStore {
     /// The store of bookings in `table`. DynamoDB may remove an item `retention_days` after the end of its
-    /// slot; fewer than 15 count as 15.
+    /// slot; fewer than 15 count as 15. Removing may take it days, but from that moment on by `clock` nobody
+    /// reads any more whom the booking was for.
     pub fn new(
         client: Client,
         table: impl Into<String>,
         retention_days: u32,
+        clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
         let retention_ms = u64::from(retention_days.max(MIN_RETENTION_DAYS)).saturating_mul(MS_PER_DAY);
-        Self { client, table: table.into(), retention_ms, entropy }
+        Self { client, table: table.into(), retention_ms, clock, entropy }
+    }
+
+    /// The booking without whom it was for, if that is not to be kept any more.
+    fn without_what_is_over(&self, mut stored: StoredBooking) -> StoredBooking {
+        if kept_until(&stored, self.retention_ms) <= self.clock.now() {
+            stored.booking.request.customer = None;
+            stored.booking.request.notes = None;
+        }
+        stored
     }
 
     fn encode(&self, stored: &StoredBooking) -> Result<(SdkItem, Bytes), StoreError> {
@@ -184,7 +196,8 @@ impl BookingStore for DynamoBookingStore {
             .send()
             .await
             .map_err(|error| store_error("GetItem", &error))?;
-        answer.item.map(decoded).transpose()
+        let found = answer.item.map(decoded).transpose()?;
+        Ok(found.map(|stored| self.without_what_is_over(stored)))
     }
 
     async fn replace(&self, seen_rev: u64, next: &StoredBooking) -> Result<Replaced, StoreError> {

@@ -2,6 +2,8 @@
 //!
 //! Input: JSON, the members of a record's change that matter: `{"OldImage": …, "NewImage": …}`, in DynamoDB's JSON.
 
+use std::sync::Arc;
+
 use aws_lambda_events::dynamodb::EventRecord;
 use holdfast_app::outbox::Outbox;
 use holdfast_app::ports::{BookingStore, Clock};
@@ -10,7 +12,7 @@ use holdfast_app::test_util::{
 };
 use holdfast_aws::DynamoBookingStore;
 use holdfast_aws::codec::stored_from_image;
-use holdfast_domain::BookingId;
+use holdfast_domain::{BookingId, Timestamp};
 use serde_json::{Value, json};
 
 use super::stored::Table;
@@ -100,8 +102,10 @@ async fn carry_out(record: &EventRecord) {
 async fn write_again(record: &EventRecord) {
     let Ok(stored) = stored_from_image(record.change.new_image.clone()) else { return };
     let table = Table::new();
-    let entropy = std::sync::Arc::new(SeededEntropy::new(1));
-    let store = DynamoBookingStore::new(table.clients.dynamodb.clone(), "bookings", RETENTION_DAYS, entropy);
+    let entropy = Arc::new(SeededEntropy::new(1));
+    let clock = Arc::new(TestClock::starting_at(Timestamp::EPOCH));
+    let client = table.clients.dynamodb.clone();
+    let store = DynamoBookingStore::new(client, "bookings", RETENTION_DAYS, clock, entropy);
     store.claim(&stored).await.expect("nothing fails");
     let written = table.take_written().expect("it was written");
     let written: serde_dynamo::Item = serde_json::from_value(written).expect("an item");

@@ -11,14 +11,15 @@ use aws_sdk_dynamodb::error::BoxError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use holdfast_app::ports::{BookingStore, Claim, DeliveryClaim, DeliveryStore, Replaced, StoreError};
 use holdfast_app::stored::{claim, replace};
+use holdfast_app::test_util::TestClock;
 use holdfast_aws::codec::stored_from_image;
 use holdfast_aws::{AwsHooks, CallLog, DynamoBookingStore, DynamoDeliveryStore};
-use holdfast_domain::Patience;
+use holdfast_domain::{Patience, Timestamp};
 use serde_json::Value;
 
 use super::deliveries::delivery;
 use super::embedded::{BOOKING_TABLE, DELIVERY_TABLE, Embedded, bookings_through, clients_of, entropy};
-use super::fixtures::{cancelled, claimed, confirmed, waiting};
+use super::fixtures::{cancelled, claimed, confirmed, now, waiting};
 use super::lossy_proxy::lossy_proxy;
 
 /// What a call costs: the table's write units, and those of all indexes.
@@ -179,10 +180,36 @@ async fn a_server_that_is_gone_is_unavailable_within_the_limit() {
     assert!(begun.elapsed().as_millis() < 5_000);
 }
 
+fn clock(at: Timestamp) -> Arc<TestClock> {
+    Arc::new(TestClock::starting_at(at))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whom_a_booking_is_for_is_read_until_its_retention_is_over_and_no_longer() {
+    let database = Embedded::start().await;
+    let stored = confirmed(&claimed("key", Patience::Synchronous));
+    let (id, end) = (stored.booking.id.clone(), stored.booking.slot.end);
+    database.bookings().claim(&stored).await.unwrap();
+    let read_at = async |days: u32, at| {
+        let client = database.client.clone();
+        let store = DynamoBookingStore::new(client, BOOKING_TABLE, days, clock(at), entropy());
+        store.read(&id).await.unwrap().unwrap()
+    };
+    let day = 24 * 60 * 60 * 1_000;
+    assert_eq!(read_at(400, end.plus_ms(400 * day - 60_000)).await, stored);
+    // The sweep has not been there yet. All else stays, for whoever repeats a request.
+    let over = read_at(400, end.plus_ms(400 * day)).await;
+    assert!(over.booking.request.customer.is_none() && over.booking.request.notes.is_none());
+    assert_eq!((over.create, over.booking.history), (stored.create.clone(), stored.booking.history.clone()));
+    // A shorter retention holds for what was written before, too; one under 15 days is none.
+    assert!(read_at(30, end.plus_ms(30 * day)).await.booking.request.customer.is_none());
+    assert!(read_at(1, end.plus_ms(14 * day)).await.booking.request.customer.is_some());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_table_is_refused_for_good() {
     let database = Embedded::start().await;
-    let store = DynamoBookingStore::new(database.client.clone(), "nowhere", 400, entropy());
+    let store = DynamoBookingStore::new(database.client.clone(), "nowhere", 400, clock(now()), entropy());
     let refused = store.claim(&claimed("key", Patience::Synchronous)).await;
     assert_eq!(refused, Err(StoreError::Refused("PutItem: ResourceNotFoundException".to_owned())));
 }

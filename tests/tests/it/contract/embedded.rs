@@ -9,12 +9,14 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
     ProjectionType, ScalarAttributeType, TimeToLiveSpecification,
 };
-use holdfast_app::test_util::SeededEntropy;
+use holdfast_app::test_util::{SeededEntropy, TestClock};
 use holdfast_aws::{
     AwsClients, AwsConfig, AwsCredentials, AwsHooks, CREATED_INDEX, DynamoAvailability, DynamoBookingStore,
     DynamoDeliveryStore, DynamoFeed, DynamoMailbox, DynamoSettings, OVERDUE_INDEX, REFERENCE_INDEX,
     TENANT_INDEX,
 };
+
+use super::fixtures::now;
 
 pub(crate) const BOOKING_TABLE: &str = "bookings";
 pub(crate) const CONFIG_TABLE: &str = "config";
@@ -91,7 +93,8 @@ impl Embedded {
 
 /// The store of bookings through a client.
 pub(crate) fn bookings_through(client: &Client) -> DynamoBookingStore {
-    DynamoBookingStore::new(client.clone(), BOOKING_TABLE, RETENTION_DAYS, entropy())
+    let clock = Arc::new(TestClock::starting_at(now()));
+    DynamoBookingStore::new(client.clone(), BOOKING_TABLE, RETENTION_DAYS, clock, entropy())
 }
 
 fn attribute(name: &str, kind: ScalarAttributeType) -> AttributeDefinition {
