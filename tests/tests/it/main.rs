@@ -17,6 +17,8 @@ mod described;
 #[cfg(test)]
 mod documents;
 #[cfg(test)]
+mod encryption;
+#[cfg(test)]
 mod end_to_end;
 #[cfg(test)]
 mod event_schemas;
