@@ -10,6 +10,7 @@ mod afterwards;
 mod availability;
 mod background;
 mod breaker;
+mod canary;
 mod cancel;
 mod compensation;
 mod create;

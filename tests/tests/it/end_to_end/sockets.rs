@@ -140,6 +140,8 @@ pub(super) struct Wire {
     pub(super) address: SocketAddr,
     rules: Arc<Mutex<Vec<Rule>>>,
     heads: Arc<Mutex<Vec<String>>>,
+    /// Requests as they came, since somebody wanted them.
+    kept: Arc<Mutex<Option<Vec<Vec<u8>>>>>,
 }
 
 impl Wire {
@@ -147,7 +149,7 @@ impl Wire {
     pub(super) async fn before(target: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let wire = Self { address, rules: Arc::default(), heads: Arc::default() };
+        let wire = Self { address, rules: Arc::default(), heads: Arc::default(), kept: Arc::default() };
         let serving = wire.clone();
         tokio::spawn(async move {
             while let Ok((client, peer)) = listener.accept().await {
@@ -179,9 +181,22 @@ impl Wire {
         self.heads.lock().unwrap().clone()
     }
 
+    /// Keeps every request from now on, whole.
+    pub(super) fn keep(&self) {
+        self.kept.lock().unwrap().get_or_insert_default();
+    }
+
+    /// The requests that were kept.
+    pub(super) fn kept(&self) -> Vec<Vec<u8>> {
+        self.kept.lock().unwrap().clone().unwrap_or_default()
+    }
+
     fn fault_of(&self, request: &[u8], client: SocketAddr) -> Option<Fault> {
         let text = String::from_utf8_lossy(request);
         self.heads.lock().unwrap().push(text.lines().next().unwrap_or_default().to_owned());
+        if let Some(kept) = self.kept.lock().unwrap().as_mut() {
+            kept.push(request.to_vec());
+        }
         let mut rules = self.rules.lock().unwrap();
         let is_it = |rule: &&mut Rule| rule.needles.iter().all(|needle| text.contains(needle));
         let rule = rules.iter_mut().filter(|rule| rule.left > 0).find(is_it)?;

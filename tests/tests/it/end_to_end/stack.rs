@@ -7,6 +7,7 @@
 //! On the second, functions reach the emulator through a proxy that tests can tell to misbehave, and messages
 //! that a dead worker had are soon there again. Tests kill and freeze its processes.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -62,7 +63,19 @@ pub(super) struct Rough {
     pub(super) file: StackFile,
     /// Between the functions and the emulator.
     pub(super) aws: Wire,
-    _running: Running,
+    running: Running,
+}
+
+impl Rough {
+    /// All that the functions have logged so far, and the emulator with them.
+    pub(super) fn logs(&self) -> BTreeMap<PathBuf, String> {
+        let folder = self.running.folder.join("logs");
+        let files = [folder.clone(), folder.join("functions")].into_iter();
+        let files = files.flat_map(|folder| fs::read_dir(folder).unwrap()).map(|file| file.unwrap().path());
+        let read =
+            |path: PathBuf| Some((path.clone(), String::from_utf8_lossy(&fs::read(path).ok()?).into_owned()));
+        files.filter(|path| path.is_file()).filter_map(read).collect()
+    }
 }
 
 /// How often a provider's circuit or limits were passed over because their store did not answer in time, as the
@@ -127,7 +140,7 @@ fn start_rough() -> Result<Rough, String> {
     let running = start_with("-rough", &["--aws-port", &port, "--functions-aws-url", &url])?;
     ready.0.send(running.file.clone()).map_err(|error| error.to_string())?;
     visible.1.recv().map_err(|error| error.to_string())?;
-    Ok(Rough { file: running.file.clone(), aws, _running: running })
+    Ok(Rough { file: running.file.clone(), aws, running })
 }
 
 /// Runs the proxy before the emulator, and shortens the queues' visibility once the stack is there.
