@@ -26,6 +26,7 @@ from botocore.config import Config
 from samtranslator.yaml_helper import yaml_parse
 
 ARTIFACT_BUCKET = "holdfast-artifacts"
+TEMPLATE_KEY = "template.json"
 DEPLOY_LIMIT_SECONDS = 90
 STATUS_POLL_SECONDS = 0.05
 CONNECT_LIMIT_SECONDS = 5
@@ -59,10 +60,11 @@ def main() -> None:
                 ),
             )
         )
-    upload([path for path, _made in packages.values()], client(order, "s3"))
+    s3 = client(order, "s3")
+    upload([path for path, _made in packages.values()], s3)
     keys = {name: path.name for name, (path, _made) in packages.items()}
     template = point_at_packages(read_template(order["template"]), keys)
-    outputs = deploy(order, template)
+    outputs = deploy(order, template, s3)
     remove_unused(pathlib.Path(order["package_dir"]))
     made = sum(made for _path, made in packages.values())
     json.dump({"outputs": outputs, "packages_made": made}, sys.stdout)
@@ -150,7 +152,7 @@ def point_at_packages(template: dict, keys: dict[str, str]) -> dict:
     return template
 
 
-def deploy(order: dict, template: dict) -> dict[str, str]:
+def deploy(order: dict, template: dict, s3) -> dict[str, str]:
     """Creates the stack and returns its outputs."""
     cloudformation = client(order, "cloudformation")
     stack = order["stack_name"]
@@ -158,9 +160,12 @@ def deploy(order: dict, template: dict) -> dict[str, str]:
     unknown = sorted(set(order["parameters"]) - set(declared))
     if unknown:
         raise DeployError(f"the template does not declare the parameters {', '.join(unknown)}")
+    # From a bucket, as `sam deploy` does: a template in the call itself may have 51,200 bytes.
+    body = json.dumps(template, separators=(",", ":"), default=str).encode()
+    s3.put_object(Bucket=ARTIFACT_BUCKET, Key=TEMPLATE_KEY, Body=body)
     cloudformation.create_stack(
         StackName=stack,
-        TemplateBody=json.dumps(template, separators=(",", ":"), default=str),
+        TemplateURL=f"{order['endpoint_url']}/{ARTIFACT_BUCKET}/{TEMPLATE_KEY}",
         Parameters=[
             {"ParameterKey": name, "ParameterValue": value}
             for name, value in order["parameters"].items()
