@@ -64,7 +64,7 @@ fn items(headers: &HeaderMap, name: &str) -> Vec<(String, Parameters)> {
     let named = list.into_iter().filter_map(|entry| {
         let ListEntry::Item(item) = entry else { return None };
         // A string; a token in older drafts.
-        let string = item.bare_item.as_string().map(|name| name.as_str());
+        let string = item.bare_item.as_string().map(sfv::StringRef::as_str);
         let name = string.or_else(|| Some(item.bare_item.as_token()?.as_str()))?.to_owned();
         Some((name, item.params))
     });

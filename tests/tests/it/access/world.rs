@@ -14,6 +14,7 @@ use holdfast_app::ports::{
     NewEntry, NotificationCall, NotificationReport, PostOutcome, ProviderCall, ProviderGateway, WebhookPost,
     WebhookSender,
 };
+use holdfast_app::rates::RequestRates;
 use holdfast_app::settings::ProviderSettings;
 use holdfast_app::settings_cache::SettingsCache;
 use holdfast_app::test_util::{MemoryDeliveries, MemoryOpenings, SeededEntropy, TestClock, open_slot};
@@ -219,6 +220,8 @@ impl Process {
                 engine,
                 settings: SettingsCache::new(settings()),
                 availability: open(),
+                rates: RequestRates::default(),
+                counter: settings(),
                 clock,
             },
             callback: CallbackService {
@@ -233,6 +236,7 @@ impl Process {
                 availability: Availability::new(open(), openings.clone(), settings(), clock, random()),
                 configuration: settings(),
                 settings: SettingsCache::new(settings()),
+                rates: RequestRates::default(),
                 clock,
                 entropy: random(),
             },
