@@ -230,9 +230,12 @@ mod tests {
     use super::*;
     use crate::test_util::{self, MemoryBus, MemoryMailbox, MemoryParking, MemoryTimers, TestClock};
 
-    /// A log that keeps what it is told, as booking, version and what became of the slot.
+    /// Booking, version, and what became of the slot.
+    type Note = (u8, u32, Hold);
+
+    /// A log that keeps what it is told.
     #[derive(Default)]
-    struct Noted(Mutex<Vec<(u8, u32, Hold)>>);
+    struct Noted(Mutex<Vec<Note>>);
 
     impl SlotChangeLog for Noted {
         async fn note(&self, _: &ProviderId, change: &SlotChange) -> Result<(), StoreError> {
@@ -258,7 +261,7 @@ mod tests {
         (ProviderId::parse("clinic").unwrap(), change)
     }
 
-    async fn noted(changes: Vec<(ProviderId, SlotChange)>) -> Vec<(u8, u32, Hold)> {
+    async fn noted(changes: Vec<(ProviderId, SlotChange)>) -> Vec<Note> {
         let outbox = Outbox {
             timers: MemoryTimers::new(),
             bus: MemoryBus::new(),
@@ -278,7 +281,7 @@ mod tests {
         let of = |holds: &[Hold]| {
             (1..).zip(holds).map(|(version, hold)| change(1, version, *hold, "main")).collect()
         };
-        let cases: [(&[Hold], &[(u8, u32, Hold)]); 7] = [
+        let cases: [(&[Hold], &[Note]); 7] = [
             (&[Claimed], &[(1, 1, Claimed)]),
             (&[Claimed, Taken], &[(1, 2, Taken)]),
             (&[Claimed, Claimed], &[(1, 2, Claimed)]),

@@ -109,7 +109,7 @@ mod tests {
             with(|said| said.slots[0].service_id = None),
             with(|said| {
                 (said.slots[0].resource_id, said.slots[0].service_id) =
-                    (Some(Arc::from("dr-ac")), Some(Arc::from("heckup")))
+                    (Some(Arc::from("dr-ac")), Some(Arc::from("heckup")));
             }),
             with(|said| said.slots[0].capacity = Some(2)),
             with(|said| said.slots[0].capacity = None),

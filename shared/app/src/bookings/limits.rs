@@ -460,6 +460,18 @@ mod tests {
             world.provider.provider_id = ProviderId::parse(&format!("p{number}")).unwrap();
             assert!(is_admitted(&world.admit(&limits).await));
         }
-        assert!(limits.windows.lock().unwrap().len() <= MAX_REMEMBERED);
+        assert_eq!(limits.windows.lock().unwrap().len(), 1, "one more than there is room for starts over");
+    }
+
+    #[test]
+    fn what_is_remembered_takes_no_room_of_its_own() {
+        let limits = Limits::default();
+        let id = |number: usize| ProviderId::parse(&format!("p{number}")).unwrap();
+        for number in 0..MAX_REMEMBERED {
+            limits.held(&id(number));
+        }
+        let held = limits.held(&id(7));
+        assert!(Arc::ptr_eq(&held, &limits.held(&id(7))));
+        assert_eq!(limits.windows.lock().unwrap().len(), MAX_REMEMBERED);
     }
 }

@@ -175,6 +175,33 @@ fn a_call_answers_a_change_only_if_it_says_what_can_be_said_of_it_alone() {
 }
 
 #[test]
+fn a_provider_that_names_the_extension_may_grant_less_than_was_asked_for() {
+    let called = |until_ms, operation| {
+        move |world: &World| Command::Acknowledge {
+            acknowledgement: yes(world.now, Some(until_ms)),
+            operation,
+        }
+    };
+    let extended = HOLD_MS + 60_000;
+    for (answer, is_taken) in [
+        (called(extended - 1, None), false),
+        (called(extended, None), true),
+        (called(extended - 1, Some(2)), true),
+        (called(extended, Some(1)), false),
+    ] {
+        let mut world = held(Some(HOLD_MS));
+        world.must_begin(Wish::Extend { by_ms: 60_000 });
+        let command = answer(&world);
+        if is_taken {
+            world.must(command);
+        } else {
+            assert_eq!(world.refused(command), Refused::Settled { status: Status::Reserved });
+        }
+        assert_eq!(world.in_flight().is_none(), is_taken);
+    }
+}
+
+#[test]
 fn a_no_refuses_the_change_that_it_names_and_no_other() {
     let settled = Refused::Settled { status: Status::Confirmed };
     let called = |operation| Command::Decline { rejection: no(), operation };

@@ -2,9 +2,9 @@
 
 use holdfast_domain::{
     Acknowledgement, AttemptError, AttemptOutcome, Booking, CLOCK_SKEW_MS, COMPENSATION_LIMIT_MS, Change,
-    ChangeRequest, Command, Compensation, CompensationOutcome, CompensationRecord, FETCH_LIMIT_MS,
-    MAX_VERSIONS, MIN_SETTLE_WINDOW_MS, NotificationRecord, Patience, RESOLUTION_LIMIT_MS, Refused, Status,
-    Step, Timestamp, UnchangedRecord, Withdrawal, effects, next_step, transition,
+    ChangeRequest, Command, Compensation, CompensationOutcome, CompensationRecord, ConfirmationMode,
+    FETCH_LIMIT_MS, MAX_VERSIONS, MIN_SETTLE_WINDOW_MS, NotificationRecord, Patience, RESOLUTION_LIMIT_MS,
+    Refused, Status, Step, Timestamp, UnchangedRecord, Withdrawal, effects, next_step, transition,
 };
 use proptest::prelude::*;
 
@@ -169,9 +169,7 @@ fn may_be_too_much(before: &Booking, command: &Command) -> bool {
 /// Plays the moves on a booking that has room for few more versions.
 fn check_room(beginning: &Beginning, room: usize, moves: &[Move]) -> Result<(), TestCaseError> {
     let mut world = World::new(beginning);
-    let filler = world.booking.history[0].clone();
-    let missing = MAX_VERSIONS - room - world.booking.history.len();
-    world.booking.history.splice(0..0, std::iter::repeat_n(filler, missing));
+    fill(&mut world, room);
     for applied in moves.iter().filter_map(|next| world.play(next)) {
         if let Err(Refused::TooManyVersions) = applied.result {
             prop_assert!(may_be_too_much(&applied.before, &applied.command), "{:?}", applied.command);
@@ -301,4 +299,90 @@ fn the_last_cancel_ends_whatever_comes_of_it() {
     );
     assert!(world.apply(Command::EraseCustomer).result.is_ok());
     assert_eq!(world.booking.history.len(), MAX_VERSIONS);
+}
+
+/// Whoever is let begin a change with the last room there is can still cancel, however both end.
+#[test]
+fn the_last_change_leaves_room_for_a_cancel_and_whatever_comes_of_it() {
+    let mut begun = 0;
+    for room in 0..16 {
+        let mut world = World::new(&Beginning::confirmed_by_provider(Patience::Background, 60_000));
+        assert!(world.apply(called(yes(world.now, None))).result.is_ok());
+        fill(&mut world, room);
+        let change = world.begin(Wish::Reschedule { to: 1 }, Patience::Background, 1_000, 60_000);
+        if world.apply(change).result.is_err() {
+            continue;
+        }
+        begun += 1;
+        assert!(world.apply(cancel(&world)).result.is_ok(), "with room for {room}");
+        while let Some(command) = world.due_command(1_000) {
+            assert!(world.apply(command.clone()).result.is_ok(), "{command:?} with room for {room}");
+            if let Command::ClaimCompensation { .. } = command {
+                acknowledge_cancel(&mut world);
+            }
+        }
+        assert_eq!(world.booking.compensation, Compensation::Done);
+        assert!(world.apply(Command::EraseCustomer).result.is_ok(), "with room for {room}");
+    }
+    assert!(begun > 0, "nothing was begun");
+}
+
+/// The same of a cancel that is refused, so that what became of the change has to be found out after it.
+#[test]
+fn the_last_cancel_leaves_room_for_the_end_of_the_change_that_it_overtook() {
+    let mut begun = 0;
+    for room in 0..16 {
+        let mut world = World::new(&Beginning::confirmed_by_provider(Patience::Background, 60_000));
+        assert!(world.apply(called(yes(world.now, None))).result.is_ok());
+        let change = world.begin(Wish::Reschedule { to: 1 }, Patience::Background, 1_000, 60_000);
+        assert!(world.apply(change).result.is_ok());
+        fill(&mut world, room);
+        if world.apply(cancel(&world)).result.is_err() {
+            continue;
+        }
+        begun += 1;
+        let report =
+            |operation, outcome| Command::RecordAttempt { operation, attempt: 1, outcome, retry_delay_ms: 0 };
+        let made = report(2, AttemptOutcome::Acknowledged(yes(world.now, None)));
+        for command in [made, report(3, AttemptOutcome::Declined(no())), Command::EraseCustomer] {
+            assert!(world.apply(command.clone()).result.is_ok(), "{command:?} with room for {room}");
+        }
+        assert_eq!(world.booking.slot, slot(1));
+    }
+    assert!(begun > 0, "nothing was begun");
+}
+
+/// A provider that is told hears of a change once it has let it through, and may fail to.
+#[test]
+fn the_last_change_of_a_told_booking_leaves_room_for_its_notification_to_fail() {
+    let mut begun = 0;
+    for room in 0..16 {
+        let usual = Beginning::confirmed_by_provider(Patience::Background, 60_000);
+        let mut world = World::new(&Beginning { mode: ConfirmationMode::RealTime, ..usual });
+        assert!(world.apply(called(yes(world.now, None))).result.is_ok());
+        world.booking.notifications.clear();
+        fill(&mut world, room);
+        let change = world.begin(Wish::Reschedule { to: 1 }, Patience::Background, 1_000, 60_000);
+        if world.apply(change).result.is_err() {
+            continue;
+        }
+        begun += 1;
+        let outcome = AttemptOutcome::Acknowledged(yes(world.now, None));
+        let let_through = Command::RecordAttempt { operation: 3, attempt: 1, outcome, retry_delay_ms: 0 };
+        for command in [
+            let_through,
+            Command::PostponeNotification { until: None, error: AttemptError::TimedOut, is_skipped: false },
+            Command::EraseCustomer,
+        ] {
+            assert!(world.apply(command.clone()).result.is_ok(), "{command:?} with room for {room}");
+        }
+    }
+    assert!(begun > 0, "nothing was begun");
+}
+
+/// Lengthens a booking's history until there is room for so many versions more.
+fn fill(world: &mut World, room: usize) {
+    let filler = world.booking.history[0].clone();
+    let missing = MAX_VERSIONS - room - world.booking.history.len();
+    world.booking.history.splice(0..0, std::iter::repeat_n(filler, missing));
 }
