@@ -316,7 +316,7 @@ impl StoredBooking {
 
 #[cfg(test)]
 mod tests {
-    use holdfast_domain::{BookingId, Slot, Withdrawal};
+    use holdfast_domain::{BookingId, HistoryEntry, Slot, Withdrawal};
 
     use super::*;
     use crate::stored::{CreateRecord, Fingerprint};
@@ -365,7 +365,11 @@ mod tests {
         let reserved = Booking { state: State::Reserved { expires_at: now() }, ..booking.clone() };
         assert!(was_made(&booking, &Change::Confirm) && !was_made(&reserved, &Change::Confirm));
         assert!(was_made(&booking, &Change::Reschedule(booking.slot.clone())));
-        assert!(!was_made(&booking, &Change::Reschedule(elsewhere)));
+        assert!(!was_made(&booking, &Change::Reschedule(elsewhere.clone())));
+        let mut moved_on = booking.clone();
+        let entry = moved_on.history[0].clone();
+        moved_on.history.push(HistoryEntry { moved_from: Some(elsewhere.clone()), ..entry });
+        assert!(was_made(&moved_on, &Change::Reschedule(elsewhere)), "it was there once");
         assert!(!was_made(&booking, &Change::Cancel(Withdrawal::default())));
         // What did not have to be asked for, number zero, is never refused.
         let said = |number| unsaid_end(&booking, &Change::Cancel(Withdrawal::default()), number);

@@ -9,7 +9,7 @@ use holdfast_app::bookings::{
 use holdfast_app::problem::{Problem, ProblemCode};
 use holdfast_app::test_util::{Reply, Request, Script};
 use holdfast_domain::{Acknowledgement, BookingId, Compensation, Mode, ProviderId, Rejection, Status};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::bench::{Bench, caller, provider_id};
 use crate::requests::body;
@@ -44,8 +44,12 @@ async fn create_with_callback(bench: &Arc<Bench>, delay_ms: u64, answer: &Provid
 #[tokio::test(start_paused = true)]
 async fn a_callback_within_the_limit_decides_the_answer() {
     for (answer, status) in [(yes(), 201), (no(), 409)] {
-        let bench = Bench::new();
+        let (bench, begun) = (Bench::new(), Instant::now());
         assert_eq!(create_with_callback(&bench, 1_000, &answer).await.answer.status, status);
+        assert!(
+            begun.elapsed() <= Duration::from_millis(1_250),
+            "as soon as it is known: it looks every 250 ms"
+        );
         let replay = bench.create(Some("k"), &body(false)).await.unwrap();
         assert_eq!(replay.answer.status, status);
     }
