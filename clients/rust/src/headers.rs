@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::header::{AGE, DATE, ETAG, HeaderMap, HeaderValue, RETRY_AFTER};
 use serde::{Deserialize, Serialize};
-use sfv::{List, ListEntry, Parameters, Parser};
+use sfv::{List, ListEntry, Parameters, Parser, StringRef};
 
 /// An HTTP-date has the form that RFC 2822 gives, with the zone `GMT`.
 static HTTP_DATE: DateTimeParser = DateTimeParser::new();
@@ -64,7 +64,7 @@ fn items(headers: &HeaderMap, name: &str) -> Vec<(String, Parameters)> {
     let named = list.into_iter().filter_map(|entry| {
         let ListEntry::Item(item) = entry else { return None };
         // A string; a token in older drafts.
-        let string = item.bare_item.as_string().map(sfv::StringRef::as_str);
+        let string = item.bare_item.as_string().map(StringRef::as_str);
         let name = string.or_else(|| Some(item.bare_item.as_token()?.as_str()))?.to_owned();
         Some((name, item.params))
     });

@@ -102,7 +102,9 @@ impl<'a> Call<'a> {
         for error in errors {
             let pointer = error["pointer"].as_str().expect("a pointer");
             assert!(error["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
-            if pointer.starts_with('/') && pointer.len() < CUT_POINTER_BYTES {
+            // Of two members with one name, this reader keeps the last, and the first may have had what is named.
+            let is_read_otherwise = error["detail"] == "is there twice";
+            if pointer.starts_with('/') && pointer.len() < CUT_POINTER_BYTES && !is_read_otherwise {
                 assert!(given.as_ref().is_some_and(|given| names(given, pointer)), "{pointer} is no place");
             }
         }
