@@ -8,6 +8,7 @@
 #![cfg(test)]
 
 mod calls;
+mod counting;
 mod doors;
 mod tenants;
 mod world;

@@ -1,10 +1,9 @@
 //! The API's four functions in one process, over one embedded DynamoDB, with callers and things of theirs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use availability::Service as AvailabilityService;
-use aws_sdk_dynamodb::types::AttributeValue;
 use booking::Service as BookingService;
 use holdfast_app::auth::hash_key;
 use holdfast_app::availability::Availability;
@@ -35,6 +34,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::calls::{Call, Names, Role, START, create_body};
+use super::counting;
 use crate::contract::embedded::{
     AVAILABILITY_TABLE, BOOKING_TABLE, CONFIG_TABLE, DELIVERY_TABLE, Embedded, bookings_through, entropy,
 };
@@ -455,9 +455,15 @@ impl World {
         path: &str,
         authorization: &str,
     ) -> (Answer, Vec<String>) {
+        let counted = counting::requests(&self.embedded).await;
         self.log.take();
-        let answer = self.call(call.method, path, Some(authorization), call.body.as_ref()).await;
-        (answer, self.log.take())
+        let mut answer = self.call(call.method, path, Some(authorization), call.body.as_ref()).await;
+        answer.headers.retain(|name, _| !counting::HEADERS.contains(&name.as_str()));
+        let mut calls: Vec<String> = self.log.take();
+        if counting::requests(&self.embedded).await != counted {
+            counting::take_out_a_report(&mut calls);
+        }
+        (answer, calls)
     }
 
     /// All that is stored anywhere, what waits to be replayed, and what providers and receivers were asked.
@@ -467,12 +473,8 @@ impl World {
             let scanned = self.embedded.client.scan().table_name(table).send().await.unwrap();
             assert!(scanned.last_evaluated_key.is_none(), "{table} is too large for one page");
             let items = scanned.items.unwrap_or_default().into_iter();
-            // That somebody asked is counted.
-            let is_count = |item: &HashMap<String, AttributeValue>| {
-                item["pk"].as_s().is_ok_and(|pk| pk.starts_with("REQUESTS#"))
-            };
             let mut items: Vec<String> = items
-                .filter(|item| !is_count(item))
+                .filter(|item| !counting::is_count(item))
                 .map(|item| format!("{table}: {:?}", item.into_iter().collect::<BTreeMap<_, _>>()))
                 .collect();
             items.sort();
