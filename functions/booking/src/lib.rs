@@ -40,6 +40,13 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 pub enum Route {
     /// `POST /v1/bookings`
     Create,
+    /// About bookings that there are.
+    Existing(Existing),
+}
+
+/// The calls about bookings that there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
     /// `GET /v1/bookings`
     List,
     /// `GET /v1/bookings/{id}`
@@ -54,16 +61,17 @@ pub enum Route {
 
 /// The routes of this function.
 pub fn router() -> Result<Router<Route>, RouteError> {
+    let operate = |kind| Route::Existing(Existing::Operate(kind));
     Router::new(&[
         (Method::POST, "/v1/bookings", Route::Create),
-        (Method::GET, "/v1/bookings", Route::List),
-        (Method::GET, "/v1/bookings/{id}", Route::Read),
-        (Method::GET, "/v1/bookings/{id}/events", Route::History),
-        (Method::POST, "/v1/bookings/{id}/confirm", Route::Operate(OperationKind::Confirm)),
-        (Method::POST, "/v1/bookings/{id}/extend", Route::Operate(OperationKind::Extend)),
-        (Method::POST, "/v1/bookings/{id}/cancel", Route::Operate(OperationKind::Cancel)),
-        (Method::POST, "/v1/bookings/{id}/reschedule", Route::Operate(OperationKind::Reschedule)),
-        (Method::DELETE, "/v1/bookings/{id}/customer", Route::EraseCustomer),
+        (Method::GET, "/v1/bookings", Route::Existing(Existing::List)),
+        (Method::GET, "/v1/bookings/{id}", Route::Existing(Existing::Read)),
+        (Method::GET, "/v1/bookings/{id}/events", Route::Existing(Existing::History)),
+        (Method::POST, "/v1/bookings/{id}/confirm", operate(OperationKind::Confirm)),
+        (Method::POST, "/v1/bookings/{id}/extend", operate(OperationKind::Extend)),
+        (Method::POST, "/v1/bookings/{id}/cancel", operate(OperationKind::Cancel)),
+        (Method::POST, "/v1/bookings/{id}/reschedule", operate(OperationKind::Reschedule)),
+        (Method::DELETE, "/v1/bookings/{id}/customer", Route::Existing(Existing::EraseCustomer)),
     ])
 }
 
@@ -97,27 +105,23 @@ where
     /// Answers a request.
     pub async fn handle(&self, request: Request, routed: Routed<Route>) -> Result<Response, Problem> {
         // Both are on the heap, since they are large.
-        if routed.key == Route::Create {
-            Box::pin(self.create(&request)).await
-        } else {
-            Box::pin(self.serve(&request, &routed)).await
+        match routed.key {
+            Route::Create => Box::pin(self.create(&request)).await,
+            Route::Existing(call) => Box::pin(self.serve(call, &request, routed.parameter("id"))).await,
         }
     }
 
-    /// Answers what is not a create: of these the key is all that has to be known first.
-    async fn serve(&self, request: &Request, routed: &Routed<Route>) -> Result<Response, Problem> {
+    async fn serve(&self, call: Existing, request: &Request, id: &str) -> Result<Response, Problem> {
         let authorization = request.header(AUTHORIZATION.as_str())?;
         let caller = self.settings.authenticate(authorization, None, self.clock.now()).await?;
         let tenant = consumer_of(&caller.key)?;
-        let id = routed.parameter("id");
         let serving = async {
-            match routed.key {
-                Route::Create => Box::pin(self.create(request)).await,
-                Route::List => self.list(request, &tenant).await,
-                Route::Read => self.read(request, &tenant, id).await,
-                Route::History => self.history(request, &tenant, id).await,
-                Route::Operate(kind) => Box::pin(self.operate(request, &tenant, kind, id)).await,
-                Route::EraseCustomer => self.erase_customer(&tenant, id).await,
+            match call {
+                Existing::List => self.list(request, &tenant).await,
+                Existing::Read => self.read(request, &tenant, id).await,
+                Existing::History => self.history(request, &tenant, id).await,
+                Existing::Operate(kind) => Box::pin(self.operate(request, &tenant, kind, id)).await,
+                Existing::EraseCustomer => self.erase_customer(&tenant, id).await,
             }
         };
         self.limited(&tenant, Box::pin(serving)).await

@@ -26,7 +26,7 @@ use holdfast_lambda::http::{Request, Response, Routed, json_body, limited};
 use http::StatusCode;
 use serde_json::Value;
 
-pub use routes::{Admin, Endpoints, Open, Route, router};
+pub use routes::{Admin, Consumer, Endpoints, Open, Route, router};
 pub use webhooks::Webhooks;
 
 /// The function, over what it needs of the world.
@@ -96,7 +96,7 @@ where
             Route::Open(open) => documents::answer(open, &request, &routed),
             Route::Admin(admin) => self.administer(admin, &request, &routed).await,
             // On the heap, since it is large.
-            Route::Endpoints(_) | Route::Feed => Box::pin(self.serve_consumer(&request, &routed)).await,
+            Route::Consumer(call) => Box::pin(self.serve(call, &request, &routed)).await,
         }
     }
 
@@ -142,12 +142,17 @@ where
         }
     }
 
-    async fn serve_consumer(&self, request: &Request, routed: &Routed<Route>) -> Result<Response, Problem> {
+    async fn serve(
+        &self,
+        call: Consumer,
+        request: &Request,
+        routed: &Routed<Route>,
+    ) -> Result<Response, Problem> {
         let tenant = self.require_consumer(request, self.clock.now()).await?;
         let serving = async {
-            match routed.key {
-                Route::Endpoints(call) => self.endpoints(call, &tenant, request, routed).await,
-                Route::Open(_) | Route::Admin(_) | Route::Feed => self.feed(&tenant, request).await,
+            match call {
+                Consumer::Endpoints(call) => self.endpoints(call, &tenant, request, routed).await,
+                Consumer::Feed => self.feed(&tenant, request).await,
             }
         };
         limited(&self.rates, &*self.store, &self.clock, &tenant, serving).await

@@ -12,8 +12,15 @@ pub enum Route {
     /// Needs an administrator's key.
     Admin(Admin),
     /// Needs a consumer's key.
+    Consumer(Consumer),
+}
+
+/// Calls for consumers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consumer {
+    /// Of webhook endpoints.
     Endpoints(Endpoints),
-    /// `GET /v1/events`; needs a consumer's key.
+    /// `GET /v1/events`
     Feed,
 }
 
@@ -69,7 +76,7 @@ pub enum Admin {
     RevokeKey(OwnerKind),
 }
 
-/// Calls for consumers.
+/// Calls of webhook endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoints {
     /// `POST /v1/webhook-endpoints`
@@ -112,7 +119,7 @@ const REPLAY: &str = "/v1/webhook-endpoints/{id}/replay";
 
 /// The table of calls.
 pub fn router() -> Result<Router<Route>, RouteError> {
-    use OwnerKind::{Consumer, Provider};
+    let of_endpoints = |call| Route::Consumer(Consumer::Endpoints(call));
     Router::new(&[
         (Method::GET, "/health", Route::Open(Open::Health)),
         (Method::GET, "/problems", Route::Open(Open::Problems)),
@@ -132,21 +139,21 @@ pub fn router() -> Result<Router<Route>, RouteError> {
         (Method::GET, LOCATION, Route::Admin(Admin::GetLocation)),
         (Method::GET, LOCATIONS, Route::Admin(Admin::ListLocations)),
         (Method::DELETE, LOCATION, Route::Admin(Admin::DeleteLocation)),
-        (Method::POST, CONSUMER_KEYS, Route::Admin(Admin::CreateKey(Consumer))),
-        (Method::GET, CONSUMER_KEYS, Route::Admin(Admin::ListKeys(Consumer))),
-        (Method::DELETE, CONSUMER_KEY, Route::Admin(Admin::RevokeKey(Consumer))),
-        (Method::POST, PROVIDER_KEYS, Route::Admin(Admin::CreateKey(Provider))),
-        (Method::GET, PROVIDER_KEYS, Route::Admin(Admin::ListKeys(Provider))),
-        (Method::DELETE, PROVIDER_KEY, Route::Admin(Admin::RevokeKey(Provider))),
-        (Method::POST, ENDPOINTS, Route::Endpoints(Endpoints::Create)),
-        (Method::GET, ENDPOINTS, Route::Endpoints(Endpoints::List)),
-        (Method::GET, ENDPOINT, Route::Endpoints(Endpoints::Get)),
-        (Method::PATCH, ENDPOINT, Route::Endpoints(Endpoints::Patch)),
-        (Method::DELETE, ENDPOINT, Route::Endpoints(Endpoints::Delete)),
-        (Method::POST, ROTATE_SECRET, Route::Endpoints(Endpoints::RotateSecret)),
-        (Method::POST, TEST, Route::Endpoints(Endpoints::Test)),
-        (Method::GET, DELIVERIES, Route::Endpoints(Endpoints::Deliveries)),
-        (Method::POST, REPLAY, Route::Endpoints(Endpoints::Replay)),
-        (Method::GET, EVENTS, Route::Feed),
+        (Method::POST, CONSUMER_KEYS, Route::Admin(Admin::CreateKey(OwnerKind::Consumer))),
+        (Method::GET, CONSUMER_KEYS, Route::Admin(Admin::ListKeys(OwnerKind::Consumer))),
+        (Method::DELETE, CONSUMER_KEY, Route::Admin(Admin::RevokeKey(OwnerKind::Consumer))),
+        (Method::POST, PROVIDER_KEYS, Route::Admin(Admin::CreateKey(OwnerKind::Provider))),
+        (Method::GET, PROVIDER_KEYS, Route::Admin(Admin::ListKeys(OwnerKind::Provider))),
+        (Method::DELETE, PROVIDER_KEY, Route::Admin(Admin::RevokeKey(OwnerKind::Provider))),
+        (Method::POST, ENDPOINTS, of_endpoints(Endpoints::Create)),
+        (Method::GET, ENDPOINTS, of_endpoints(Endpoints::List)),
+        (Method::GET, ENDPOINT, of_endpoints(Endpoints::Get)),
+        (Method::PATCH, ENDPOINT, of_endpoints(Endpoints::Patch)),
+        (Method::DELETE, ENDPOINT, of_endpoints(Endpoints::Delete)),
+        (Method::POST, ROTATE_SECRET, of_endpoints(Endpoints::RotateSecret)),
+        (Method::POST, TEST, of_endpoints(Endpoints::Test)),
+        (Method::GET, DELIVERIES, of_endpoints(Endpoints::Deliveries)),
+        (Method::POST, REPLAY, of_endpoints(Endpoints::Replay)),
+        (Method::GET, EVENTS, Route::Consumer(Consumer::Feed)),
     ])
 }
