@@ -8,7 +8,8 @@
 //! in a chunk at the end of a window is never reported. Two windows side by side may let through twice the quota
 //! within one minute around their border.
 //!
-//! A counter that does not answer is passed over: limits protect, they must not harm.
+//! A counter that does not answer is passed over: limits protect, they must not harm. It is tried again when there is
+//! twice as much to report, so that few requests wait for it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -136,6 +137,8 @@ struct Account {
     unreported: u32,
     /// What is being reported; 0 if no report is under way.
     in_report: u32,
+    /// How many unreported requests there have to be for another report, after one that came to nothing; else 0.
+    put_off_until: u32,
     /// How many requests a second the consumer may make; `None` until it is known, or if nobody has said.
     requests_per_second: Option<u32>,
     /// Whether that is known.
@@ -166,8 +169,14 @@ impl Account {
     /// How many requests are to be reported now: none while a report is under way, or while less than a chunk is there.
     fn due_report(&self) -> u32 {
         let chunk = (self.quota() / CHUNKS).clamp(1, MAX_CHUNK);
-        let is_due = self.in_report == 0 && self.unreported >= chunk;
+        let is_due = self.in_report == 0 && self.unreported >= chunk.max(self.put_off_until);
         if is_due { self.unreported } else { 0 }
+    }
+
+    /// Takes requests back that could not be counted.
+    fn put_off(&mut self, requests: u32) {
+        self.unreported = self.unreported.saturating_add(requests);
+        self.put_off_until = self.unreported.saturating_mul(2);
     }
 
     fn state(&self, now: Timestamp) -> RateState {
@@ -181,7 +190,8 @@ impl Account {
     }
 }
 
-/// A report that is under way. One that is given up leaves its requests to the next.
+/// A report that is under way. One that is given up leaves its requests to the next, one that
+/// fails to a later one.
 #[derive(Debug)]
 struct Report {
     accounts: Arc<Mutex<HashMap<Tenant, Account>>>,
@@ -196,17 +206,23 @@ impl Report {
         let begins_at = Timestamp::from_unix_ms(self.window.saturating_mul(WINDOW_MS));
         let Ok(begins_at) = begins_at else { return };
         let count = counter.count_requests(&self.tenant, begins_at, self.requests);
-        match timeout(REPORT_LIMIT, count).await {
-            Ok(Ok(all)) => {
-                self.is_over = true;
-                self.end(|account| {
-                    account.total = account.total.max(all.total);
-                    account.requests_per_second = all.requests_per_second;
-                    account.is_known = true;
-                });
+        let counted = timeout(REPORT_LIMIT, count).await;
+        self.is_over = true;
+        match counted {
+            Ok(Ok(all)) => self.end(|account| {
+                account.total = account.total.max(all.total);
+                account.put_off_until = 0;
+                account.requests_per_second = all.requests_per_second;
+                account.is_known = true;
+            }),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "A consumer's requests could not be counted.");
+                self.end(|account| account.put_off(self.requests));
             }
-            Ok(Err(error)) => tracing::warn!(%error, "A consumer's requests could not be counted."),
-            Err(_) => tracing::warn!("Counting a consumer's requests took too long."),
+            Err(_) => {
+                tracing::warn!("Counting a consumer's requests took too long.");
+                self.end(|account| account.put_off(self.requests));
+            }
         }
     }
 

@@ -112,7 +112,7 @@ async fn live_and_test_are_counted_apart() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_reported_is_reported_with_the_next() {
+async fn what_could_not_be_reported_is_reported_when_there_is_twice_as_much() {
     let faults = Faults::new();
     let (rates, shop) = (RequestRates::default(), tenant("shop"));
     let counter = MemorySettings::with_faults(faults.clone());
@@ -121,9 +121,14 @@ async fn what_could_not_be_reported_is_reported_with_the_next() {
     for _ in 0..100 {
         assert!(ask(&rates, &counter, &shop, begin()).await.is_ok(), "a limit that nobody knows bars nobody");
     }
+    let reports = faults.calls().iter().filter(|call| **call == "requests.count").count();
+    assert_eq!(reports, 4, "with 10, 20, 40 and 80 requests");
     faults.heal();
-    ask(&rates, &counter, &shop, begin()).await.unwrap();
-    assert_eq!(counter.count_requests(&shop, begin(), 0).await.unwrap().total, 101);
+    for _ in 100..160 {
+        assert_eq!(counter.count_requests(&shop, begin(), 0).await.unwrap().total, 0);
+        ask(&rates, &counter, &shop, begin()).await.unwrap();
+    }
+    assert_eq!(counter.count_requests(&shop, begin(), 0).await.unwrap().total, 160);
     let problem = ask(&rates, &counter, &shop, begin()).await.unwrap_err();
     assert_eq!(problem.code, ProblemCode::RateLimited);
 }
