@@ -16,8 +16,11 @@ const CIVIL_EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 /// Seconds of a day.
 const DAY_S: i64 = 86_400;
 
-/// The second of a minute that only some have.
-const LEAP_SECOND: i8 = 60;
+/// The form of a date-time before its fraction and offset (RFC 3339, section 5.6); `0` stands for any digit.
+const FORM: &str = "0000-00-00T00:00:00";
+
+/// The end of a minute that has one second more.
+const LEAP_SECOND: &str = ":60";
 
 /// A point in time: milliseconds since the Unix epoch, within the years 1970 to 9999.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,12 +54,11 @@ impl Timestamp {
     /// Reads an RFC 3339 date-time with any offset. Fractions beyond milliseconds are cut off, and a leap second,
     /// which only the last minute of a day in UTC can have, is taken for the second before it.
     pub fn parse_rfc3339(text: &str) -> Result<Self, TimestampError> {
-        let Parts { date_time, second, fraction_ms, offset_s } =
+        let Parts { date_time, is_leap_second, fraction_ms, offset_s } =
             Parts::of(text).ok_or(TimestampError::Malformed)?;
-        let date_time = date_time.ok_or(TimestampError::Malformed)?;
         let local_s = date_time.duration_since(CIVIL_EPOCH).as_secs();
         let unix_s = local_s - i64::from(offset_s);
-        if second == LEAP_SECOND && unix_s.rem_euclid(DAY_S) != DAY_S - 1 {
+        if is_leap_second && unix_s.rem_euclid(DAY_S) != DAY_S - 1 {
             return Err(TimestampError::Malformed);
         }
         Self::from_unix_ms(unix_s * 1_000 + i64::from(fraction_ms))
@@ -84,9 +86,9 @@ impl Timestamp {
 
 /// A date-time of the form that RFC 3339, section 5.6 gives, in parts.
 struct Parts {
-    /// Without fraction and offset; `None` if the calendar or the clock has none such.
-    date_time: Option<DateTime>,
-    second: i8,
+    /// Without fraction and offset; a leap second as the second before it.
+    date_time: DateTime,
+    is_leap_second: bool,
     fraction_ms: u16,
     /// Seconds that the place is ahead of UTC.
     offset_s: i32,
@@ -94,25 +96,22 @@ struct Parts {
 
 impl Parts {
     fn of(text: &str) -> Option<Self> {
-        let (date, rest) = text.split_at_checked("2027-01-15".len())?;
-        let (year, date) = date.split_at_checked("2027-".len())?;
-        let (month, day) = date.split_at_checked("01-".len())?;
-        let (separator, rest) = rest.split_at_checked("T".len())?;
-        let (hour, rest) = rest.split_at_checked("09:".len())?;
-        let (minute, rest) = rest.split_at_checked("00:".len())?;
-        let (second, rest) = rest.split_at_checked("00".len())?;
-        if !separator.eq_ignore_ascii_case("T") {
+        let (date_time, rest) = text.split_at_checked(FORM.len())?;
+        if !has_form(date_time) {
             return None;
         }
-        let year: i16 = digits(year.strip_suffix('-')?)?;
-        let (month, day) = (digits(month.strip_suffix('-')?)?, digits(day)?);
-        let (hour, minute) = (digits(hour.strip_suffix(':')?)?, digits(minute.strip_suffix(':')?)?);
-        let second: i8 = digits(second)?;
+        let is_leap_second = date_time.ends_with(LEAP_SECOND);
         let (fraction_ms, offset) = fraction(rest)?;
-        let in_minute = if second == LEAP_SECOND { LEAP_SECOND - 1 } else { second };
-        let date_time = DateTime::new(year, month, day, hour, minute, in_minute, 0).ok();
-        Some(Self { date_time, second, fraction_ms, offset_s: offset_s(offset)? })
+        let offset_s = offset_s(offset)?;
+        Some(Self { date_time: date_time.parse().ok()?, is_leap_second, fraction_ms, offset_s })
     }
+}
+
+fn has_form(date_time: &str) -> bool {
+    date_time.bytes().zip(FORM.bytes()).all(|(byte, form)| match form {
+        b'0' => byte.is_ascii_digit(),
+        form => byte.eq_ignore_ascii_case(&form),
+    })
 }
 
 /// A number written in digits alone.
