@@ -187,12 +187,19 @@ pub enum CancellationReason {
     ProviderFailed,
     /// The provider's circuit opened before anything was sent.
     ProviderUnavailable,
+    /// Whoever operates the system ended it.
+    Operator,
 }
 
 impl CancellationReason {
     /// Every reason.
-    pub const ALL: [Self; 4] =
-        [Self::ConfirmationTimeout, Self::ProviderTimeout, Self::ProviderFailed, Self::ProviderUnavailable];
+    pub const ALL: [Self; 5] = [
+        Self::ConfirmationTimeout,
+        Self::ProviderTimeout,
+        Self::ProviderFailed,
+        Self::ProviderUnavailable,
+        Self::Operator,
+    ];
 
     /// The name that the API shows.
     pub fn as_str(self) -> &'static str {
@@ -201,6 +208,7 @@ impl CancellationReason {
             Self::ProviderTimeout => "provider_timeout",
             Self::ProviderFailed => "provider_failed",
             Self::ProviderUnavailable => "provider_unavailable",
+            Self::Operator => "operator",
         }
     }
 

@@ -137,6 +137,8 @@ fn dead_letter_reason(cause: Cause) -> Option<DeadLetterReason> {
         | Cause::OperationGivenUp
         | Cause::WithdrawnByConsumer
         | Cause::WithdrawnByProvider
+        | Cause::CancelledByOperator
+        | Cause::RetriedByOperator
         | Cause::AttendanceTold
         | Cause::CustomerErased
         | Cause::Rescheduled => None,
@@ -227,7 +229,10 @@ fn event_type(entry: &HistoryEntry) -> Option<EventType> {
         }
         Cause::NotificationFailed => Some(EventType::ProviderNotificationFailed),
         // The status stays as it was; listeners hear of the end of the compensation or operation.
-        Cause::LateAcknowledgement | Cause::OperationBegun | Cause::CustomerErased => None,
+        Cause::LateAcknowledgement
+        | Cause::OperationBegun
+        | Cause::CustomerErased
+        | Cause::RetriedByOperator => None,
         Cause::Accepted
         | Cause::ProviderAcknowledged
         | Cause::ProviderDeclined
@@ -235,6 +240,7 @@ fn event_type(entry: &HistoryEntry) -> Option<EventType> {
         | Cause::GivenUp
         | Cause::WithdrawnByConsumer
         | Cause::WithdrawnByProvider
+        | Cause::CancelledByOperator
         | Cause::AttendanceTold
         | Cause::HoldExpired => match entry.status {
             Status::Pending => None,
@@ -275,8 +281,10 @@ mod tests {
             (Cause::OperationDeclined, Status::Confirmed, failed),
             (Cause::OperationGivenUp, Status::Reserved, failed),
             (Cause::WithdrawnByConsumer, Status::Cancelled, Some("booking.cancelled")),
+            (Cause::CancelledByOperator, Status::Cancelled, Some("booking.cancelled")),
             (Cause::LateAcknowledgement, Status::Cancelled, None),
             (Cause::CustomerErased, Status::Cancelled, None),
+            (Cause::RetriedByOperator, Status::Cancelled, None),
         ] {
             assert_eq!(told(cause, status), (event, None), "{cause:?}");
         }

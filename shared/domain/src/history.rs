@@ -45,11 +45,15 @@ pub enum Cause {
     OperationUnresolved,
     /// The provider could not be told.
     NotificationFailed,
+    /// Whoever operates the system ended the booking.
+    CancelledByOperator,
+    /// Whoever operates the system began anew what had been given up.
+    RetriedByOperator,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Created,
         Self::Accepted,
         Self::ProviderAcknowledged,
@@ -70,6 +74,8 @@ impl Cause {
         Self::OperationGivenUp,
         Self::OperationUnresolved,
         Self::NotificationFailed,
+        Self::CancelledByOperator,
+        Self::RetriedByOperator,
     ];
 
     /// The name that the API shows.
@@ -95,6 +101,8 @@ impl Cause {
             Self::OperationGivenUp => "operation_given_up",
             Self::OperationUnresolved => "operation_unresolved",
             Self::NotificationFailed => "notification_failed",
+            Self::CancelledByOperator => "cancelled_by_operator",
+            Self::RetriedByOperator => "retried_by_operator",
         }
     }
 

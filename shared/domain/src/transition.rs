@@ -10,6 +10,7 @@ mod cancel;
 mod change;
 mod compensation;
 mod notification;
+mod operator;
 
 use attempt::{claim_attempt, give_up, postpone, record_attempt};
 use book::{acknowledge, adopt_ended, decline};
@@ -20,6 +21,7 @@ use notification::{
     acknowledge_notification, claim_notification, give_up_notification, postpone_notification,
     record_notification,
 };
+use operator::{cancel_by_operator, retry_now};
 
 use crate::{
     Acknowledgement, AttemptError, AttemptOutcome, Booking, Cause, Change, Compensation, CompensationOutcome,
@@ -138,6 +140,10 @@ pub enum Command {
         /// Which.
         number: u32,
     },
+    /// Whoever operates the system wants what waits done now, and what was given up begun anew.
+    RetryNow,
+    /// Whoever operates the system ends the booking without asking its provider.
+    CancelByOperator,
 }
 
 /// A consumer's wish to change a booking.
@@ -246,6 +252,9 @@ pub enum Refused {
     /// The booking is as the command wants it.
     #[error("nothing is left to change")]
     NothingToChange,
+    /// Nothing waits, and nothing was given up that could begin anew.
+    #[error("nothing waits to be done")]
+    NothingWaits,
     /// The booking is not held.
     #[error("the booking is not reserved")]
     NotReserved,
@@ -296,8 +305,11 @@ pub fn transition(booking: &Booking, command: Command, now: Timestamp) -> Result
         Command::RecordNotification(record) => record_notification(&mut next, record, now)?,
         Command::GiveUpNotification => give_up_notification(&mut next, now)?,
         Command::AcknowledgeNotification { number } => acknowledge_notification(&mut next, number, now)?,
+        Command::RetryNow => retry_now(&mut next, now)?,
+        Command::CancelByOperator => cancel_by_operator(&mut next, now)?,
     }
-    if next.version() > booking.version() && next.history.len() + versions_owed(&next) + room > MAX_VERSIONS {
+    let needs_room = next.version() > booking.version() || versions_owed(&next) > versions_owed(booking);
+    if needs_room && next.history.len() + versions_owed(&next) + room > MAX_VERSIONS {
         return Err(Refused::TooManyVersions);
     }
     let events = events_since(&next, booking.version());

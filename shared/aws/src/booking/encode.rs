@@ -2,16 +2,17 @@
 
 use holdfast_app::stored::{OperationRecord, StoredBooking};
 use holdfast_domain::{
-    AttemptError, Booking, BookingId, Cancellation, Change, Compensation, CompensationRun, ConfirmationMode,
-    Notification, NotificationKind, NotificationRoute, Operation, OperationKind, Overtaken, Patience,
-    Personal, Phase, Refusal, RefusalReason, Rejection, Slot, State, Timestamp, Withdrawal,
+    AttemptError, Booking, BookingId, Cancellation, CancellationReason, Cause, Change, Compensation,
+    CompensationRun, ConfirmationMode, HistoryEntry, Notification, NotificationKind, NotificationRoute,
+    Operation, OperationKind, Overtaken, Patience, Personal, Phase, Refusal, RefusalReason, Rejection, Slot,
+    State, Timestamp, Withdrawal,
 };
 
 use super::history::{entry_text, status_letter};
 use super::item::{
-    BookingItem, CompensationItem, FIRST_FORMAT, ITEM_FORMAT, MoveItem, NotificationItem, OperationItem,
-    OperationRecordItem, OvertakenItem, PhaseItem, RefusalItem, RejectionItem, RunItem, SlotItem, UnitItem,
-    WithdrawalItem,
+    BookingItem, CompensationItem, FIRST_FORMAT, MoveItem, NotificationItem, OPERATOR_FORMAT, OperationItem,
+    OperationRecordItem, OvertakenItem, PhaseItem, RefusalItem, RejectionItem, RunItem, SlotItem,
+    TELLING_FORMAT, UnitItem, WithdrawalItem,
 };
 use super::list::reference_digest;
 use super::overdue::shard_of;
@@ -118,7 +119,16 @@ fn format_of(stored: &StoredBooking) -> u32 {
         || !booking.notifications.is_empty()
         || stored.exclusive_slots
         || is_new_operation;
-    if is_new { ITEM_FORMAT } else { FIRST_FORMAT }
+    let operator = State::Cancelled(Cancellation::BySystem(CancellationReason::Operator));
+    let is_by_operator =
+        |entry: &HistoryEntry| matches!(entry.cause, Cause::CancelledByOperator | Cause::RetriedByOperator);
+    if booking.state == operator || booking.history.iter().any(is_by_operator) {
+        OPERATOR_FORMAT
+    } else if is_new {
+        TELLING_FORMAT
+    } else {
+        FIRST_FORMAT
+    }
 }
 
 /// The stored name of a mode; that of bookings which the provider confirms is left out.

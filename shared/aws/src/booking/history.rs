@@ -46,6 +46,8 @@ fn cause_letter(cause: Cause) -> char {
         Cause::OperationGivenUp => 'o',
         Cause::OperationUnresolved => 'u',
         Cause::NotificationFailed => 'q',
+        Cause::CancelledByOperator => 'r',
+        Cause::RetriedByOperator => 'i',
     }
 }
 

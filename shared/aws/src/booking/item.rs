@@ -14,10 +14,16 @@ use crate::item::{Bytes, TTL, is_false, is_zero};
 /// The latest format of items that this version reads and writes. It reads all lower ones too, and writes
 /// each item in the lowest that says everything in it: [`FIRST_FORMAT`], unless older code would read the
 /// item and misunderstand it.
-pub const ITEM_FORMAT: u32 = 2;
+pub const ITEM_FORMAT: u32 = OPERATOR_FORMAT;
 
 /// The format of bookings that are confirmed by their provider's word and have no slot to themselves.
 pub(super) const FIRST_FORMAT: u32 = 1;
+
+/// The format of bookings that their providers are told of, that have a slot to themselves, or that are changed.
+pub(super) const TELLING_FORMAT: u32 = 2;
+
+/// The format of bookings that an operator has ended or had begun anew.
+pub(super) const OPERATOR_FORMAT: u32 = 3;
 
 /// The attribute that says whose a booking is, the partition key of the index of tenants.
 pub(super) const TENANT: &str = "t";

@@ -316,6 +316,11 @@ fn what_older_code_would_misunderstand_has_a_format_that_it_refuses() {
     for change in all {
         assert_eq!(with(change), later);
     }
+    for cause in [Cause::CancelledByOperator, Cause::RetriedByOperator] {
+        let entry = HistoryEntry::new(Status::Cancelled, at(5), cause, 0);
+        let by_operator = with(&|stored| stored.booking.history.push(entry.clone()));
+        assert_eq!(by_operator, AttributeValue::N("3".into()));
+    }
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub(super) fn begin_cancel(
 }
 
 /// The provider has to hear that the booking is withdrawn, unless it never heard of it.
-fn tell_cancelled(booking: &mut Booking, now: Timestamp) {
+pub(super) fn tell_cancelled(booking: &mut Booking, now: Timestamp) {
     let is_unheard = booking
         .notifications
         .first()

@@ -162,6 +162,8 @@ fn may_be_too_much(before: &Booking, command: &Command) -> bool {
         | Command::RecordAttempt { operation: 1, outcome: AttemptOutcome::Acknowledged(_), .. } => {
             before.status().is_final()
         }
+        Command::CancelByOperator => before.status() != Status::Pending,
+        Command::RetryNow => true,
         _ => false,
     }
 }

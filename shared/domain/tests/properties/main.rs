@@ -26,6 +26,8 @@ mod notifications;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
+mod operator;
+#[cfg(test)]
 mod provider;
 #[cfg(test)]
 mod settled;

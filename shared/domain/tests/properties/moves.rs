@@ -128,6 +128,10 @@ pub(crate) enum Move {
     GiveUpNotification,
     /// The provider fetches what it is to be told, or acknowledges what it fetched before.
     Fetch { earlier: bool },
+    /// An operator has what waits done now.
+    RetryNow,
+    /// An operator ends the booking.
+    EndByOperator,
 }
 
 fn any_span_ms() -> impl Strategy<Value = u64> {
@@ -258,6 +262,8 @@ fn any_outside_move() -> impl Strategy<Value = Move> {
         1 => any::<bool>().prop_map(|attended| Move::TellAttendance { attended }),
         1 => Just(Move::Erase),
         2 => any::<bool>().prop_map(|earlier| Move::Fetch { earlier }),
+        2 => Just(Move::RetryNow),
+        1 => Just(Move::EndByOperator),
     ]
 }
 

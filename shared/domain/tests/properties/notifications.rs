@@ -51,7 +51,7 @@ proptest! {
             let (old, new) = (numbers(before), numbers(queue));
             let is_cancel = matches!(
                 &applied.command,
-                Command::CancelByProvider(_) | Command::Begin(_)
+                Command::CancelByProvider(_) | Command::Begin(_) | Command::CancelByOperator
             );
             let is_kept = new.starts_with(&old) || new.starts_with(&old[1.min(old.len())..]);
             prop_assert!(is_kept || (is_cancel && new.is_empty()));
@@ -77,12 +77,13 @@ proptest! {
         for notification in told.values() {
             prop_assert_eq!(&notification.slot, booking.slot_at(notification.version));
         }
+        let is_withdrawn = |cause| matches!(cause, Cause::WithdrawnByConsumer | Cause::CancelledByOperator);
         let withdrawn: Vec<u32> = (1_u32..)
             .zip(&booking.history)
-            .filter(|(_, entry)| entry.cause == Cause::WithdrawnByConsumer)
+            .filter(|(_, entry)| is_withdrawn(entry.cause) || entry.cause == Cause::RetriedByOperator)
             .map(|(version, _)| version)
             .collect();
-        // That it is withdrawn is told unless the provider never heard of it: below.
+        // That it is withdrawn is told unless the provider never heard of it: below. What is told again is no change.
         let told: Vec<_> = told
             .into_values()
             .map(|notification| (notification.version, notification.kind))

@@ -1,8 +1,9 @@
 //! Operations after the create: none is abandoned, a refused one changes nothing, and what is erased stays so.
 
 use holdfast_domain::{
-    AttemptOutcome, Booking, CLOCK_SKEW_MS, Cancellation, Cause, Change, Command, Compensation,
-    ConfirmationMode, MIN_SETTLE_WINDOW_MS, Patience, Phase, State, Status, Step, next_step, transition,
+    AttemptOutcome, Booking, CLOCK_SKEW_MS, Cancellation, CancellationReason, Cause, Change, Command,
+    Compensation, ConfirmationMode, MIN_SETTLE_WINDOW_MS, Patience, Phase, State, Status, Step, next_step,
+    transition,
 };
 use proptest::prelude::*;
 
@@ -56,6 +57,11 @@ proptest! {
                         return Err(TestCaseError::fail("given up, and nobody goes on"));
                     };
                     prop_assert!(run.unanswered_send_at >= applied.now);
+                }
+                Command::CancelByOperator => {
+                    let operator = Cancellation::BySystem(CancellationReason::Operator);
+                    prop_assert_eq!(&after.state, &State::Cancelled(operator));
+                    prop_assert!(matches!(after.compensation, Compensation::Underway(_)));
                 }
                 other => return Err(TestCaseError::fail(format!("abandoned by {other:?}"))),
             }

@@ -32,6 +32,7 @@ fn any_turn() -> impl Strategy<Value = Turn> {
         6 => (any_wish(), any_patience(), any_fate(), willing())
             .prop_map(|(wish, patience, fate, willing)| Turn::Begin { wish, patience, fate, willing }),
         2 => any::<bool>().prop_map(|named| Turn::CallBack { named }),
+        1 => prop::bool::weighted(0.3).prop_map(|ends| if ends { Turn::EndByOperator } else { Turn::RetryNow }),
         1 => prop::bool::weighted(0.3)
             .prop_map(|withdraws| if withdraws { Turn::Withdraw } else { Turn::CallBack { named: true } }),
     ]
@@ -139,6 +140,25 @@ proptest! {
         check_agreement(&truth)?;
         if truth.booking.confirmation != ConfirmationMode::Confirm {
             prop_assert_eq!(&truth.booking.compensation, &Compensation::NotNeeded);
+        }
+    }
+
+    /// Whatever had to be given up: once its provider answers, and an operator has ended it and has what failed done
+    /// again, nothing is left of a booking.
+    #[test]
+    fn an_operator_leaves_nothing_behind(opening in any_opening(), turns in any_turns(), willing in any::<bool>()) {
+        let mut truth = Truth::new(&opening);
+        for turn in &turns {
+            truth.play(turn);
+        }
+        truth.play(&Turn::EndByOperator);
+        prop_assert!(truth.settle(willing));
+        truth.play(&Turn::RetryNow);
+        prop_assert!(truth.settle(true));
+        let told = truth.booking.confirmation != ConfirmationMode::Confirm;
+        if matches!(truth.booking.state, State::Rejected(_) | State::Cancelled(_)) && !told {
+            let holds = truth.provider.holds(truth.now).filter(|(held, _)| *held != Held::Ended);
+            prop_assert_eq!(holds, None, "{:?}", truth.booking.history);
         }
     }
 }

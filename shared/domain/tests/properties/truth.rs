@@ -55,6 +55,10 @@ pub(crate) enum Turn {
         named: bool,
     },
     Withdraw,
+    /// An operator has what waits done now.
+    RetryNow,
+    /// An operator ends the booking.
+    EndByOperator,
 }
 
 /// How a world with a provider begins.
@@ -112,6 +116,12 @@ impl Truth {
                 }
             }
             Turn::CallBack { named } => self.call_back(*named),
+            Turn::RetryNow => {
+                self.apply(Command::RetryNow);
+            }
+            Turn::EndByOperator => {
+                self.apply(Command::CancelByOperator);
+            }
             Turn::Withdraw => {
                 if self.provider.withdraw(self.now) {
                     self.apply(Command::CancelByProvider(Withdrawal::default()));

@@ -121,6 +121,8 @@ impl World {
             Move::Withdraw => Command::CancelByProvider(Withdrawal::default()),
             Move::TellAttendance { attended } => Command::TellAttendance { attended: *attended },
             Move::Erase => Command::EraseCustomer,
+            Move::RetryNow => Command::RetryNow,
+            Move::EndByOperator => Command::CancelByOperator,
             Move::ClaimNotification { lease_ms } => {
                 Command::ClaimNotification { lease_until: now.plus_ms(*lease_ms) }
             }
@@ -294,6 +296,10 @@ impl World {
             }
             // A cancel that came to nothing: the provider still holds what it said yes to.
             Command::GiveUp if applied && is_cancelling(before) => self.doubt(self.now),
+            // The provider holds what it said yes to.
+            Command::CancelByOperator if applied && before.status() != Status::Pending => {
+                self.doubt(self.now);
+            }
             Command::ClaimCompensation { .. } if applied => {
                 if let Compensation::Underway(run) = &self.booking.compensation {
                     self.silent_compensations.push((run.number, run.attempts));

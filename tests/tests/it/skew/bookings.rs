@@ -132,17 +132,29 @@ fn rejected() -> StoredBooking {
     ended("golden-rejected", State::Rejected(rejection()), Compensation::Failed)
 }
 
+fn ended_by_operator() -> StoredBooking {
+    let state = State::Cancelled(Cancellation::BySystem(CancellationReason::Operator));
+    let mut stored = ended("golden-operator", state, Compensation::Done);
+    let history = &mut stored.booking.history;
+    if let Some(end) = history.last_mut() {
+        (end.cause, end.attempts) = (Cause::CancelledByOperator, 0);
+    }
+    history.push(HistoryEntry::new(Status::Cancelled, now().plus_ms(900), Cause::Compensated, 1));
+    stored
+}
+
 fn exclusive(key: &str) -> StoredBooking {
     StoredBooking { exclusive_slots: true, ..claimed(key, Patience::Background) }
 }
 
 /// What stands in golden files beside those of `contract::golden`.
-fn values() -> [(&'static str, StoredBooking); 4] {
+fn values() -> [(&'static str, StoredBooking); 5] {
     [
         ("booking-v1-full", full()),
         ("booking-v1-undoing", undoing()),
         ("booking-v1-withdrawn", withdrawn()),
         ("booking-v1-rejected", rejected()),
+        ("booking-v3-ended-by-operator", ended_by_operator()),
     ]
 }
 
@@ -232,6 +244,7 @@ async fn the_format_is_the_lowest_that_says_everything() {
     let mut moving = full();
     moving.booking.operation.as_mut().unwrap().change = Change::Confirm;
     assert_eq!(written(&moving).await["v"]["N"], "2");
+    assert_eq!(written(&ended_by_operator()).await["v"]["N"], "3");
 }
 
 /// What the stream's reader makes of an image: what it parked, and the bookings that it looks at later.
@@ -262,7 +275,7 @@ async fn dispatched(new: Value) -> (Vec<(String, Option<u32>)>, Vec<String>, usi
 async fn words_of_later_versions_are_parked_and_looked_at_again() {
     let later = |text: &str| json!({ "S": text });
     for (file, pointer, value) in [
-        ("booking-v1-full", "/v", json!({"N": "3"})),
+        ("booking-v1-full", "/v", json!({"N": "4"})),
         ("booking-v1-full", "/v", json!({"N": "4294967295"})),
         ("booking-v1-full", "/v", json!({"N": "18446744073709551616"})),
         ("booking-v1-full", "/v", later("later")),
