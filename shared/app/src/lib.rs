@@ -19,6 +19,7 @@ pub mod problem;
 #[cfg(test)]
 mod promised;
 pub mod rates;
+pub mod repair;
 pub mod settings;
 pub mod settings_cache;
 pub mod signing_secret;

@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use holdfast_domain::{Booking, BookingId, Effect, Hold, Notification, ProviderId, SlotChange, effects};
+use holdfast_domain::{
+    Booking, BookingId, Effect, Event, Hold, Notification, ProviderId, SlotChange, effects,
+};
 use tokio::time::sleep;
 
 use crate::ports::{
@@ -123,17 +125,8 @@ where
         };
         for effect in effects(old, new) {
             match effect {
-                Effect::Emit(event) => match event_body(new, &event) {
-                    Ok(body) => events.push((
-                        index,
-                        OutgoingEvent {
-                            event_type: event.event_type.as_str().to_owned(),
-                            at: event.at,
-                            tenant: new.tenant.clone(),
-                            subject: new.id.as_str().to_owned(),
-                            body,
-                        },
-                    )),
+                Effect::Emit(event) => match outgoing(new, &event) {
+                    Ok(event) => events.push((index, event)),
                     Err(error) => {
                         tracing::error!(booking.id = %new.id, %error, "An event cannot be written as JSON.");
                         let record = record(new, event.version, event.version, "event_not_serialisable");
@@ -194,12 +187,7 @@ where
 
     /// Keeps a notification for its provider to fetch.
     async fn keep(&self, booking: &Booking, notification: Notification) -> Result<(), StoreError> {
-        let kept = KeptNotification {
-            provider_id: booking.request.provider_id.clone(),
-            booking_id: booking.id.clone(),
-            notification,
-            released: false,
-        };
+        let kept = kept(booking, notification);
         match self.mailbox.keep(&kept).await {
             // It would fail again, and hold up all that follow.
             Err(error @ (StoreError::Corrupt(_) | StoreError::Refused(_))) => {
@@ -212,7 +200,29 @@ where
     }
 }
 
-fn record(booking: &Booking, from_version: u32, to_version: u32, reason: &str) -> ParkedRecord {
+/// An event about a booking, as the bus takes it.
+pub(crate) fn outgoing(booking: &Booking, event: &Event) -> Result<OutgoingEvent, serde_json::Error> {
+    Ok(OutgoingEvent {
+        event_type: event.event_type.as_str().to_owned(),
+        at: event.at,
+        tenant: booking.tenant.clone(),
+        subject: booking.id.as_str().to_owned(),
+        body: event_body(booking, event)?,
+    })
+}
+
+/// A notification, as its provider's mailbox takes it.
+pub(crate) fn kept(booking: &Booking, notification: Notification) -> KeptNotification {
+    KeptNotification {
+        provider_id: booking.request.provider_id.clone(),
+        booking_id: booking.id.clone(),
+        notification,
+        released: false,
+    }
+}
+
+/// What is put where somebody looks for it.
+pub(crate) fn record(booking: &Booking, from_version: u32, to_version: u32, reason: &str) -> ParkedRecord {
     ParkedRecord {
         booking_id: booking.id.as_str().to_owned(),
         from_version: Some(from_version),

@@ -172,11 +172,7 @@ pub enum Effect {
 pub fn effects(old: Option<&Booking>, new: &Booking) -> Vec<Effect> {
     let known_version = old.map_or(0, Booking::version);
     let mut effects: Vec<Effect> = events_since(new, known_version).into_iter().map(Effect::Emit).collect();
-    for (version, entry) in versions_since(new, known_version) {
-        if let Some(reason) = dead_letter_reason(entry.cause) {
-            effects.push(Effect::DeadLetter { reason, version });
-        }
-    }
+    effects.extend(dead_letters_since(new, known_version));
     if new.route == NotificationRoute::Pull
         && let Some(current) = new.notifications.first()
         && old.and_then(|old| old.notifications.first()).map(|before| before.number) != Some(current.number)
@@ -189,6 +185,19 @@ pub fn effects(old: Option<&Booking>, new: &Booking) -> Vec<Effect> {
     {
         effects.push(Effect::ArmTimer { due_at });
     }
+    effects
+}
+
+/// What the versions of `booking` after `known_version` have made happen, for whoever does not know whether it did.
+/// All of it may happen twice. Slots are not among it: what is known of them is corrected by asking their provider.
+pub fn effects_again(booking: &Booking, known_version: u32) -> Vec<Effect> {
+    let mut effects: Vec<Effect> =
+        events_since(booking, known_version).into_iter().map(Effect::Emit).collect();
+    effects.extend(dead_letters_since(booking, known_version));
+    if booking.route == NotificationRoute::Pull {
+        effects.extend(booking.notifications.first().cloned().map(Effect::Keep));
+    }
+    effects.extend(booking.due_at().map(|due_at| Effect::ArmTimer { due_at }));
     effects
 }
 
@@ -212,6 +221,12 @@ pub fn events_since(booking: &Booking, known_version: u32) -> Vec<Event> {
             })
         })
         .collect()
+}
+
+fn dead_letters_since(booking: &Booking, known_version: u32) -> impl Iterator<Item = Effect> {
+    versions_since(booking, known_version).filter_map(|(version, entry)| {
+        dead_letter_reason(entry.cause).map(|reason| Effect::DeadLetter { reason, version })
+    })
 }
 
 fn versions_since(booking: &Booking, known_version: u32) -> impl Iterator<Item = (u32, &HistoryEntry)> {

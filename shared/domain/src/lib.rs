@@ -24,7 +24,7 @@ pub use booking::{
     Booking, BookingRequest, Cancellation, CancellationReason, Compensation, CompensationRun, Customer,
     MAX_VERSIONS, Refusal, RefusalReason, Rejection, Slot, State, Status, UnitQuantity, Withdrawal,
 };
-pub use effects::{DeadLetterReason, Effect, Event, EventType, effects, events_since};
+pub use effects::{DeadLetterReason, Effect, Event, EventType, effects, effects_again, events_since};
 pub use history::{Cause, HistoryEntry};
 pub use ids::{
     BookingId, ConsumerId, EventId, IdError, KeyId, LocationId, MAX_LOCATION_ID_CHARS, MAX_NAME_CHARS, Mode,

@@ -236,6 +236,9 @@ fn given_up(reason: CancellationReason) -> Problem {
             Problem::new(ProblemCode::ProviderFailed, "The provider failed; the booking is cancelled.")
         }
         CancellationReason::ProviderUnavailable => provider_unavailable(),
+        CancellationReason::Operator => {
+            Problem::new(ProblemCode::StatusConflict, "The booking was cancelled before it was confirmed.")
+        }
         CancellationReason::ProviderTimeout | CancellationReason::ConfirmationTimeout => Problem::new(
             ProblemCode::ProviderTimeout,
             "The provider did not answer in time; the booking is cancelled.",

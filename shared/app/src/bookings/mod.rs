@@ -60,7 +60,7 @@ use crate::problem::{Problem, ProblemCode, SideEffects};
 
 /// How often a write that lost against others is tried on the item as it is then. Every loser sees a
 /// newer item, and an item has a bounded number of writers.
-const MAX_CONFLICTS: u32 = 20;
+pub(crate) const MAX_CONFLICTS: u32 = 20;
 
 /// How often an item is looked at while somebody else is at work on it, in milliseconds.
 const POLL_MS: u64 = 250;
@@ -101,7 +101,7 @@ where
 }
 
 /// What a caller is told when the store fails. `side_effects` says whether something was sent before.
-fn store_problem(error: &StoreError, side_effects: SideEffects) -> Problem {
+pub(crate) fn store_problem(error: &StoreError, side_effects: SideEffects) -> Problem {
     match error {
         StoreError::Unavailable(_) => {
             tracing::warn!(%error, "The booking store is not available.");
@@ -142,7 +142,7 @@ fn slot_unavailable_problem() -> Problem {
 }
 
 /// An item that loses every race is a fault of ours, not of the caller's.
-fn contention_problem(side_effects: SideEffects) -> Problem {
+pub(crate) fn contention_problem(side_effects: SideEffects) -> Problem {
     tracing::warn!("A booking's item was changed by others too often.");
     Problem::new(ProblemCode::StoreUnavailable, "The booking is being changed by many at once.")
         .with_side_effects(side_effects)

@@ -9,6 +9,7 @@ mod delivery;
 mod feed;
 mod mailbox;
 mod outside;
+mod repair;
 mod requests;
 mod signals;
 mod store;
@@ -31,6 +32,9 @@ pub use mailbox::{
 pub use outside::{
     AttemptReport, CompensationCall, CompensationReport, NotificationCall, NotificationReport, PostOutcome,
     ProviderCall, ProviderGateway, WebhookPost, WebhookSender,
+};
+pub use repair::{
+    AUDIT_KEPT_MS, AuditEntry, AuditLog, AuditPage, AuditPlace, DeadLetter, DeadLetterQueue, DeadLetters,
 };
 pub use requests::{CountedRequests, RequestCounter};
 pub use signals::{EventBus, OutgoingEvent, ParkedRecord, RecordParking, TimerMessage, TimerQueue};
