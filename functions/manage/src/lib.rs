@@ -10,20 +10,21 @@ mod webhooks;
 
 use std::sync::Arc;
 
-use holdfast_app::auth::{PresentedKey, consumer_of, presented_key};
+use holdfast_app::callers::Caller;
 use holdfast_app::feed::{FeedParameters, feed, read_feed};
 use holdfast_app::manage::{self, TargetRules};
 use holdfast_app::ports::{
     AttemptLog, AvailabilityStore, Clock, ConfigurationStore, EndpointStore, Entropy, EventFeed,
     LocationStore, ReplayQueue, RequestCounter, SettingsReader, WebhookSender,
 };
-use holdfast_app::problem::{Problem, ProblemCode};
+use holdfast_app::problem::Problem;
 use holdfast_app::rates::RequestRates;
-use holdfast_app::settings::{KeyHash, KeyOwner, KeyRecord};
+use holdfast_app::settings::KeyHash;
 use holdfast_app::settings_cache::SettingsCache;
 use holdfast_domain::{Tenant, Timestamp};
 use holdfast_lambda::http::{Request, Response, Routed, json_body, limited};
 use http::StatusCode;
+use http::header::AUTHORIZATION;
 use serde_json::Value;
 
 pub use routes::{Admin, Consumer, Endpoints, Open, Route, router};
@@ -53,14 +54,6 @@ pub struct Stores<S, A, F> {
     pub availability: A,
     /// The feeds of events.
     pub feed: F,
-}
-
-/// Who calls.
-enum Caller {
-    /// An administrator whose key the deployment was given.
-    Bootstrap,
-    /// The owner of a key.
-    Known(KeyRecord),
 }
 
 impl<S, A, F, L, Q, W, C, E> Manage<S, A, F, L, Q, W, C, E>
@@ -107,7 +100,7 @@ where
         routed: &Routed<Route>,
     ) -> Result<Response, Problem> {
         let now = self.clock.now();
-        self.require_admin(request, now).await?;
+        self.caller(request, now).await?.administrator()?;
         let (store, id) = (&*self.store, routed.parameter("id"));
         match call {
             Admin::PutConsumer => ok(&manage::put_consumer(store, id, &json_body(request)?).await?),
@@ -148,7 +141,7 @@ where
         request: &Request,
         routed: &Routed<Route>,
     ) -> Result<Response, Problem> {
-        let tenant = self.require_consumer(request, self.clock.now()).await?;
+        let tenant = self.caller(request, self.clock.now()).await?.consumer()?;
         let serving = async {
             match call {
                 Consumer::Endpoints(call) => self.endpoints(call, &tenant, request, routed).await,
@@ -170,31 +163,9 @@ where
         Ok(Response::json_bytes(StatusCode::OK, answer.to_json()))
     }
 
-    async fn require_admin(&self, request: &Request, now: Timestamp) -> Result<(), Problem> {
-        match self.caller(request, now).await? {
-            Caller::Bootstrap => Ok(()),
-            Caller::Known(key) if key.owner == KeyOwner::Admin => Ok(()),
-            Caller::Known(_) => {
-                Err(Problem::new(ProblemCode::Forbidden, "This call needs an administrator's key."))
-            }
-        }
-    }
-
-    async fn require_consumer(&self, request: &Request, now: Timestamp) -> Result<Tenant, Problem> {
-        match self.caller(request, now).await? {
-            Caller::Known(key) => consumer_of(&key),
-            Caller::Bootstrap => {
-                Err(Problem::new(ProblemCode::Forbidden, "This call needs a consumer's key."))
-            }
-        }
-    }
-
     async fn caller(&self, request: &Request, now: Timestamp) -> Result<Caller, Problem> {
-        let presented: PresentedKey = presented_key(request.header("authorization")?)?;
-        if presented.is_bootstrap_admin(&self.admins) {
-            return Ok(Caller::Bootstrap);
-        }
-        Ok(Caller::Known(self.settings.verify(&presented, None, now).await?.key))
+        let authorization = request.header(AUTHORIZATION.as_str())?;
+        Caller::of(&self.settings, &self.admins, authorization, now).await
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod availability;
 pub mod bookings;
+pub mod callers;
 pub mod deliveries;
 pub mod feed;
 pub mod idempotency;

@@ -11,6 +11,7 @@ mod booking;
 mod bus;
 mod calls;
 mod clients;
+mod dead_letters;
 mod delivery;
 mod digest;
 mod error;
@@ -32,6 +33,7 @@ pub use booking::{DynamoBookingStore, OVERDUE_INDEX, REFERENCE_INDEX, TENANT_IND
 pub use bus::{EVENT_SOURCE, EventBridgeBus, endpoint_of_resources, tenant_of_resources};
 pub use calls::CallLog;
 pub use clients::{AwsClients, AwsConfig, AwsCredentials, AwsHooks};
+pub use dead_letters::SqsDeadLetters;
 pub use delivery::{CREATED_INDEX, DynamoDeliveryStore};
 pub use feed::DynamoFeed;
 pub use mailbox::DynamoMailbox;

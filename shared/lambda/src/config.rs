@@ -7,6 +7,7 @@
 use std::fmt;
 
 use data_encoding::HEXLOWER;
+use holdfast_app::ports::DeadLetterQueue;
 use holdfast_app::settings::KeyHash;
 use holdfast_aws::{AwsConfig, AwsCredentials};
 use secrecy::SecretString;
@@ -142,6 +143,55 @@ impl DeliveryQueues {
             delivery_queue_url: required(&environment, "DELIVERY_QUEUE_URL")?,
             slow_delivery_queue_url: required(&environment, "SLOW_DELIVERY_QUEUE_URL")?,
         })
+    }
+}
+
+/// The queues of dead letters, and where their letters go to be served again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterQueues {
+    /// Every queue of dead letters by its URL: `TIMER_DEAD_LETTER_QUEUE_URL`, `EVENT_DEAD_LETTER_QUEUE_URL`,
+    /// `RULE_DEAD_LETTER_QUEUE_URL`, `DELIVERY_DEAD_LETTER_QUEUE_URL`, `REFRESH_DEAD_LETTER_QUEUE_URL`,
+    /// `PARKED_RECORD_QUEUE_URL`, `BOOKING_DEAD_LETTER_QUEUE_URL` and `STREAM_FAILURE_QUEUE_URL`.
+    pub letters: Vec<(DeadLetterQueue, String)>,
+    /// The queues that messages came from: `TIMER_QUEUE_URL`, `EVENT_QUEUE_URL`, `DELIVERY_QUEUE_URL` and
+    /// `REFRESH_QUEUE_URL`.
+    pub sources: Vec<(DeadLetterQueue, String)>,
+}
+
+impl DeadLetterQueues {
+    /// Reads all of them.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_source(&environment)
+    }
+
+    fn from_source(source: Source<'_>) -> Result<Self, ConfigError> {
+        let letters_of = |queue| match queue {
+            DeadLetterQueue::Timers => "TIMER_DEAD_LETTER_QUEUE_URL",
+            DeadLetterQueue::Events => "EVENT_DEAD_LETTER_QUEUE_URL",
+            DeadLetterQueue::UndeliveredEvents => "RULE_DEAD_LETTER_QUEUE_URL",
+            DeadLetterQueue::Deliveries => "DELIVERY_DEAD_LETTER_QUEUE_URL",
+            DeadLetterQueue::Refreshes => "REFRESH_DEAD_LETTER_QUEUE_URL",
+            DeadLetterQueue::ParkedRecords => "PARKED_RECORD_QUEUE_URL",
+            DeadLetterQueue::Bookings => "BOOKING_DEAD_LETTER_QUEUE_URL",
+            DeadLetterQueue::StreamFailures => "STREAM_FAILURE_QUEUE_URL",
+        };
+        let source_of = |queue| match queue {
+            DeadLetterQueue::Timers => Some("TIMER_QUEUE_URL"),
+            DeadLetterQueue::Events | DeadLetterQueue::UndeliveredEvents => Some("EVENT_QUEUE_URL"),
+            DeadLetterQueue::Deliveries => Some("DELIVERY_QUEUE_URL"),
+            DeadLetterQueue::Refreshes => Some("REFRESH_QUEUE_URL"),
+            DeadLetterQueue::ParkedRecords | DeadLetterQueue::Bookings | DeadLetterQueue::StreamFailures => {
+                None
+            }
+        };
+        let (mut letters, mut sources) = (Vec::new(), Vec::new());
+        for queue in DeadLetterQueue::ALL {
+            letters.push((queue, required(source, letters_of(queue))?));
+            if let Some(variable) = source_of(queue) {
+                sources.push((queue, required(source, variable)?));
+            }
+        }
+        Ok(Self { letters, sources })
     }
 }
 

@@ -28,6 +28,7 @@ fn by_function() -> BTreeMap<&'static str, BTreeSet<Call>> {
         ("provider-callback", calls_of(&provider_callback::router().unwrap())),
         ("availability", calls_of(&availability::router().unwrap())),
         ("manage", calls_of(&manage::router().unwrap())),
+        ("repair", calls_of(&repair::router().unwrap())),
     ])
 }
 
@@ -55,6 +56,7 @@ fn template_routes() -> Vec<(String, String, &'static str)> {
             "ProviderCallbackIntegration" => "provider-callback",
             "AvailabilityIntegration" => "availability",
             "ManageIntegration" => "manage",
+            "RepairIntegration" => "repair",
             other => panic!("{other} is behind a route"),
         };
         routes.push((method.to_owned(), path.to_owned(), function));

@@ -12,8 +12,17 @@ use super::progress::Progress;
 use super::tool::{Errors, Tool, command};
 
 /// The packages under `functions/`; each has one binary of the same name.
-const PACKAGES: [&str; 8] =
-    ["availability", "booking", "dispatch", "manage", "provider-callback", "refresh", "retry", "webhook"];
+const PACKAGES: [&str; 9] = [
+    "availability",
+    "booking",
+    "dispatch",
+    "manage",
+    "provider-callback",
+    "refresh",
+    "repair",
+    "retry",
+    "webhook",
+];
 
 /// A first build compiles the AWS SDK, minutes on a small machine.
 const BUILD_LIMIT: Duration = Duration::from_hours(1);

@@ -25,6 +25,7 @@ use crate::ports::{
 };
 use crate::problem::{Problem, ProblemCode, SideEffects};
 use crate::stored::StoredBooking;
+use crate::text::{TextKind, judge_text};
 
 /// The longest reason that an operator may give, in characters.
 const MAX_REASON_CHARS: usize = 500;
@@ -67,10 +68,7 @@ struct ReasonBody {
 }
 
 fn check_reason(errors: &mut FieldErrors, reason: &str) {
-    let length = reason.chars().count();
-    if reason.trim().is_empty() || length > MAX_REASON_CHARS || reason.chars().any(char::is_control) {
-        let detail =
-            format!("must be 1 to {MAX_REASON_CHARS} characters that say why, none of them a control");
+    if let Err(detail) = judge_text(reason, TextKind::Line, MAX_REASON_CHARS) {
         errors.push("/reason", detail);
     }
 }

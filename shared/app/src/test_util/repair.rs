@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
+use holdfast_domain::Timestamp;
+
 use super::{Faults, locked};
 use crate::ports::{
     AuditEntry, AuditLog, AuditPage, AuditPlace, DeadLetter, DeadLetterQueue, DeadLetters, StoreError,
@@ -107,7 +109,8 @@ impl DeadLetters for MemoryDeadLetters {
 /// The log of repairs in memory.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryAudit {
-    entries: Arc<Mutex<Vec<AuditEntry>>>,
+    /// By time and nonce.
+    entries: Arc<Mutex<BTreeMap<(Timestamp, String), AuditEntry>>>,
     faults: Faults,
 }
 
@@ -125,13 +128,16 @@ impl MemoryAudit {
 
 impl AuditLog for MemoryAudit {
     async fn add(&self, entry: &AuditEntry) -> Result<(), StoreError> {
-        self.faults.run("audit.add", || locked(&self.entries).push(entry.clone())).await
+        let add = || {
+            let place = (entry.at, entry.nonce.clone());
+            locked(&self.entries).insert(place, entry.clone());
+        };
+        self.faults.run("audit.add", add).await
     }
 
     async fn entries(&self, after: Option<&AuditPlace>, limit: usize) -> Result<AuditPage, StoreError> {
         let read = || {
-            let mut entries = locked(&self.entries).clone();
-            entries.sort_by(|left, right| (right.at, &right.nonce).cmp(&(left.at, &left.nonce)));
+            let mut entries: Vec<AuditEntry> = locked(&self.entries).values().rev().cloned().collect();
             if let Some(after) = after {
                 entries.retain(|entry| (entry.at, &entry.nonce) < (after.at, &after.nonce));
             }

@@ -13,12 +13,14 @@
 //! | `LIMIT#<provider>` | `CALLS` | the second that calls are counted in, and how many are taken |
 //! | `LIMIT#<provider>` | `PLACES` | the leases of the attempts in flight |
 //! | `REQUESTS#<tenant>` | the beginning of a window | how many requests were reported of it |
+//! | `AUDIT` | time and nonce | what an operator did, and why |
 //! | `ENDPOINTS#<tenant>` | endpoint id | a webhook endpoint |
 //! | `ENDPOINTS#<tenant>` | `#COUNT` | how many endpoints the tenant has |
 //!
 //! A request's key, provider, breaker and secrets have keys that are known beforehand, so that one batch reads
 //! all of them. Lists are one partition each: nothing ever scans the table.
 
+mod audit;
 mod booking_keys;
 mod breaker;
 mod configuration;

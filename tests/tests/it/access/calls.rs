@@ -35,6 +35,8 @@ pub(super) enum Names {
     Key,
     /// A location of a provider.
     Location,
+    /// A booking of anybody's, by an administrator.
+    AnyBooking,
 }
 
 /// A call, complete but for what its path names.
@@ -79,6 +81,10 @@ fn key_body() -> Value {
     json!({"mode": "test"})
 }
 
+fn because() -> Option<Value> {
+    Some(json!({"reason": "a trial"}))
+}
+
 fn pushed() -> Value {
     let slot = json!({"start": START, "end": END});
     json!({"location_id": "main-street", "slots": [slot]})
@@ -86,7 +92,7 @@ fn pushed() -> Value {
 
 /// Every call of the API.
 pub(super) fn calls() -> Vec<Call> {
-    use Names::{Booking, BookingAtProvider, Endpoint, Key, Location, Nothing, Owner, Provider};
+    use Names::{AnyBooking, Booking, BookingAtProvider, Endpoint, Key, Location, Nothing, Owner, Provider};
     let call = |role, method, template, names, opened| Call {
         method,
         template,
@@ -179,6 +185,16 @@ pub(super) fn calls() -> Vec<Call> {
         admin("GET", "/v1/admin/providers/{id}/locations/{location_id}", Location, 200),
         admin("DELETE", "/v1/admin/providers/{id}/locations/{location_id}", Location, 204),
         admin("DELETE", "/v1/admin/providers/{id}", Owner, 204),
+        admin("GET", "/v1/admin/stuck", Nothing, 200),
+        admin("GET", "/v1/admin/audit", Nothing, 200),
+        with(
+            admin("POST", "/v1/admin/dead-letters/redrive", Nothing, 200),
+            Some(json!({"queue": "timers", "reason": "a trial"})),
+        ),
+        admin("GET", "/v1/admin/bookings/{id}", AnyBooking, 200),
+        with(admin("POST", "/v1/admin/bookings/{id}/retry", AnyBooking, 200), because()),
+        with(admin("POST", "/v1/admin/bookings/{id}/re-emit", AnyBooking, 200), because()),
+        with(admin("POST", "/v1/admin/bookings/{id}/cancel", AnyBooking, 200), because()),
     ]
 }
 

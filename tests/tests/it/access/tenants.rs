@@ -49,6 +49,7 @@ fn reached_for(world: &World, call: &Call) -> Vec<Foreign> {
             foreign("another provider's location", &["clinic", "rivals-place"]),
             foreign("a location that never was", &["clinic", "no-mans-place"]),
         ],
+        Names::AnyBooking => vec![foreign("a booking that never was", &[&nobodys().booking])],
         Names::Nothing | Names::Owner | Names::Provider => Vec::new(),
     }
 }

@@ -48,6 +48,7 @@ macro_rules! on_both {
     };
 }
 
+pub(crate) mod audit;
 pub(crate) mod availability;
 mod booking_keys;
 mod bookings;
@@ -55,6 +56,7 @@ mod breakers;
 mod busy;
 pub(crate) mod canned;
 mod configuration;
+mod dead_letters;
 pub(crate) mod deliveries;
 mod dynamodb_availability;
 mod dynamodb_bookings;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use futures_util::future::{BoxFuture, FutureExt};
 use holdfast_app::availability::BookingKeySecret;
 use holdfast_app::ports::{
-    BookingKeySecretStore, BreakerStore, ConfigurationStore, LimitStore, LocationStore, PlaceLease,
-    SettingsReader, Wanted, WantedCalls,
+    AuditLog, AuditPage, BookingKeySecretStore, BreakerStore, ConfigurationStore, LimitStore, LocationStore,
+    PlaceLease, SettingsReader, Wanted, WantedCalls,
 };
 use holdfast_app::settings::{
     AvailabilitySource, ConsumerSettings, LocationSettings, OfferedService, Protocol, ProviderAuth,
@@ -15,6 +15,7 @@ use holdfast_app::settings::{
 use holdfast_domain::{ConfirmationMode, ConsumerId, LocationId, Mode, RetryPolicy, Zone};
 use secrecy::ExposeSecret;
 
+use crate::contract::audit;
 use crate::contract::embedded::{CONFIG_TABLE, Embedded};
 use crate::contract::fixtures::{booking_key_secret, consumer_owner, key, now, provider, provider_id};
 
@@ -191,6 +192,13 @@ fn configuration() -> Vec<Case> {
             |to| to.settings().put_location(&provider_id(), &location(true)).await.unwrap(),
             |from| from.settings().locations(&provider_id()).await.map(|found| format!("{found:?}")),
             format!("{:?}", [location(true)])
+        ),
+        case!(
+            "audit-v1",
+            CONFIG_TABLE,
+            |to| to.settings().add(&audit::entry(7, "a")).await.unwrap(),
+            |from| from.settings().entries(None, 9).await.map(|page| format!("{page:?}")),
+            format!("{:?}", AuditPage { entries: vec![audit::entry(7, "a")], next: None })
         ),
         case!(
             "key-v1",
