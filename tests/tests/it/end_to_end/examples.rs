@@ -112,6 +112,11 @@ impl Cast<'_> {
                 let path = path.replace("{id}", &self.clinic.id).replace("{location_id}", name);
                 self.world.admin(method, &path)
             }
+            "retryBooking" | "forceCancelBooking" | "emitBookingEventsAgain" => {
+                let id = self.booking(&json!({})).await;
+                self.world.admin(method, &path.replace("{id}", &id))
+            }
+            "redriveDeadLetters" => self.world.admin(method, path),
             other => panic!("nobody makes the call {other}"),
         };
         Reply::of(request.json(&body)).await

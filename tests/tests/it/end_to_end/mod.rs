@@ -34,6 +34,7 @@ mod provider_sockets;
 mod pull;
 mod rates;
 mod receiver_sockets;
+mod repair;
 mod replay;
 mod reply;
 mod slots;
