@@ -81,8 +81,27 @@ fn key_body() -> Value {
     json!({"mode": "test"})
 }
 
-fn because() -> Option<Value> {
-    Some(json!({"reason": "a trial"}))
+/// The calls of operators.
+fn repairs() -> Vec<Call> {
+    let admin = |method, template, names| Call {
+        method,
+        template,
+        role: Role::Admin,
+        names,
+        opened: 200,
+        query: "",
+        body: (method == "POST").then(|| json!({"reason": "a trial"})),
+    };
+    let letters = json!({"queue": "timers", "reason": "a trial"});
+    vec![
+        admin("GET", "/v1/admin/stuck", Names::Nothing),
+        admin("GET", "/v1/admin/audit", Names::Nothing),
+        Call { body: Some(letters), ..admin("POST", "/v1/admin/dead-letters/redrive", Names::Nothing) },
+        admin("GET", "/v1/admin/bookings/{id}", Names::AnyBooking),
+        admin("POST", "/v1/admin/bookings/{id}/retry", Names::AnyBooking),
+        admin("POST", "/v1/admin/bookings/{id}/re-emit", Names::AnyBooking),
+        admin("POST", "/v1/admin/bookings/{id}/cancel", Names::AnyBooking),
+    ]
 }
 
 fn pushed() -> Value {
@@ -92,7 +111,7 @@ fn pushed() -> Value {
 
 /// Every call of the API.
 pub(super) fn calls() -> Vec<Call> {
-    use Names::{AnyBooking, Booking, BookingAtProvider, Endpoint, Key, Location, Nothing, Owner, Provider};
+    use Names::{Booking, BookingAtProvider, Endpoint, Key, Location, Nothing, Owner, Provider};
     let call = |role, method, template, names, opened| Call {
         method,
         template,
@@ -109,7 +128,7 @@ pub(super) fn calls() -> Vec<Call> {
     let with = |call: Call, body| Call { body, ..call };
     let slot =
         json!({"location_id": "main-street", "start": "2027-01-16T09:00:00Z", "end": "2027-01-16T09:30:00Z"});
-    vec![
+    let mut calls = vec![
         open("/health"),
         open("/problems"),
         open("/problems/{code}"),
@@ -185,17 +204,9 @@ pub(super) fn calls() -> Vec<Call> {
         admin("GET", "/v1/admin/providers/{id}/locations/{location_id}", Location, 200),
         admin("DELETE", "/v1/admin/providers/{id}/locations/{location_id}", Location, 204),
         admin("DELETE", "/v1/admin/providers/{id}", Owner, 204),
-        admin("GET", "/v1/admin/stuck", Nothing, 200),
-        admin("GET", "/v1/admin/audit", Nothing, 200),
-        with(
-            admin("POST", "/v1/admin/dead-letters/redrive", Nothing, 200),
-            Some(json!({"queue": "timers", "reason": "a trial"})),
-        ),
-        admin("GET", "/v1/admin/bookings/{id}", AnyBooking, 200),
-        with(admin("POST", "/v1/admin/bookings/{id}/retry", AnyBooking, 200), because()),
-        with(admin("POST", "/v1/admin/bookings/{id}/re-emit", AnyBooking, 200), because()),
-        with(admin("POST", "/v1/admin/bookings/{id}/cancel", AnyBooking, 200), because()),
-    ]
+    ];
+    calls.extend(repairs());
+    calls
 }
 
 #[test]
