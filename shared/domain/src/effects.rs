@@ -2,6 +2,8 @@
 //!
 //! The table's stream is the outbox: whoever reads it carries these effects out, as often as it takes.
 
+use std::ops::RangeInclusive;
+
 use crate::{
     Booking, Cause, EventId, HistoryEntry, Notification, NotificationRoute, SlotChange, Status, Step,
     Timestamp, next_step, slot_changes,
@@ -188,12 +190,20 @@ pub fn effects(old: Option<&Booking>, new: &Booking) -> Vec<Effect> {
     effects
 }
 
-/// What the versions of `booking` after `known_version` have made happen, for whoever does not know whether it did.
-/// All of it may happen twice. Slots are not among it: what is known of them is corrected by asking their provider.
-pub fn effects_again(booking: &Booking, known_version: u32) -> Vec<Effect> {
+/// What these versions of `booking` have made happen, for whoever does not know whether it did. All of it may happen
+/// twice, and the event of a version that others have followed on says less than it did at its time: what only the
+/// current version knows is not in the history. Slots are not among it: what is known of them is corrected by asking
+/// their provider.
+pub fn effects_again(booking: &Booking, versions: RangeInclusive<u32>) -> Vec<Effect> {
+    let known_version = versions.start().saturating_sub(1);
+    let events = events_since(booking, known_version).into_iter();
     let mut effects: Vec<Effect> =
-        events_since(booking, known_version).into_iter().map(Effect::Emit).collect();
-    effects.extend(dead_letters_since(booking, known_version));
+        events.filter(|event| versions.contains(&event.version)).map(Effect::Emit).collect();
+    let is_wanted = |effect: &Effect| match effect {
+        Effect::DeadLetter { version, .. } => versions.contains(version),
+        _ => false,
+    };
+    effects.extend(dead_letters_since(booking, known_version).filter(is_wanted));
     if booking.route == NotificationRoute::Pull {
         effects.extend(booking.notifications.first().cloned().map(Effect::Keep));
     }

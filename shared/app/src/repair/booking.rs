@@ -80,7 +80,8 @@ where
     }
 
     /// Publishes the events of a booking again, from a version on, with the ids that they have: who knows one takes
-    /// it for a repetition.
+    /// it for a repetition. Those of earlier versions say less than they did: see
+    /// [`effects_again`](holdfast_domain::effects_again).
     pub async fn emit_again(&self, operator: &Operator, id: &str, body: &Value) -> Result<Value, Problem> {
         let (body, mut errors) = parse_checked::<EmitBody>(body)?.into_parts();
         check_reason(&mut errors, &body.reason);
@@ -91,7 +92,7 @@ where
         errors.finish()?;
         let seen = self.seen(id).await?;
         self.note(operator, "re_emit", seen.booking.id.as_str(), &body.reason).await?;
-        let events = self.carry_out_again(&seen, from_version.saturating_sub(1), false).await;
+        let events = self.carry_out_again(&seen, from_version..=u32::MAX, false).await;
         let events = events.map_err(|error| problem(&error))?;
         Ok(json!({ "booking_id": seen.booking.id.as_str(), "events": events }))
     }

@@ -13,6 +13,8 @@ mod view;
 pub use audit::AuditParameters;
 pub use stuck::StuckParameters;
 
+use std::ops::RangeInclusive;
+
 use data_encoding::HEXLOWER;
 use holdfast_domain::{BookingId, Effect};
 use serde::Deserialize;
@@ -116,18 +118,17 @@ where
         Ok(())
     }
 
-    /// Carries out what followed from the versions of a booking after `known_version` once more. Returns how many
-    /// events were published.
+    /// Carries out what followed from these versions of a booking once more. Returns how many events were published.
     async fn carry_out_again(
         &self,
         seen: &StoredBooking,
-        known_version: u32,
+        versions: RangeInclusive<u32>,
         raises: bool,
     ) -> Result<usize, StoreError> {
         let booking = &seen.booking;
         let mut events: Vec<OutgoingEvent> = Vec::new();
         let mut timers = Vec::new();
-        for effect in holdfast_domain::effects_again(booking, known_version) {
+        for effect in holdfast_domain::effects_again(booking, versions) {
             match effect {
                 Effect::Emit(event) => {
                     let event = outbox::outgoing(booking, &event);

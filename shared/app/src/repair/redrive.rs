@@ -103,8 +103,8 @@ where
             DeadLetterQueue::ParkedRecords => {
                 let (record, seen) = self.named(letter).await?;
                 if let Some(seen) = seen {
-                    let known_version = record.from_version.map_or(0, |version| version.saturating_sub(1));
-                    self.carry_out_again(&seen, known_version, true).await?;
+                    let versions = record.from_version.unwrap_or(1)..=record.to_version.unwrap_or(u32::MAX);
+                    self.carry_out_again(&seen, versions, true).await?;
                 }
             }
             DeadLetterQueue::Bookings => {

@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use holdfast_app::bookings::{Breakers, Engine, ProviderCaller, TimerOutcome, acknowledge};
 use holdfast_app::outbox::{Change, Outbox};
-use holdfast_app::ports::{Clock, Entropy, ParkedRecord};
+use holdfast_app::ports::{Clock, DeadLetterQueue, Entropy, ParkedRecord};
 use holdfast_app::problem::ProblemCode;
+use holdfast_app::repair::{Operator, Repair};
 use holdfast_app::settings::ProviderSettings;
 use holdfast_app::stored::StoredBooking;
 use holdfast_app::test_util::{
-    Faults, MemoryAvailability, MemoryBookingStore, MemoryBus, MemoryMailbox, MemoryParking, MemoryProvider,
-    MemorySettings, SeededEntropy, TestClock, Watcher,
+    Faults, MemoryAudit, MemoryAvailability, MemoryBookingStore, MemoryBus, MemoryDeadLetters, MemoryMailbox,
+    MemoryParking, MemoryProvider, MemorySettings, SeededEntropy, TestClock, Watcher,
 };
 use holdfast_domain::{Booking, BookingId, ConsumerId, Mode, ProviderId, Tenant, Timestamp};
+use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
@@ -254,6 +256,32 @@ impl Bench {
         let give_up_at = self.clock.now().plus_ms(MAX_RUN_MS);
         while self.step(give_up_at).await {
             assert!(self.clock.now() < give_up_at, "never quiet: {:?}", self.store.items());
+        }
+    }
+
+    /// An operator has all that was parked told, as it can be read by now.
+    pub(crate) async fn redrive_parked(&self) {
+        const QUEUE: DeadLetterQueue = DeadLetterQueue::ParkedRecords;
+        let letters = MemoryDeadLetters::new();
+        for record in self.parking.records() {
+            letters.put(QUEUE, &serde_json::to_string(&record).unwrap());
+        }
+        let repair = Repair {
+            bookings: self.store.clone(),
+            audit: MemoryAudit::new(),
+            letters: letters.clone(),
+            timers: self.timers.clone(),
+            bus: self.bus.clone(),
+            mailbox: self.mailbox.clone(),
+            parking: self.parking.clone(),
+            clock: self.clock,
+            entropy: self.entropy.clone(),
+        };
+        let operator = Operator { key_id: "ops".to_owned() };
+        let body = json!({"queue": QUEUE.as_str(), "reason": "what was written is understood by now"});
+        while !letters.waiting(QUEUE).is_empty() {
+            let redriven = repair.redrive(&operator, &body).await.unwrap();
+            assert_eq!(redriven["kept"], 0, "{redriven}");
         }
     }
 

@@ -249,6 +249,8 @@ async fn conclude(plan: &Plan, bench: &Arc<Bench>, told: &Mutex<Told>, healed_at
         bench.run_for_ms(2 * MAX_SKEW_MS).await;
     }
     bench.run_until_quiet().await;
+    bench.redrive_parked().await;
+    bench.run_until_quiet().await;
     let latest = plan.troubles.iter().map(|trouble| match trouble {
         Trouble::Message { mishap: Mishap::Late(by_ms), .. } => *by_ms,
         _ => 0,
