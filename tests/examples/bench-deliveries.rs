@@ -75,6 +75,7 @@ fn event(number: u32) -> Result<IncomingEvent, Failure> {
         body: format!(r#"{{"id":"{id}","type":"booking.confirmed","data":{{"note":"{note}"}}}}"#),
         id,
         event_type: "booking.confirmed".to_owned(),
+        about_booking: None,
         about_endpoint: None,
     })
 }

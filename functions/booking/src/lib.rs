@@ -3,6 +3,8 @@
 //! Between HTTP and the use cases: keys, headers, bodies and status codes. What a booking is and may
 //! become is decided elsewhere.
 
+mod measured;
+
 use std::time::Duration;
 
 use holdfast_app::auth::{consumer_of, presented_key};
@@ -105,10 +107,17 @@ where
     /// Answers a request.
     pub async fn handle(&self, request: Request, routed: Routed<Route>) -> Result<Response, Problem> {
         // Both are on the heap, since they are large.
-        match routed.key {
-            Route::Create => Box::pin(self.create(&request)).await,
-            Route::Existing(call) => Box::pin(self.serve(call, &request, routed.parameter("id"))).await,
+        let (kind, answered) = match routed.key {
+            Route::Create => (Some(OperationKind::Book), Box::pin(self.create(&request)).await),
+            Route::Existing(call) => {
+                let kind = if let Existing::Operate(kind) = call { Some(kind) } else { None };
+                (kind, Box::pin(self.serve(call, &request, routed.parameter("id"))).await)
+            }
+        };
+        if let Some(kind) = kind {
+            measured::measure(kind, request.received_at, &answered, &self.clock);
         }
+        answered
     }
 
     async fn serve(&self, call: Existing, request: &Request, id: &str) -> Result<Response, Problem> {

@@ -10,6 +10,7 @@ use holdfast_app::ports::{
 };
 use holdfast_aws::codec::{UnreadableImage, stored_from_image};
 use holdfast_domain::Booking;
+use holdfast_lambda::telemetry::note_booking;
 
 /// Carries out the effects of a batch of records. Returns the sequence number of the first record that
 /// has to come again.
@@ -30,6 +31,11 @@ where
         .filter(|record| !record.change.new_image.is_empty())
         .map(|record| (record.change.sequence_number.clone().unwrap_or_default(), change_of(record)))
         .unzip();
+    for change in &changes {
+        if let Change::Images { new, .. } = change {
+            note_booking(&new.id);
+        }
+    }
     let results = outbox.carry_out(&changes).await;
     let failed =
         numbers.into_iter().zip(results).filter_map(|(number, result)| Some((number, result.err()?)));

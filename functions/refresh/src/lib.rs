@@ -2,6 +2,7 @@
 //! each of them is asked for by a message of its own.
 
 use holdfast_app::availability::{Availability, Refreshed, refresh_messages};
+use holdfast_app::metrics::PLANNED_REFRESHES;
 use holdfast_app::ports::{
     AvailabilityGateway, AvailabilityStore, BreakerStore, Clock, ConfigurationStore, Entropy, LimitStore,
     LocationStore, RefreshMessage, RefreshQueue, SettingsReader, StoreError,
@@ -86,6 +87,7 @@ where
         let from = scheduled_at.filter(is_credible).unwrap_or(now).plus_ms(LEAD_MS);
         let (messages, failure) = refresh_messages(&self.configuration, from).await;
         let sent = self.send(&messages).await;
+        PLANNED_REFRESHES.record([], u64::try_from(messages.len()).unwrap_or(u64::MAX));
         tracing::info!(refreshes = messages.len(), "Planned the refreshes of a minute.");
         // What could be planned is under way. That something could not fails the invocation, for the alarm to see.
         failure.map_or(sent, Err)

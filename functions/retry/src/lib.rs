@@ -2,11 +2,13 @@
 //! re-arms what a lost timer left behind.
 
 use holdfast_app::bookings::{Engine, TimerOutcome};
+use holdfast_app::metrics::OVERDUE_BOOKINGS;
 use holdfast_app::ports::{
     BookingStore, BreakerStore, Clock, Entropy, LimitStore, ProviderGateway, SettingsReader, StoreError,
     TimerMessage, TimerQueue,
 };
 use holdfast_domain::BookingId;
+use holdfast_lambda::telemetry::record_booking;
 
 /// How long a timer waits after its first failure, in milliseconds; the wait grows with each further one.
 const FIRST_FAILURE_DELAY_MS: u64 = 15_000;
@@ -61,7 +63,7 @@ where
         let message: TimerMessage = serde_json::from_str(body)
             .map_err(|error| TimerError::Malformed { line: error.line(), column: error.column() })?;
         // Armed anew, it would ring for ever. This way it ends in the dead-letter queue.
-        BookingId::parse(&message.booking_id).map_err(|_| TimerError::NoBooking)?;
+        record_booking(&BookingId::parse(&message.booking_id).map_err(|_| TimerError::NoBooking)?);
         match self.engine.on_timer(&message, &self.settings).await {
             Ok(TimerOutcome::Done | TimerOutcome::Nothing) => Ok(()),
             Ok(TimerOutcome::PassOn(message)) => Ok(self.arm(&[message]).await?),
@@ -91,6 +93,7 @@ where
     /// Re-arms what is overdue.
     pub async fn sweep(&self) -> Result<(), StoreError> {
         let overdue = self.engine.overdue().await?;
+        OVERDUE_BOOKINGS.record([], u64::try_from(overdue.len()).unwrap_or(u64::MAX));
         if !overdue.is_empty() {
             tracing::warn!(
                 overdue.count = overdue.len(),

@@ -12,9 +12,10 @@ use holdfast_app::ports::{
     AttemptLog, Clock, DeliveryHint, DeliveryQueue, DeliveryStore, EndpointStore, Entropy, EventBus,
     EventFeed, NewEntry, ReplayMessage, ReplayQueue, StoreError, WebhookSender,
 };
-use holdfast_aws::{EVENT_SOURCE, endpoint_of_resources, tenant_of_resources};
+use holdfast_aws::{EVENT_SOURCE, booking_of_resources, endpoint_of_resources, tenant_of_resources};
 use holdfast_domain::EventId;
 use holdfast_lambda::batch::QueueMessage;
+use holdfast_lambda::telemetry::record_booking;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -100,6 +101,7 @@ fn read_event(body: &str, event_type: String) -> Result<IncomingEvent, MessageEr
         tenant: tenant_of_resources(resources()).ok_or(malformed("an event without a tenant"))?,
         id: EventId::parse(&id).map_err(|_| malformed("an event with a malformed id"))?,
         event_type,
+        about_booking: booking_of_resources(resources()),
         about_endpoint: endpoint_of_resources(resources()),
         body: detail.to_owned(),
     })
@@ -136,6 +138,9 @@ where
     pub async fn on_message(self: Arc<Self>, message: QueueMessage) -> Result<(), MessageError> {
         match read(&message.body)? {
             Incoming::Event(event) => {
+                if let Some(booking_id) = &event.about_booking {
+                    record_booking(booking_id);
+                }
                 // Neither waits for the other; both take an event once, however often it comes.
                 let (appended, endpoints) = tokio::join!(
                     self.feed.append(&event.tenant, entry(&event)),
@@ -247,6 +252,15 @@ mod tests {
         let id = "whe_00000000000000000000000000";
         assert_eq!(about(&format!("urn:holdfast:webhook-endpoint:{id}")).as_deref(), Some(id));
         assert_eq!(about("urn:holdfast:booking:x"), None);
+        let booking = "bkg_00000000000000000000000000";
+        let body =
+            envelope("holdfast", "urn:holdfast:tenant:live:shop", &format!(r#"{{"id":"{EVENT_ID}"}}"#));
+        let Ok(Incoming::Event(event)) =
+            read(&body.replace("urn:other", &format!("urn:holdfast:booking:{booking}")))
+        else {
+            panic!("an event is an event")
+        };
+        assert_eq!(event.about_booking.map(|id| id.to_string()).as_deref(), Some(booking));
     }
 
     #[test]

@@ -82,8 +82,7 @@ fn message(id: &str, queue_name: &str, body: String) -> QueueMessage {
 
 /// Works on a batch as Lambda has it. Returns the identifiers of the messages that come again.
 async fn invoke(service: &Arc<TestService>, messages: Vec<QueueMessage>) -> Vec<String> {
-    let invocation =
-        Invocation { request_id: "request".to_owned(), deadline: SystemClock.now().plus_ms(30_000) };
+    let invocation = Invocation::new("request", SystemClock.now().plus_ms(30_000));
     let on_message = |message, _| Arc::clone(service).on_message(message);
     let response = handle_messages(messages, &invocation, &SystemClock, &on_message).await;
     response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()

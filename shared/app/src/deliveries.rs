@@ -10,11 +10,12 @@ mod health;
 mod replay;
 
 use futures_util::{StreamExt, stream};
-use holdfast_domain::{EventId, Tenant, Timestamp, WebhookEndpointId};
+use holdfast_domain::{BookingId, EventId, Tenant, Timestamp, WebhookEndpointId};
 
 pub use crate::webhook::POST_LIMIT_MS;
 pub(crate) use health::{event_body, outcome_code};
 
+use crate::metrics::DELIVERIES_EXHAUSTED;
 use crate::ports::{
     AttemptLog, Clock, DeliveryClaim, DeliveryHint, DeliveryQueue, DeliveryStore, DeliveryUpdate,
     EndpointStore, Entropy, EventBus, ReplayQueue, StoreError, WebhookSender,
@@ -57,6 +58,8 @@ pub struct IncomingEvent {
     pub id: EventId,
     /// Its type.
     pub event_type: String,
+    /// The booking that it is about, if it is about one.
+    pub about_booking: Option<BookingId>,
     /// The endpoint that it is about, which does not hear of it.
     pub about_endpoint: Option<WebhookEndpointId>,
     /// Its body, exactly as it arrived and as it will be posted.
@@ -383,6 +386,7 @@ fn too_many_conflicts() -> StoreError {
 }
 
 fn log_exhausted(delivery: &Delivery) {
+    DELIVERIES_EXHAUSTED.record([], 1);
     tracing::warn!(
         webhook_endpoint.id = %delivery.endpoint_id,
         event.id = %delivery.event_id,

@@ -12,6 +12,7 @@ pub mod deliveries;
 pub mod feed;
 pub mod idempotency;
 pub mod manage;
+pub mod metrics;
 pub mod outbox;
 mod paging;
 pub mod parse;

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use holdfast_domain::{
-    Booking, BookingId, Effect, Event, Hold, Notification, ProviderId, SlotChange, effects,
+    Booking, BookingId, Compensation, DeadLetterReason, Effect, Event, Hold, Notification, ProviderId,
+    SlotChange, Status, effects,
 };
 use tokio::time::sleep;
 
+use crate::metrics::{COMPENSATIONS, DEAD_LETTERS, PARKED_RECORDS, PENDING_AGE};
 use crate::ports::{
     Clock, EventBus, KeptNotification, NotificationMailbox, OutgoingEvent, ParkedRecord, RecordParking,
     SlotChangeLog, StoreError, TimerMessage, TimerQueue,
@@ -94,6 +96,10 @@ where
                 results[index] = Err(error);
             }
         }
+        // All from the first failure on comes again, and is measured then.
+        for (change, _) in changes.iter().zip(&results).take_while(|(_, result)| result.is_ok()) {
+            measure(change);
+        }
         results
     }
 
@@ -131,6 +137,7 @@ where
                         tracing::error!(booking.id = %new.id, %error, "An event cannot be written as JSON.");
                         let record = record(new, event.version, event.version, "event_not_serialisable");
                         self.parking.park(&record).await?;
+                        PARKED_RECORDS.record([], 1);
                     }
                 },
                 Effect::ArmTimer { due_at } => timers.push((index, TimerMessage::new(&new.id, due_at))),
@@ -193,10 +200,41 @@ where
             Err(error @ (StoreError::Corrupt(_) | StoreError::Refused(_))) => {
                 tracing::error!(booking.id = %booking.id, %error, "A notification cannot be kept.");
                 let version = kept.notification.version;
+                PARKED_RECORDS.record([], 1);
                 self.parking.park(&record(booking, version, version, "notification_not_kept")).await
             }
             kept_or_unavailable => kept_or_unavailable,
         }
+    }
+}
+
+/// Records what a change says of the booking's life.
+fn measure(change: &Change) {
+    let (old, new) = match change {
+        Change::Images { old, new } => (old.as_deref(), new),
+        Change::Unreadable(_) => return PARKED_RECORDS.record([], 1),
+    };
+    let known = usize::try_from(old.map_or(0, Booking::version)).unwrap_or(usize::MAX);
+    for (place, entry) in new.history.iter().enumerate().skip(known.max(1)) {
+        let was_pending =
+            new.history.get(place.saturating_sub(1)).map(|before| before.status) == Some(Status::Pending);
+        if was_pending && entry.status != Status::Pending {
+            PENDING_AGE.record([entry.status.as_str()], new.created_at().ms_until(entry.at));
+        }
+        if let Some(reason) = DeadLetterReason::of(entry.cause) {
+            DEAD_LETTERS.record([reason.as_str()], 1);
+        }
+    }
+    let outcome = |compensation: &Compensation| match compensation {
+        Compensation::NotNeeded => None,
+        Compensation::Underway(_) => Some("begun"),
+        Compensation::Done => Some("done"),
+        Compensation::Failed => Some("failed"),
+    };
+    if let Some(now) = outcome(&new.compensation)
+        && old.and_then(|old| outcome(&old.compensation)) != Some(now)
+    {
+        COMPENSATIONS.record([now], 1);
     }
 }
 
@@ -235,10 +273,15 @@ pub(crate) fn record(booking: &Booking, from_version: u32, to_version: u32, reas
 mod tests {
     use std::sync::{Mutex, PoisonError};
 
-    use holdfast_domain::{Slot, Timestamp};
+    use holdfast_domain::{
+        Acknowledgement, AttemptOutcome, Command, CompensationRun, Phase, Slot, Timestamp, transition,
+    };
 
     use super::*;
-    use crate::test_util::{self, MemoryBus, MemoryMailbox, MemoryParking, MemoryTimers, TestClock};
+    use crate::metrics::{Recorded, Sample, collected};
+    use crate::test_util::{
+        self, Fault, Faults, MemoryBus, MemoryMailbox, MemoryParking, MemoryTimers, TestClock,
+    };
 
     /// Booking, version, and what became of the slot.
     type Note = (u8, u32, Hold);
@@ -312,5 +355,91 @@ mod tests {
         assert_eq!(noted(slots).await, [(1, 1, Claimed), (1, 2, Taken)]);
         let bookings = vec![change(1, 1, Claimed, "main"), change(2, 1, Taken, "main")];
         assert_eq!(noted(bookings).await, [(1, 1, Claimed), (2, 1, Taken)]);
+    }
+
+    /// An outbox whose bus fails as planned.
+    fn outbox(
+        faults: Faults,
+    ) -> Outbox<MemoryTimers, MemoryBus, MemoryParking, MemoryMailbox, Noted, TestClock> {
+        Outbox {
+            timers: MemoryTimers::new(),
+            bus: MemoryBus::with_faults(faults),
+            parking: MemoryParking::new(),
+            mailbox: MemoryMailbox::new(),
+            slots: Noted::default(),
+            clock: TestClock::starting_at(at()),
+        }
+    }
+
+    fn confirmed(pending: &Booking, after_ms: u64) -> Booking {
+        let acknowledgement = Acknowledgement { provider_reference: None, reserved_until: None };
+        let command = Command::RecordAttempt {
+            operation: 1,
+            attempt: 1,
+            outcome: AttemptOutcome::Acknowledged(acknowledgement),
+            retry_delay_ms: 0,
+        };
+        transition(pending, command, at().plus_ms(after_ms)).unwrap().booking
+    }
+
+    fn told(samples: &[Sample]) -> Vec<(&'static str, Vec<&'static str>, u64)> {
+        let told = |sample: &Sample| {
+            let values = sample.dimensions().map(|(_, value)| value).collect();
+            (sample.metric().name, values, sample.value())
+        };
+        samples.iter().map(told).collect()
+    }
+
+    #[tokio::test]
+    async fn a_booking_s_life_is_measured_when_its_changes_are_carried_out() {
+        let pending = test_util::pending(id(1), at());
+        let confirmed = confirmed(&pending, 400);
+        let run = CompensationRun {
+            number: 2,
+            give_up_at: at(),
+            attempts: 0,
+            unanswered_send_at: at(),
+            last_error: None,
+            phase: Phase::Waiting { next_attempt_at: at() },
+        };
+        let compensating = Booking { compensation: Compensation::Underway(run), ..confirmed.clone() };
+        let done = Booking { compensation: Compensation::Done, ..confirmed.clone() };
+        let images = |old: &Booking, new: &Booking| Change::Images {
+            old: Some(Box::new(old.clone())),
+            new: Box::new(new.clone()),
+        };
+        let changes = [
+            Change::Images { old: None, new: Box::new(pending.clone()) },
+            images(&pending, &confirmed),
+            // A write that is no version says nothing new.
+            images(&confirmed, &confirmed),
+            images(&confirmed, &compensating),
+            images(&compensating, &compensating),
+            images(&compensating, &done),
+        ];
+        let (results, Recorded { samples, .. }) = collected(outbox(Faults::new()).carry_out(&changes)).await;
+        assert!(results.iter().all(Result::is_ok));
+        let expected = [
+            ("PendingAge", vec!["confirmed"], 400),
+            ("Compensations", vec!["begun"], 1),
+            ("Compensations", vec!["done"], 1),
+        ];
+        assert_eq!(told(&samples), expected);
+    }
+
+    #[tokio::test]
+    async fn what_comes_again_is_measured_when_it_comes_again() {
+        let pending = test_util::pending(id(1), at());
+        let change =
+            Change::Images { old: Some(Box::new(pending.clone())), new: Box::new(confirmed(&pending, 1)) };
+        let faults = Faults::new();
+        faults.always("bus.publish", Fault::FailBefore);
+        let outbox = outbox(faults.clone());
+        let (results, Recorded { samples, .. }) =
+            collected(outbox.carry_out(std::slice::from_ref(&change))).await;
+        assert!(results[0].is_err() && samples.is_empty(), "{samples:?}");
+        faults.heal();
+        let (_, Recorded { samples, .. }) = collected(outbox.carry_out(&[change])).await;
+        assert_eq!(told(&samples), [("PendingAge", vec!["confirmed"], 1)]);
     }
 }

@@ -11,6 +11,7 @@ use holdfast_app::ports::{EventBus, OutgoingEvent, StoreError};
 use holdfast_domain::{BookingId, Tenant, WebhookEndpointId};
 
 use crate::error::{coded_error, store_error};
+use crate::trace::trace_header;
 
 /// The `source` of every event.
 pub const EVENT_SOURCE: &str = "holdfast";
@@ -51,6 +52,12 @@ pub fn tenant_of_resources<'a>(resources: impl IntoIterator<Item = &'a str>) -> 
 /// The webhook endpoint that the resources of an event name, if it is about one.
 pub fn endpoint_of_resources<'a>(resources: impl IntoIterator<Item = &'a str>) -> Option<WebhookEndpointId> {
     let named = |resource: &'a str| WebhookEndpointId::parse(resource.strip_prefix(ENDPOINT_RESOURCE)?).ok();
+    resources.into_iter().find_map(named)
+}
+
+/// The booking that an event's resources name, if they name one.
+pub fn booking_of_resources<'a>(resources: impl IntoIterator<Item = &'a str>) -> Option<BookingId> {
+    let named = |resource: &'a str| BookingId::parse(resource.strip_prefix(BOOKING_RESOURCE)?).ok();
     resources.into_iter().find_map(named)
 }
 
@@ -118,6 +125,7 @@ impl EventBridgeBus {
             .detail(&event.body)
             .time(DateTime::from(UNIX_EPOCH + since_epoch))
             .set_resources(Some(resources(event).to_vec()))
+            .set_trace_header(trace_header())
             .build()
     }
 

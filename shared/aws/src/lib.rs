@@ -20,6 +20,7 @@ mod item;
 mod mailbox;
 mod queues;
 mod settings;
+mod trace;
 mod transact;
 
 pub mod codec {
@@ -30,7 +31,9 @@ pub mod codec {
 
 pub use availability::DynamoAvailability;
 pub use booking::{DynamoBookingStore, OVERDUE_INDEX, REFERENCE_INDEX, TENANT_INDEX};
-pub use bus::{EVENT_SOURCE, EventBridgeBus, endpoint_of_resources, tenant_of_resources};
+pub use bus::{
+    EVENT_SOURCE, EventBridgeBus, booking_of_resources, endpoint_of_resources, tenant_of_resources,
+};
 pub use calls::CallLog;
 pub use clients::{AwsClients, AwsConfig, AwsCredentials, AwsHooks};
 pub use dead_letters::SqsDeadLetters;
@@ -39,3 +42,4 @@ pub use feed::DynamoFeed;
 pub use mailbox::DynamoMailbox;
 pub use queues::{SqsDeliveries, SqsParking, SqsRefreshes, SqsReplays, SqsTimers};
 pub use settings::DynamoSettings;
+pub use trace::within_trace;

@@ -1,9 +1,12 @@
 //! Messages to SQS: timers, refreshes, deliveries, and what was parked. Batches are read entry by entry.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use aws_sdk_sqs::types::{
+    MessageSystemAttributeNameForSends, MessageSystemAttributeValue, SendMessageBatchRequestEntry,
+};
 use futures_util::{StreamExt, stream};
 use holdfast_app::ports::{
     DeliveryHint, DeliveryQueue, ParkedRecord, RecordParking, RefreshMessage, RefreshQueue, ReplayMessage,
@@ -13,6 +16,7 @@ use holdfast_domain::Timestamp;
 use serde::Serialize;
 
 use crate::error::{coded_error, incomplete_request, store_error};
+use crate::trace::trace_header;
 
 /// The most entries of a batch (`SendMessageBatch` in the SQS API reference).
 const MAX_BATCH_ENTRIES: usize = 10;
@@ -90,11 +94,13 @@ async fn send_all(client: &Client, queue_url: &str, messages: Vec<Outgoing>) -> 
 
 async fn send_batch(client: &Client, queue_url: &str, batch: Vec<Outgoing>) -> Vec<Result<(), StoreError>> {
     let count = batch.len();
+    let trace = trace_attribute();
     let entry = |(position, message): (usize, Outgoing)| {
         SendMessageBatchRequestEntry::builder()
             .id(position.to_string())
             .message_body(message.body)
             .delay_seconds(message.delay_s)
+            .set_message_system_attributes(trace.clone())
             .build()
             .map_err(|_| incomplete_request(BATCH_CALL))
     };
@@ -117,6 +123,12 @@ async fn send_batch(client: &Client, queue_url: &str, batch: Vec<Outgoing>) -> V
         set(&mut results, failed.id(), Err(coded_error(BATCH_CALL, failed.code(), status)));
     }
     results
+}
+
+/// What takes the trace along with a message (SQS developer guide, "Message system attributes").
+fn trace_attribute() -> Option<HashMap<MessageSystemAttributeNameForSends, MessageSystemAttributeValue>> {
+    let value = MessageSystemAttributeValue::builder().data_type("String").string_value(trace_header()?);
+    Some(HashMap::from([(MessageSystemAttributeNameForSends::AwsTraceHeader, value.build().ok()?)]))
 }
 
 fn set(results: &mut [Result<(), StoreError>], id: &str, result: Result<(), StoreError>) {

@@ -110,6 +110,34 @@ pub enum DeadLetterReason {
 }
 
 impl DeadLetterReason {
+    /// Why somebody has to look at a version with this cause; `None` if nobody has to.
+    pub fn of(cause: Cause) -> Option<Self> {
+        match cause {
+            Cause::CompensationFailed => Some(Self::CompensationFailed),
+            Cause::OperationUnresolved => Some(Self::OperationUnresolved),
+            Cause::NotificationFailed => Some(Self::NotificationFailed),
+            Cause::Created
+            | Cause::Accepted
+            | Cause::ProviderAcknowledged
+            | Cause::ProviderDeclined
+            | Cause::ProviderEnded
+            | Cause::GivenUp
+            | Cause::HoldExpired
+            | Cause::LateAcknowledgement
+            | Cause::Compensated
+            | Cause::OperationBegun
+            | Cause::OperationDeclined
+            | Cause::OperationGivenUp
+            | Cause::WithdrawnByConsumer
+            | Cause::WithdrawnByProvider
+            | Cause::CancelledByOperator
+            | Cause::RetriedByOperator
+            | Cause::AttendanceTold
+            | Cause::CustomerErased
+            | Cause::Rescheduled => None,
+        }
+    }
+
     /// The name that the dead letter carries.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -117,33 +145,6 @@ impl DeadLetterReason {
             Self::OperationUnresolved => "operation_unresolved",
             Self::NotificationFailed => "notification_failed",
         }
-    }
-}
-
-fn dead_letter_reason(cause: Cause) -> Option<DeadLetterReason> {
-    match cause {
-        Cause::CompensationFailed => Some(DeadLetterReason::CompensationFailed),
-        Cause::OperationUnresolved => Some(DeadLetterReason::OperationUnresolved),
-        Cause::NotificationFailed => Some(DeadLetterReason::NotificationFailed),
-        Cause::Created
-        | Cause::Accepted
-        | Cause::ProviderAcknowledged
-        | Cause::ProviderDeclined
-        | Cause::ProviderEnded
-        | Cause::GivenUp
-        | Cause::HoldExpired
-        | Cause::LateAcknowledgement
-        | Cause::Compensated
-        | Cause::OperationBegun
-        | Cause::OperationDeclined
-        | Cause::OperationGivenUp
-        | Cause::WithdrawnByConsumer
-        | Cause::WithdrawnByProvider
-        | Cause::CancelledByOperator
-        | Cause::RetriedByOperator
-        | Cause::AttendanceTold
-        | Cause::CustomerErased
-        | Cause::Rescheduled => None,
     }
 }
 
@@ -235,7 +236,7 @@ pub fn events_since(booking: &Booking, known_version: u32) -> Vec<Event> {
 
 fn dead_letters_since(booking: &Booking, known_version: u32) -> impl Iterator<Item = Effect> {
     versions_since(booking, known_version).filter_map(|(version, entry)| {
-        dead_letter_reason(entry.cause).map(|reason| Effect::DeadLetter { reason, version })
+        DeadLetterReason::of(entry.cause).map(|reason| Effect::DeadLetter { reason, version })
     })
 }
 
@@ -287,7 +288,7 @@ mod tests {
     /// What listeners and operators hear of a version.
     fn told(cause: Cause, status: Status) -> (Option<&'static str>, Option<&'static str>) {
         let entry = HistoryEntry::new(status, Timestamp::EPOCH, cause, 0);
-        (event_type(&entry).map(EventType::as_str), dead_letter_reason(cause).map(DeadLetterReason::as_str))
+        (event_type(&entry).map(EventType::as_str), DeadLetterReason::of(cause).map(DeadLetterReason::as_str))
     }
 
     #[test]

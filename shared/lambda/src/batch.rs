@@ -18,22 +18,42 @@ use lambda_runtime::{Context, LambdaEvent, service_fn};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use tracing::Instrument;
 
 use crate::http::deadline;
-use crate::telemetry::request_span;
+use crate::observed::{Work, observed};
 use crate::{RunError, SystemClock};
 
 /// The most messages that are handled at once; batches are usually smaller.
 const MAX_CONCURRENT_MESSAGES: usize = 100;
 
+/// As what invocations and messages are traced.
+const INVOCATION: &str = "invocation";
+const MESSAGE: &str = "message";
+
 /// The invocation that brought a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Invocation {
-    /// Under which it is logged.
-    pub request_id: String,
+    /// As what it is observed.
+    work: Work,
     /// When everything has to be done: the end of the invocation less a margin for the answer.
     pub deadline: Timestamp,
+}
+
+impl Invocation {
+    /// One that is logged under `request_id`, of no trace.
+    pub fn new(request_id: &str, deadline: Timestamp) -> Self {
+        Self { work: Work::untraced(INVOCATION, request_id), deadline }
+    }
+
+    fn of(context: &Context) -> Self {
+        let work = Work::new(INVOCATION, &context.request_id, context);
+        Self { work, deadline: deadline(context, SystemClock.now()) }
+    }
+
+    /// Under which it is logged.
+    pub fn request_id(&self) -> &str {
+        self.work.request_id()
+    }
 }
 
 /// A message of a queue.
@@ -222,7 +242,7 @@ where
     Fut: Future<Output = Result<(), E>>,
     E: fmt::Display,
 {
-    let span = request_span(&invocation.request_id);
+    let work = invocation.work.part(MESSAGE);
     let (id, receive_count) = (message.id.clone(), message.receive_count);
     let handled = async move {
         // What a panic leaves behind is behind locks that tolerate it; the other messages go on.
@@ -249,7 +269,7 @@ where
         }
         false
     };
-    handled.instrument(span).await
+    observed(work, handled).await
 }
 
 /// Runs a function for events of any kind. Here an error is Lambda's to see: the event comes again.
@@ -262,9 +282,9 @@ where
     lambda_runtime::run_concurrent(service_fn(move |event: LambdaEvent<Value>| {
         let handler = Arc::clone(&handler);
         async move {
-            let invocation = invocation_of(&event.context);
-            let span = request_span(&invocation.request_id);
-            let outcome = handler(event.payload, invocation).instrument(span).await;
+            let invocation = Invocation::of(&event.context);
+            let work = invocation.work.clone();
+            let outcome = observed(work, handler(event.payload, invocation)).await;
             if let Err(error) = &outcome {
                 tracing::error!(request.id = event.context.request_id, %error, "An event could not be handled.");
             }
@@ -274,10 +294,6 @@ where
         .boxed()
     }))
     .await
-}
-
-fn invocation_of(context: &Context) -> Invocation {
-    Invocation { request_id: context.request_id.clone(), deadline: deadline(context, SystemClock.now()) }
 }
 
 #[cfg(test)]
@@ -293,7 +309,7 @@ mod tests {
     }
 
     fn invocation() -> Invocation {
-        Invocation { request_id: "r".into(), deadline: Timestamp::EPOCH.plus_ms(5_000) }
+        Invocation::new("r", Timestamp::EPOCH.plus_ms(5_000))
     }
 
     fn messages(ids: &[&str]) -> Vec<QueueMessage> {

@@ -5,6 +5,7 @@
 //! an error, since some are secrets.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use data_encoding::HEXLOWER;
 use holdfast_app::ports::DeadLetterQueue;
@@ -25,6 +26,12 @@ const MAX_BOOTSTRAP_HASHES: usize = 10;
 
 /// The most hosts that the deployment may allow.
 const MAX_ALLOWED_HOSTS: usize = 100;
+
+/// The longest namespace of metrics, in bytes (`PutMetricData`).
+const MAX_NAMESPACE_BYTES: usize = 255;
+
+const METRICS_NAMESPACE: &str = "METRICS_NAMESPACE";
+const XRAY_DAEMON: &str = "AWS_XRAY_DAEMON_ADDRESS";
 
 /// Why the environment cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -355,6 +362,40 @@ impl LogLevel {
     }
 }
 
+/// Where metrics and traces go. Neither has to go anywhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observability {
+    /// The namespace of metrics (`METRICS_NAMESPACE`); `None`, if it is not set or empty: none are written.
+    pub metrics_namespace: Option<String>,
+    /// The daemon of X-Ray (`AWS_XRAY_DAEMON_ADDRESS`, which Lambda sets); `None` if there is none.
+    pub xray_daemon: Option<SocketAddr>,
+}
+
+impl Observability {
+    /// Reads both.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_source(&environment)
+    }
+
+    fn from_source(source: Source<'_>) -> Result<Self, ConfigError> {
+        let optional = |variable| source(variable).filter(|value| !value.is_empty());
+        let metrics_namespace = optional(METRICS_NAMESPACE);
+        let is_allowed = |name: &String| {
+            name.len() <= MAX_NAMESPACE_BYTES
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_/#".contains(&byte))
+        };
+        if metrics_namespace.as_ref().is_some_and(|name| !is_allowed(name)) {
+            let expected = "a namespace of metrics: up to 255 letters, digits, and . - _ / #";
+            return Err(ConfigError::Malformed { variable: METRICS_NAMESPACE, expected });
+        }
+        let xray_daemon = optional(XRAY_DAEMON).map(|address| {
+            let expected = "an address and a port";
+            address.parse().map_err(|_| ConfigError::Malformed { variable: XRAY_DAEMON, expected })
+        });
+        Ok(Self { metrics_namespace, xray_daemon: xray_daemon.transpose()? })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -428,6 +469,22 @@ mod tests {
         for wrong in ["ff", "x", "FF00000000000000000000000000000000000000000000000000000000000000", ","] {
             assert!(admins(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn metrics_and_traces_may_go_nowhere_but_not_anywhere() {
+        let none = Observability { metrics_namespace: None, xray_daemon: None };
+        assert_eq!(Observability::from_source(&nothing), Ok(none));
+        let namespace = |value| Observability::from_source(&only("METRICS_NAMESPACE", value));
+        assert_eq!(namespace("Holdfast/shop").unwrap().metrics_namespace.as_deref(), Some("Holdfast/shop"));
+        assert_eq!(namespace("").unwrap().metrics_namespace, None);
+        assert!(namespace("Hold fast").is_err());
+        let long = |variable: &str| (variable == "METRICS_NAMESPACE").then(|| "a".repeat(256));
+        assert!(Observability::from_source(&long).is_err());
+        let daemon = |value| Observability::from_source(&only("AWS_XRAY_DAEMON_ADDRESS", value));
+        let address = daemon("169.254.79.129:2000").unwrap().xray_daemon;
+        assert_eq!(address, Some(SocketAddr::from(([169, 254, 79, 129], 2_000))));
+        assert!(daemon("localhost").is_err());
     }
 
     #[test]

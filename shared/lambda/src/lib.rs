@@ -6,10 +6,13 @@
 
 pub mod batch;
 pub mod config;
+mod emf;
 pub mod http;
+mod observed;
 pub mod stores;
 mod system;
 pub mod telemetry;
+mod xray;
 
 pub use system::{SystemClock, SystemEntropy};
 

@@ -2,17 +2,18 @@
 //!
 //! Fields are dotted (`booking.id`). Our own crates log at the level that is asked for; everything else
 //! at warnings at most, because clients of HTTP and of Amazon write whole requests, and so personal data,
-//! at their finer levels. There are no metrics and no traces here.
+//! at their finer levels.
 
 use std::panic::PanicHookInfo;
 
-use tracing::Span;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-use crate::config::{ConfigError, LogLevel};
+use crate::config::{ConfigError, LogLevel, Observability};
+use crate::observed;
+pub use holdfast_app::metrics::{note_booking, record_booking};
 
 /// What our own targets begin with: the shared crates and the functions.
 const OWN_TARGETS: [&str; 9] = [
@@ -38,9 +39,11 @@ pub enum TelemetryError {
     AlreadySet(#[source] TryInitError),
 }
 
-/// Sets up logging for the process, at `LOG_LEVEL`, and for panics too. To be called once, first of all.
+/// Sets up logging for the process, at `LOG_LEVEL`, and for panics too; and where metrics and traces go. To be called
+/// once, first of all.
 pub fn init() -> Result<(), TelemetryError> {
     let level = LogLevel::from_env()?;
+    let observability = Observability::from_env()?;
     let layer = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
@@ -53,18 +56,8 @@ pub fn init() -> Result<(), TelemetryError> {
         .try_init()
         .map_err(TelemetryError::AlreadySet)?;
     std::panic::set_hook(Box::new(log_panic));
+    observed::init(observability);
     Ok(())
-}
-
-/// The span of one request or message. All that is logged within it carries its fields; `booking.id` is
-/// filled in by [`record_booking`] once it is known.
-pub(crate) fn request_span(request_id: &str) -> Span {
-    tracing::info_span!("request", request.id = request_id, booking.id = tracing::field::Empty)
-}
-
-/// Notes in the current request's span which booking it is about.
-pub fn record_booking(booking_id: &holdfast_domain::BookingId) {
-    Span::current().record("booking.id", booking_id.as_str());
 }
 
 fn targets(level: LevelFilter) -> Targets {
@@ -90,6 +83,7 @@ mod tests {
     use tracing_subscriber::fmt::MakeWriter;
 
     use super::*;
+    use crate::observed::request_span;
 
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);

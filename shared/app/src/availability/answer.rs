@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::ask::{Availability, NotSaid, Said};
 use super::memory::shown;
 use super::wish::ValidAvailability;
+use crate::metrics::AVAILABILITY_AGE;
 use crate::ports::{
     AvailabilityGateway, AvailabilityStore, BreakerStore, Clock, Entropy, KnownAvailability, LimitStore,
     LocationStore, Place, Remembered,
@@ -120,8 +121,12 @@ where
             Some(locations) => locations,
             None => self.ask_all(provider, wish, deadline).await?,
         };
+        let now = self.clock.now();
         if locations.iter().all(|location| location.outcome.is_err()) {
-            return Err(nothing_known(&locations, self.clock.now()));
+            return Err(nothing_known(&locations, now));
+        }
+        for open in locations.iter().filter_map(|location| location.outcome.as_ref().ok()) {
+            AVAILABILITY_AGE.record([open.source.as_str()], open.as_of.ms_until(now));
         }
         Ok(locations)
     }

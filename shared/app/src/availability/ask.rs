@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::memory::{Learned, learn, recall, remembered_window};
 use crate::bookings::{Admission, Breakers, Limits, Ticket};
+use crate::metrics::PROVIDER_CALL_TIME;
 use crate::ports::{
     AvailabilityCall, AvailabilityFailure, AvailabilityGateway, AvailabilityStore, BreakerStore, Clock,
     Entropy, KnownAvailability, LimitStore, LocationStore, Place, Remembered, StoreError,
@@ -147,6 +148,12 @@ where
         let limit_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         let call = AvailabilityCall { provider, location, window, limit_ms };
         let answer = timeout_at(deadline, self.gateway.open_slots(call)).await;
+        let outcome = match &answer {
+            Ok(Ok(_)) => "answered",
+            Ok(Err(_)) => "failed",
+            Err(_) => "timed_out",
+        };
+        PROVIDER_CALL_TIME.record(["availability", outcome], as_of.ms_until(self.clock.now()));
         self.limits.release(self.breakers.store(), &provider.provider_id, ticket).await;
         let slots = answer.unwrap_or(Err(TIMED_OUT)).map_err(|failure| {
             tracing::info!(

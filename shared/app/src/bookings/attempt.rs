@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::answer::{Answer, Asked, RequestName};
 use super::{Engine, MAX_CONFLICTS, contention_problem, store_problem};
+use crate::metrics::PROVIDER_CALL_TIME;
 use crate::ports::{
     AttemptReport, BookingStore, BreakerStore, Clock, Entropy, LimitStore, ProviderCall, ProviderGateway,
     Replaced,
@@ -65,6 +66,7 @@ where
             outcome: AttemptOutcome::Unknown(AttemptError::TimedOut),
             retry_after_ms: None,
         });
+        self.measure_call(operation.change.kind().as_str(), attempt_outcome(&report.outcome), now);
         if let AttemptOutcome::Unknown(error) = report.outcome
             && is_gate
         {
@@ -72,6 +74,11 @@ where
             report.outcome = AttemptOutcome::NotSent(error);
         }
         report
+    }
+
+    /// Records how long a call of a provider took that began at `begun_at`.
+    pub(super) fn measure_call(&self, call: &'static str, outcome: &'static str, begun_at: Timestamp) {
+        PROVIDER_CALL_TIME.record([call, outcome], begun_at.ms_until(self.clock.now()));
     }
 
     /// The command that tells a booking what came of an attempt.
@@ -135,6 +142,18 @@ where
             }
         }
         Err(contention_problem(SideEffects::Unknown).about(&seen.booking.id))
+    }
+}
+
+/// What came of an attempt, as it is measured.
+fn attempt_outcome(outcome: &AttemptOutcome) -> &'static str {
+    match outcome {
+        AttemptOutcome::Acknowledged(_) => "acknowledged",
+        AttemptOutcome::Declined(_) => "declined",
+        AttemptOutcome::NotSent(_) => "not_sent",
+        AttemptOutcome::Unknown(AttemptError::AcceptedForLater) => "accepted_for_later",
+        AttemptOutcome::Unknown(AttemptError::TimedOut) => "timed_out",
+        AttemptOutcome::Unknown(_) => "unknown",
     }
 }
 

@@ -115,10 +115,21 @@ where
         booking: &Booking,
         limit_ms: u64,
     ) -> LookUpOutcome {
+        let begun_at = self.clock.now();
         let look_up = self.gateway.look_up(provider, booking, limit_ms);
-        timeout(Duration::from_millis(limit_ms), look_up)
+        let found = timeout(Duration::from_millis(limit_ms), look_up)
             .await
-            .unwrap_or(LookUpOutcome::Unavailable { error: AttemptError::TimedOut, retry_after_ms: None })
+            .unwrap_or(LookUpOutcome::Unavailable { error: AttemptError::TimedOut, retry_after_ms: None });
+        let outcome = match found {
+            LookUpOutcome::Unavailable { .. } => "failed",
+            LookUpOutcome::Found(_)
+            | LookUpOutcome::StillPending
+            | LookUpOutcome::Ended
+            | LookUpOutcome::NotFound
+            | LookUpOutcome::Unsupported => "answered",
+        };
+        self.measure_call("look_up", outcome, begun_at);
+        found
     }
 
     async fn send(
@@ -205,9 +216,11 @@ where
             limit_ms,
         };
         let limit = Duration::from_millis(limit_ms);
+        let begun_at = self.clock.now();
         let report = timeout(limit, self.gateway.compensate(call))
             .await
             .unwrap_or(not_compensated(AttemptError::TimedOut, None));
+        self.measure_call("compensate", compensation_outcome(report.outcome), begun_at);
         let error = match report.outcome {
             CompensationOutcome::Failed(error) => Some(error),
             CompensationOutcome::Acknowledged
@@ -216,6 +229,15 @@ where
         };
         self.leave_call(provider, error, pass).await;
         report
+    }
+}
+
+/// What came of a compensating cancel, as it is measured.
+fn compensation_outcome(outcome: CompensationOutcome) -> &'static str {
+    match outcome {
+        CompensationOutcome::Acknowledged | CompensationOutcome::NoSuchBooking => "acknowledged",
+        CompensationOutcome::Declined => "declined",
+        CompensationOutcome::Failed(_) => "failed",
     }
 }
 

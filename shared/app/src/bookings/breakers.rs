@@ -10,6 +10,7 @@ use std::time::Duration;
 use holdfast_domain::{AttemptError, AttemptOutcome, ProviderId, Timestamp};
 use tokio::time::timeout;
 
+use crate::metrics::BREAKER_CHANGES;
 use crate::ports::{AttemptReport, BreakerStore, StoreError};
 use crate::settings::BreakerState;
 
@@ -168,7 +169,7 @@ impl<B: BreakerStore> Breakers<B> {
 
     async fn note(&self, provider_id: &ProviderId, verdict: Verdict, permit: Permit, now: Timestamp) {
         match verdict {
-            Verdict::Failure => self.record_failure(provider_id, now).await,
+            Verdict::Failure => self.record_failure(provider_id, permit, now).await,
             Verdict::Success => {
                 let had_failures = self
                     .recall(provider_id)
@@ -192,11 +193,14 @@ impl<B: BreakerStore> Breakers<B> {
         within_limit(provider_id, "Giving back a circuit's probe", write).await;
     }
 
-    async fn record_failure(&self, provider_id: &ProviderId, now: Timestamp) {
+    async fn record_failure(&self, provider_id: &ProviderId, permit: Permit, now: Timestamp) {
         let write = self.store.record_failure(provider_id, FAILURE_THRESHOLD, now.plus_ms(OPEN_MS));
         if let Some(state) = within_limit(provider_id, "Counting a provider's failure", write).await {
             if state.consecutive_failures == FAILURE_THRESHOLD {
                 tracing::warn!(provider.id = %provider_id, "The provider's circuit is open.");
+                BREAKER_CHANGES.record(["opened"], 1);
+            } else if matches!(permit, Permit::Probe { .. }) {
+                BREAKER_CHANGES.record(["reopened"], 1);
             }
             self.remember(provider_id, state, now);
         }
@@ -206,6 +210,7 @@ impl<B: BreakerStore> Breakers<B> {
         let write = self.store.close(provider_id);
         if within_limit(provider_id, "Closing a provider's circuit", write).await.is_some() {
             tracing::info!(provider.id = %provider_id, "The provider's circuit is closed.");
+            BREAKER_CHANGES.record(["closed"], 1);
             self.remember(provider_id, BreakerState::default(), now);
         }
     }

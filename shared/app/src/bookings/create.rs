@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use holdfast_domain::{
-    AttemptError, AttemptOutcome, Booking, BookingId, Change, Command, ConfirmationMode, Operation, Patience,
-    Phase, Status, Tenant, Timestamp, transition,
+    AttemptError, AttemptOutcome, Booking, BookingId, Change, Command, ConfirmationMode, Operation,
+    OperationKind, Patience, Phase, Status, Tenant, Timestamp, transition,
 };
 use tokio::time::{sleep, timeout};
 use uuid::Builder;
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::availability::SlotWord;
 use crate::idempotency::{IdempotencyKey, KEY_RETENTION_MS, MAX_GENERATIONS};
+use crate::metrics::CALL_BACK_WAIT;
 use crate::ports::{
     AttemptReport, BookingStore, BreakerStore, Claim, Clock, Entropy, LimitStore, ProviderGateway, Replaced,
     StoreError,
@@ -168,7 +169,7 @@ where
         };
         if report.outcome == AttemptOutcome::Unknown(AttemptError::AcceptedForLater) {
             let is_answered = |booking: &Booking| booking.status() != Status::Pending;
-            self.await_callback(&seen.booking.id, is_answered, limit).await;
+            self.await_callback(&seen.booking.id, OperationKind::Book, is_answered, limit).await;
         }
         let command = self.record_command(provider, &operation, report.clone());
         let (settled, ()) =
@@ -218,6 +219,18 @@ where
     /// The provider will call back: looks until the limit whether it has, so that the booking
     /// `is_answered`.
     pub(super) async fn await_callback(
+        &self,
+        id: &BookingId,
+        kind: OperationKind,
+        is_answered: impl Fn(&Booking) -> bool + Send,
+        limit: Timestamp,
+    ) {
+        let begun_at = self.clock.now();
+        self.look_for_callback(id, is_answered, limit).await;
+        CALL_BACK_WAIT.record([kind.as_str()], begun_at.ms_until(self.clock.now()));
+    }
+
+    async fn look_for_callback(
         &self,
         id: &BookingId,
         is_answered: impl Fn(&Booking) -> bool + Send,

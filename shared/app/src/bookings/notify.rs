@@ -66,9 +66,12 @@ where
             notification: &notification,
             limit_ms,
         };
+        let begun_at = self.clock.now();
         let report = timeout(Duration::from_millis(limit_ms), self.gateway.notify(call))
             .await
             .unwrap_or(NotificationReport { error: Some(AttemptError::TimedOut), retry_after_ms: None });
+        let outcome = if report.error.is_none() { "acknowledged" } else { "failed" };
+        self.measure_call("notify", outcome, begun_at);
         let now = self.clock.now();
         let next = next_at(Some(&provider), &notification);
         let command = Command::RecordNotification(NotificationRecord {

@@ -172,7 +172,8 @@ where
             let is_answered = |booking: &Booking| {
                 booking.operation.as_ref().is_none_or(|operation| operation.number != number)
             };
-            self.await_callback(&seen.booking.id, is_answered, limit).await;
+            let kind = operation.change.kind();
+            self.await_callback(&seen.booking.id, kind, is_answered, limit).await;
         }
         let command = self.record_command(&provider, &operation, report.clone());
         let (settled, ()) = tokio::join!(self.settle_and_answer(seen, Some(command), asked, name), async {

@@ -4,6 +4,7 @@ use holdfast_domain::{AttemptError, Timestamp};
 
 use super::limits::{Admission, Ticket};
 use super::{Engine, Permit};
+use crate::metrics::PROVIDER_SHUT;
 use crate::ports::{AttemptReport, BookingStore, BreakerStore, Clock, Entropy, LimitStore, ProviderGateway};
 use crate::settings::ProviderSettings;
 
@@ -37,6 +38,7 @@ where
         let state = self.breakers.refresh(provider_id, self.clock.now()).await;
         let permit = self.breakers.permit(provider_id, state, self.clock.now(), limit_ms).await;
         if let Permit::Open { until } = permit {
+            PROVIDER_SHUT.record(["circuit_open"], 1);
             return Err(Shut { error: AttemptError::CircuitOpen, until });
         }
         let now = self.clock.now();
@@ -46,6 +48,7 @@ where
             Admission::Admitted(ticket) => Ok(Pass { permit, ticket }),
             Admission::Refused { until } => {
                 self.breakers.release(provider_id, permit).await;
+                PROVIDER_SHUT.record(["limit_reached"], 1);
                 Err(Shut { error: AttemptError::LimitReached, until })
             }
         }

@@ -6,6 +6,7 @@ use holdfast_domain::{AttemptError, Booking, BookingId, Command, Step, Timestamp
 use super::attempt::log_refused;
 use super::pass::{Pass, Shut};
 use super::{Engine, MAX_CONFLICTS};
+use crate::metrics::DUE_LATENESS;
 use crate::ports::{
     BookingStore, BreakerStore, Clock, Entropy, LimitStore, ProviderGateway, Replaced, SettingsReader,
     StoreError, TimerMessage, Wanted,
@@ -71,7 +72,13 @@ where
         let Some(mut seen) = self.store.read(&id).await? else { return Ok(TimerOutcome::Nothing) };
         for _ in 0..MAX_CONFLICTS {
             let now = self.clock.now();
-            let work = match next_step(&seen.booking, now) {
+            let step = next_step(&seen.booking, now);
+            if let (Step::Attempt { .. } | Step::Resolve | Step::Compensate | Step::Notify, Some(due_at)) =
+                (&step, seen.booking.due_at())
+            {
+                DUE_LATENESS.record([], due_at.ms_until(now));
+            }
+            let work = match step {
                 // The clock was set back since the message was found to be on time.
                 Step::WaitUntil(at) if at <= message.not_before => {
                     return Ok(TimerOutcome::PassOn(TimerMessage { not_before: at, ..message.clone() }));

@@ -3,7 +3,8 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use holdfast_domain::Timestamp;
+use holdfast_domain::{BookingId, Timestamp};
+use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::health::{Disabling, outcome_code, patience_ms};
@@ -11,6 +12,7 @@ use super::{
     Deliveries, DeliveryError, HintOutcome, Lane, MAX_CONFLICTS, POST_LIMIT_MS, due_at, log_exhausted, next,
     too_many_conflicts,
 };
+use crate::metrics::{DELIVERY_LAG, DELIVERY_TIME, record_booking};
 use crate::ports::{
     AttemptEntry, AttemptLog, Clock, DeliveryHint, DeliveryQueue, DeliveryStore, DeliveryUpdate,
     EndpointStore, Entropy, EventBus, PostOutcome, ReplayQueue, WebhookPost, WebhookSender,
@@ -64,6 +66,7 @@ where
         if limit_ms == 0 {
             return self.pass_on(&claimed, lease_until, Lane::of(endpoint, begun_at), begun_at).await;
         }
+        let happened_at = note_subject(&claimed);
         let outcome = self.post(&claimed, endpoint, begun_at, limit_ms).await;
         let attempt = Attempt { outcome, begun_at, ended_at: self.clock.now() };
         tracing::info!(
@@ -75,8 +78,10 @@ where
             attempt.duration_ms = attempt.latency_ms(),
             "An attempt to deliver an event is over."
         );
+        DELIVERY_TIME.record([measured_outcome(&attempt.outcome)], attempt.latency_ms());
         let entry = entry(&claimed, &attempt);
-        let ((), recorded) = tokio::join!(self.append(&entry), self.record(claimed, endpoint, &attempt));
+        let ((), recorded) =
+            tokio::join!(self.append(&entry), self.record(claimed, endpoint, &attempt, happened_at));
         recorded
     }
 
@@ -127,12 +132,17 @@ where
         claimed: Delivery,
         endpoint: &WebhookEndpoint,
         attempt: &Attempt,
+        happened_at: Option<Timestamp>,
     ) -> Result<HintOutcome, DeliveryError> {
         let lane = self.note_speed(endpoint, attempt).await;
         let now = attempt.ended_at;
         if let PostOutcome::Answered { status: 200..=299, .. } = attempt.outcome {
             if endpoint.failing_since.is_some() {
                 self.mark_failing(endpoint, None).await;
+            }
+            // A delivery that somebody asked for again says nothing of how quick the first was.
+            if let Some(happened_at) = happened_at.filter(|_| claimed.round == 1) {
+                DELIVERY_LAG.record([], happened_at.ms_until(now));
             }
             return self.record_delivered(claimed, now).await;
         }
@@ -216,6 +226,41 @@ where
         self.send(&[DeliveryHint::new(failed, due_at)], lane, now).await?;
         Ok(HintOutcome::Failed)
     }
+}
+
+/// What came of a post, as it is measured: statuses by their class.
+fn measured_outcome(outcome: &PostOutcome) -> &'static str {
+    match outcome {
+        PostOutcome::Answered { status: 200..=299, .. } => "delivered",
+        PostOutcome::Answered { status: 300..=399, .. } => "http_3xx",
+        PostOutcome::Answered { status: 400..=499, .. } => "http_4xx",
+        PostOutcome::Answered { .. } => "http_5xx",
+        PostOutcome::TimedOut => "timed_out",
+        PostOutcome::ConnectionFailed => "connection_failed",
+        PostOutcome::TargetRefused => "target_refused",
+    }
+}
+
+/// Of an event's body, when it happened and whose it is.
+#[derive(Deserialize)]
+struct Told {
+    timestamp: Timestamp,
+    data: Subject,
+}
+
+#[derive(Deserialize)]
+struct Subject {
+    id: String,
+}
+
+/// Notes which booking a delivery tells of. Returns when that happened; `None` if the body does not say, which is then
+/// no event of ours.
+fn note_subject(delivery: &Delivery) -> Option<Timestamp> {
+    let told: Told = serde_json::from_str(&delivery.body).ok()?;
+    if let Ok(booking_id) = BookingId::parse(&told.data.id) {
+        record_booking(&booking_id);
+    }
+    Some(told.timestamp)
 }
 
 fn entry(claimed: &Delivery, attempt: &Attempt) -> AttemptEntry {

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::attempt::Attempt;
 use super::{Deliveries, Lane, MAX_CONFLICTS, too_many_conflicts};
+use crate::metrics::ENDPOINTS_DISABLED;
 use crate::ports::{
     AttemptLog, Clock, DeliveryQueue, DeliveryStore, EndpointStore, EndpointUpdate, Entropy, EventBus,
     OutgoingEvent, PostOutcome, ReplayQueue, StoreError, WebhookSender,
@@ -168,6 +169,7 @@ where
             self.publish_disabled(&current, reason, now).await?;
             if self.endpoints.disable(tenant, id, current.rev, reason).await? == EndpointUpdate::Done {
                 let reason = reason.as_str();
+                ENDPOINTS_DISABLED.record([reason], 1);
                 tracing::warn!(webhook_endpoint.id = %id, reason, "An endpoint is disabled.");
                 return Ok(Disabling::Done);
             }

@@ -3,6 +3,7 @@
 mod at_least_once;
 mod health;
 mod lanes;
+mod measured;
 mod replays;
 
 use std::collections::VecDeque;
@@ -224,6 +225,7 @@ fn event() -> IncomingEvent {
         tenant: tenant(),
         id: EventId::from_bytes([9; 16]),
         event_type: "booking.confirmed".to_owned(),
+        about_booking: None,
         about_endpoint: None,
         body: BODY.to_owned(),
     }

@@ -14,12 +14,11 @@ use http::Method;
 use lambda_runtime::{Context, LambdaEvent, service_fn};
 use serde_json::Value;
 use tokio::time::timeout;
-use tracing::Instrument;
 
 use super::gateway::{event_of, request_id, request_of};
 use super::response::problem_for;
 use super::{Request, Response, Routed, Router, problem_response};
-use crate::telemetry::request_span;
+use crate::observed::{Work, observed};
 use crate::{RunError, SystemClock};
 
 /// What a request without a route is logged under.
@@ -72,8 +71,8 @@ where
             Problem::new(ProblemCode::InvalidParameter, "The request's headers or body cannot be read.");
         return event_of(problem_for(&problem, "", &request_id), &request_id, true);
     };
-    let span = request_span(&request.request_id);
-    answer(router, handler, request, started_at, clock).instrument(span).await
+    let work = Work::new("request", &request.request_id, context);
+    observed(work, answer(router, handler, request, started_at, clock)).await
 }
 
 async fn answer<K, F, Fut>(

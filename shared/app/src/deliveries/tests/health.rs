@@ -90,6 +90,7 @@ async fn a_410_is_told_and_other_endpoints_hear_of_it_but_not_this_one() {
         let incoming = IncomingEvent {
             id,
             event_type: event.event_type,
+            about_booking: None,
             about_endpoint,
             body: event.body,
             ..super::event()
