@@ -13,6 +13,8 @@ mod contract;
 #[cfg(test)]
 mod dependencies;
 #[cfg(test)]
+mod deploying;
+#[cfg(test)]
 mod described;
 #[cfg(test)]
 mod documents;
@@ -24,6 +26,8 @@ mod end_to_end;
 mod event_schemas;
 #[cfg(test)]
 mod hot_path;
+#[cfg(test)]
+mod observability;
 #[cfg(test)]
 mod receivers;
 #[cfg(test)]
