@@ -75,8 +75,9 @@ def main() -> None:
     # The emulator has read its own level by now; a function takes its level from the template alone.
     os.environ.pop("LOG_LEVEL", None)
     runtime_latency.install()
-    function_logs.install(os.environ.pop("FUNCTION_LOG_DIR"), os.environ.pop("STACK_NAME"))
-    permissions.install()
+    function_log_dir = os.environ.pop("FUNCTION_LOG_DIR")
+    function_logs.install(function_log_dir, os.environ.pop("STACK_NAME"))
+    permissions.install(os.path.join(os.path.dirname(function_log_dir), "permissions.log"))
     queue_mapping.install()
     stream_mapping.install()
     app.main()

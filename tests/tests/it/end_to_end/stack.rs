@@ -94,6 +94,21 @@ pub(super) fn passed_over(provider_id: &str) -> usize {
     text.lines().filter(is_told).count()
 }
 
+/// What the functions of the stacks were let and not let do so far, a JSON object a line.
+pub(super) fn permissions() -> String {
+    let rough = ROUGH.get().and_then(|started| started.as_ref().ok()).map(|rough| &rough.running);
+    let stacks = [Some(running()), rough];
+    let read = |stack: &Running| fs::read_to_string(stack.folder.join("logs/permissions.log")).unwrap();
+    stacks.into_iter().flatten().map(read).collect()
+}
+
+/// What the functions of the stack have logged so far, by file.
+pub(super) fn function_logs() -> Vec<(String, String)> {
+    let logs = fs::read_dir(running().folder.join("logs/functions")).unwrap();
+    let read = |path: PathBuf| (path.display().to_string(), fs::read_to_string(&path).unwrap());
+    logs.map(|log| read(log.unwrap().path())).collect()
+}
+
 fn running() -> &'static Running {
     static STACK: OnceLock<Result<Running, String>> = OnceLock::new();
     match STACK.get_or_init(start) {

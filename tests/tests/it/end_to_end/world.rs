@@ -34,6 +34,8 @@ pub(super) const SHORT_MS: u64 = 4_000;
 static ACTORS: AtomicUsize = AtomicUsize::new(1);
 /// Tests that are under way, and those of them that wait for the others.
 static WORLDS: AtomicUsize = AtomicUsize::new(0);
+/// How many were made in all.
+static MADE: AtomicUsize = AtomicUsize::new(0);
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 /// Which of those that have waited goes on.
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -71,6 +73,7 @@ impl World {
         // A client belongs to its test: its connections live on that test's runtime.
         let http = reqwest::Client::builder().no_proxy().timeout(CALL_LIMIT).build().unwrap();
         WORLDS.fetch_add(1, Ordering::Relaxed);
+        MADE.fetch_add(1, Ordering::Relaxed);
         Self { stack, http, stands_back: AtomicBool::new(false) }
     }
 
@@ -95,6 +98,11 @@ impl World {
     /// How many tests are under way, this one included.
     pub(super) fn count() -> usize {
         WORLDS.load(Ordering::Relaxed)
+    }
+
+    /// How many tests have begun in all, this one included.
+    pub(super) fn made() -> usize {
+        MADE.load(Ordering::Relaxed)
     }
 
     /// A call to the API without a key.

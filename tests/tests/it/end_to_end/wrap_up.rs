@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::stack::rough_if_started;
 use super::world::{World, until};
+use super::{permissions, told};
 
 /// Queues that nothing may be left in. A booking's own dead letters are asked for by the tests that make them.
 const EMPTY_AT_THE_END: [&str; 7] = [
@@ -61,6 +62,8 @@ async fn when_all_is_over_nothing_has_been_given_up() {
         others => Err(json!(others)),
     })
     .await;
+    told::every_line_is_structured();
+    permissions::what_functions_did_is_what_they_may();
     nothing_was_given_up(world.stack).await;
     if let Some(rough) = rough_if_started() {
         nothing_was_given_up(rough).await;
