@@ -27,7 +27,7 @@ const OF_LAMBDA: [&str; 11] = [
 ];
 
 /// What a whole run may do without, and why it is needed.
-const SELDOM: [(&str, &str, &str); 10] = [
+const SELDOM: [(&str, &str, &str); 16] = [
     // A location was removed while its provider was asked for it.
     ("AvailabilityRole", "dynamodb:DeleteItem", "AvailabilityTable"),
     ("RefreshRole", "dynamodb:DeleteItem", "AvailabilityTable"),
@@ -38,6 +38,14 @@ const SELDOM: [(&str, &str, &str); 10] = [
     ("BookingRole", "dynamodb:DeleteItem", "BookingTable"),
     ("ProviderCallbackRole", "dynamodb:DeleteItem", "BookingTable"),
     ("RetryRole", "dynamodb:DeleteItem", "BookingTable"),
+    ("RepairRole", "dynamodb:DeleteItem", "BookingTable"),
+    // What was parked was to be fetched by its provider.
+    ("RepairRole", "dynamodb:PutItem", "DeliveryTable"),
+    // Letters are there only of what failed ten times; of all these queues one is tried.
+    ("RepairRole", "sqs:SendMessage", "EventQueue"),
+    ("RepairRole", "sqs:SendMessage", "DeliveryQueue"),
+    ("RepairRole", "sqs:SendMessage", "RefreshQueue"),
+    ("RepairRole", "sqs:SendMessage", "BookingDeadLetterQueue"),
     // A provider tells of the same open slots again.
     ("ProviderCallbackRole", "dynamodb:UpdateItem", "AvailabilityTable"),
     // An image cannot be read, of code that there is not yet.

@@ -52,6 +52,9 @@ async fn what_waits_is_done_at_once_when_an_operator_says_so() {
     let again = post(&world, &format!("{path}/retry"), &because("the clinic called")).await;
     assert_eq!(again["changed"], false, "{again}");
     assert_eq!(provider.live().await, [id.as_str()]);
+    // Whose booking it is makes nobody an operator.
+    let consumers = Reply::of(consumer.call(Method::GET, &path)).await;
+    consumers.assert_problem(403, "forbidden", "none");
 }
 
 #[tokio::test]
