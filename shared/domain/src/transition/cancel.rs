@@ -22,9 +22,7 @@ pub(super) fn begin_cancel(
     match booking.status() {
         Status::Pending => end_pending(booking, state, Cause::WithdrawnByConsumer, None, now),
         Status::Reserved | Status::Confirmed if booking.confirmation.tells() => {
-            booking.operation = None;
-            advance(booking, Some(state), Cause::WithdrawnByConsumer, 0, now);
-            tell_cancelled(booking, now);
+            end_told(booking, state, Cause::WithdrawnByConsumer, now);
             Ok(())
         }
         Status::Reserved | Status::Confirmed => {
@@ -51,8 +49,11 @@ pub(super) fn begin_cancel(
     }
 }
 
-/// The provider has to hear that the booking is withdrawn, unless it never heard of it.
-pub(super) fn tell_cancelled(booking: &mut Booking, now: Timestamp) {
+/// A booking that its provider is told of ends at once, and the provider has to hear of that, unless it never heard of
+/// the booking.
+pub(super) fn end_told(booking: &mut Booking, state: State, cause: Cause, now: Timestamp) {
+    booking.operation = None;
+    advance(booking, Some(state), cause, 0, now);
     let is_unheard = booking
         .notifications
         .first()

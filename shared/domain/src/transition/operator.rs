@@ -1,7 +1,7 @@
 //! What those who operate the system do to a booking: have what waits done now, and end it for good.
 
 use super::book::end_pending;
-use super::cancel::tell_cancelled;
+use super::cancel::end_told;
 use super::compensation::begin_compensation;
 use super::{Refused, advance};
 use crate::{
@@ -109,9 +109,7 @@ pub(super) fn cancel_by_operator(booking: &mut Booking, now: Timestamp) -> Resul
     match booking.status() {
         Status::Pending => end_pending(booking, state, Cause::CancelledByOperator, None, now),
         Status::Reserved | Status::Confirmed if booking.confirmation.tells() => {
-            booking.operation = None;
-            advance(booking, Some(state), Cause::CancelledByOperator, 0, now);
-            tell_cancelled(booking, now);
+            end_told(booking, state, Cause::CancelledByOperator, now);
             Ok(())
         }
         Status::Reserved | Status::Confirmed => {
