@@ -21,7 +21,7 @@ use super::list::Lists;
 use super::overdue::overdue;
 use super::transaction::{SlotWrite, Tries, Written};
 use crate::error::{incomplete_request, store_error};
-use crate::item::{Bytes, PK, SdkItem, nonce, number, text, to_sdk_item, written_by};
+use crate::item::{Bytes, PK, SdkItem, TTL, nonce, number, text, to_sdk_item, written_by};
 use crate::transact::CALL;
 
 const MS_PER_DAY: u64 = 24 * 60 * 60 * 1_000;
@@ -30,8 +30,14 @@ const MS_PER_DAY: u64 = 24 * 60 * 60 * 1_000;
 /// whatever else the deployment wants.
 const MIN_RETENTION_DAYS: u32 = 15;
 
+/// Those of our attributes that are words of DynamoDB's expressions ("Reserved words" in its developer guide).
+const RESERVED: [&str; 2] = ["or", TTL];
+
+/// The value of the revision that was seen. No attribute has this name.
+const SEEN: &str = ":seen";
+
 /// The condition of a claim.
-const NOBODY_YET: &str = "attribute_not_exists(#pk)";
+const NOBODY_YET: &str = "attribute_not_exists(pk)";
 
 /// Bookings in a DynamoDB table.
 #[derive(Clone)]
@@ -75,8 +81,11 @@ impl DynamoBookingStore {
 
     fn encode(&self, stored: &StoredBooking) -> Result<(SdkItem, Bytes), StoreError> {
         let nonce = nonce(self.entropy.as_ref());
-        let item = to_sdk_item("booking", &item_of(stored, self.retention_ms, nonce.clone()))?;
-        Ok((item, nonce))
+        Ok((self.encode_with(&nonce, stored)?, nonce))
+    }
+
+    fn encode_with(&self, nonce: &Bytes, stored: &StoredBooking) -> Result<SdkItem, StoreError> {
+        to_sdk_item("booking", &item_of(stored, self.retention_ms, nonce.clone()))
     }
 
     /// A write of the booking's item together with its slots.
@@ -109,27 +118,30 @@ struct Replacement {
 }
 
 impl Replacement {
+    /// Attributes go by their own names, which are short, but for those that are words of DynamoDB's: names for
+    /// names would be a third of the request, which is hashed and paid for on every booking.
     fn new(seen_rev: u64, mut item: SdkItem) -> Self {
+        let mut values = SdkItem::with_capacity(item.len() + 1);
+        values.insert(SEEN.to_owned(), number(seen_rev));
         let mut names = HashMap::new();
-        let mut values = SdkItem::from([(":seen".to_owned(), number(seen_rev))]);
-        let (mut sets, mut removals, mut condition) = (Vec::new(), Vec::new(), String::new());
-        for (position, attribute) in ATTRIBUTES.into_iter().enumerate() {
-            let (name, value_name) = (format!("#a{position}"), format!(":a{position}"));
-            names.insert(name.clone(), attribute.to_owned());
-            if attribute == REV {
-                condition = format!("{name} = :seen");
+        let (mut update, mut removals) = ("SET ".to_owned(), String::new());
+        for attribute in ATTRIBUTES {
+            let is_reserved = RESERVED.contains(&attribute);
+            let mark = if is_reserved { "#" } else { "" };
+            if is_reserved {
+                names.insert(format!("#{attribute}"), attribute.to_owned());
             }
             if let Some(value) = item.remove(attribute) {
-                sets.push(format!("{name} = {value_name}"));
-                values.insert(value_name, value);
+                let separator = if values.len() > 1 { "," } else { "" };
+                update.extend([separator, mark, attribute, "=:", attribute]);
+                values.insert(format!(":{attribute}"), value);
             } else {
-                removals.push(name);
+                let separator = if removals.is_empty() { " REMOVE " } else { "," };
+                removals.extend([separator, mark, attribute]);
             }
         }
-        let removal =
-            if removals.is_empty() { String::new() } else { format!(" REMOVE {}", removals.join(", ")) };
-        let update = format!("SET {}{removal}", sets.join(", "));
-        Self { key: item, update, condition, names, values }
+        update.push_str(&removals);
+        Self { key: item, update, condition: format!("{REV} = {SEEN}"), names, values }
     }
 }
 
@@ -161,18 +173,18 @@ impl DynamoBookingStore {
 
 impl BookingStore for DynamoBookingStore {
     async fn claim(&self, new: &StoredBooking) -> Result<Claim, StoreError> {
-        let (item, nonce) = self.encode(new)?;
-        let put = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .condition_expression(NOBODY_YET)
-            .expression_attribute_names("#pk", PK)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let nonce = nonce(self.entropy.as_ref());
         let mut tries = Tries::begin();
         loop {
-            let Err(error) = put.clone().send().await else {
+            // Another try is rare, and makes the same item anew; a copy would cost every booking.
+            let put = self
+                .client
+                .put_item()
+                .table_name(&self.table)
+                .set_item(Some(self.encode_with(&nonce, new)?))
+                .condition_expression(NOBODY_YET)
+                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+            let Err(error) = put.send().await else {
                 return Ok(Claim::Claimed);
             };
             match error.as_service_error() {
@@ -201,21 +213,22 @@ impl BookingStore for DynamoBookingStore {
     }
 
     async fn replace(&self, seen_rev: u64, next: &StoredBooking) -> Result<Replaced, StoreError> {
-        let (item, nonce) = self.encode(next)?;
-        let Replacement { key, update, condition, names, values } = Replacement::new(seen_rev, item);
-        let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .set_key(Some(key))
-            .update_expression(update)
-            .condition_expression(condition)
-            .set_expression_attribute_names(Some(names))
-            .set_expression_attribute_values(Some(values))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let nonce = nonce(self.entropy.as_ref());
         let mut tries = Tries::begin();
         loop {
-            let Err(error) = update.clone().send().await else {
+            let item = self.encode_with(&nonce, next)?;
+            let Replacement { key, update, condition, names, values } = Replacement::new(seen_rev, item);
+            let update = self
+                .client
+                .update_item()
+                .table_name(&self.table)
+                .set_key(Some(key))
+                .update_expression(update)
+                .condition_expression(condition)
+                .set_expression_attribute_names(Some(names))
+                .set_expression_attribute_values(Some(values))
+                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+            let Err(error) = update.send().await else {
                 return Ok(Replaced::Done);
             };
             match error.as_service_error() {
@@ -235,7 +248,6 @@ impl BookingStore for DynamoBookingStore {
             .table_name(&self.table)
             .set_item(Some(item))
             .condition_expression(NOBODY_YET)
-            .expression_attribute_names("#pk", PK)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .build()
             .map_err(|_| incomplete_request(CALL))?;
