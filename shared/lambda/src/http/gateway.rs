@@ -8,8 +8,7 @@ use holdfast_domain::Timestamp;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use lambda_runtime::Context;
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, Deserializer};
 
 use super::{Request, Response};
 
@@ -32,7 +31,11 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 pub(super) struct Unreadable;
 
 /// Reads an event.
-pub(super) fn request_of(event: Value, context: &Context, now: Timestamp) -> Result<Request, Unreadable> {
+pub(super) fn request_of<'de>(
+    event: impl Deserializer<'de>,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Request, Unreadable> {
     let event = ApiGatewayV2httpRequest::deserialize(event).map_err(|_| Unreadable)?;
     let gateway_id = event.request_context.request_id.as_deref();
     let body = event.body.unwrap_or_default();
@@ -119,7 +122,7 @@ pub(super) fn event_of(response: Response, request_id: &str, has_body: bool) -> 
 #[cfg(test)]
 mod tests {
     use http::StatusCode;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

@@ -12,7 +12,8 @@ use holdfast_app::problem::{Problem, ProblemCode, SideEffects};
 use holdfast_domain::Timestamp;
 use http::Method;
 use lambda_runtime::{Context, LambdaEvent, service_fn};
-use serde_json::Value;
+use serde::Deserializer;
+use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::gateway::{event_of, request_id, request_of};
@@ -36,11 +37,12 @@ where
     Fut: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
     let shared = Arc::new((router, handler));
-    lambda_runtime::run_concurrent(service_fn(move |event: LambdaEvent<Value>| {
+    // The event is kept as its text, so that it is read once, into what it has to be.
+    lambda_runtime::run_concurrent(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let shared = Arc::clone(&shared);
         async move {
             let (router, handler) = &*shared;
-            let answer = serve(router, handler, event.payload, &event.context, &SystemClock).await;
+            let answer = serve(router, handler, &*event.payload, &event.context, &SystemClock).await;
             Ok::<_, RunError>(answer)
         }
         // A boxed future ends the chain of nested types, which gets too deep for the compiler otherwise.
@@ -51,10 +53,10 @@ where
 
 /// Answers one event. Whatever happens, there is an answer: a panic is an internal problem, and a handler
 /// that does not end in time is dropped.
-pub async fn serve<K, F, Fut>(
+pub async fn serve<'de, K, F, Fut>(
     router: &Router<K>,
     handler: &F,
-    event: Value,
+    event: impl Deserializer<'de>,
     context: &Context,
     clock: &impl Clock,
 ) -> ApiGatewayV2httpResponse
@@ -143,7 +145,7 @@ fn panicked(_panic: &(dyn Any + Send)) -> Problem {
 #[cfg(test)]
 mod tests {
     use http::StatusCode;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
