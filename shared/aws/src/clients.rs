@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, SharedHttpClient};
+use aws_sdk_dynamodb::config::{
+    BehaviorVersion, Credentials, IdentityCache, Region, SharedHttpClient, StalledStreamProtectionConfig,
+};
 use aws_smithy_http_client::tls;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -87,6 +89,10 @@ macro_rules! client {
             .credentials_provider(credentials(&$config.credentials))
             .retry_config(retries())
             .timeout_config(timeouts())
+            // What is sent and answered is short, and the time limits bound it.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            // Credentials from the environment are there; a cache only asks whether they are.
+            .identity_cache(IdentityCache::no_cache())
             .http_client($http_client.clone());
         if let Some(endpoint_url) = &$config.endpoint_url {
             builder = builder.endpoint_url(endpoint_url);
