@@ -33,7 +33,7 @@ pub(crate) async fn batch_get(
     for round in 1..=MAX_ROUNDS {
         let request = HashMap::from([(table.to_owned(), wanted)]);
         let batch = client.batch_get_item().set_request_items(Some(request));
-        let answer = batch.send().await.map_err(|error| store_error(CALL, &error))?;
+        let answer = Box::pin(batch.send()).await.map_err(|error| store_error(CALL, &error))?;
         found.extend(answer.responses.unwrap_or_default().into_values().flatten());
         let rest = answer.unprocessed_keys.unwrap_or_default().into_values().next();
         match rest.filter(|rest| !rest.keys().is_empty()) {

@@ -108,7 +108,7 @@ pub(crate) async fn send(
     actions: Vec<TransactWriteItem>,
 ) -> Result<Reply, StoreError> {
     let transaction = client.transact_write_items().set_transact_items(Some(actions));
-    let Err(error) = transaction.client_request_token(token).send().await else {
+    let Err(error) = Box::pin(transaction.client_request_token(token).send()).await else {
         return Ok(Reply::Done);
     };
     match error.as_service_error() {

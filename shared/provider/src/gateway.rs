@@ -29,9 +29,9 @@ impl<C: Clock> ProtocolGateway<C> {
 impl<C: Clock> ProviderGateway for ProtocolGateway<C> {
     async fn attempt(&self, call: ProviderCall<'_>) -> AttemptReport {
         match call.provider.protocol {
-            Protocol::Holdfast => Native(&self.0).attempt(call).await,
-            Protocol::Docplanner => Docplanner(&self.0).attempt(call).await,
-            Protocol::Octo => Octo(&self.0).attempt(call).await,
+            Protocol::Holdfast => Box::pin(Native(&self.0).attempt(call)).await,
+            Protocol::Docplanner => Box::pin(Docplanner(&self.0).attempt(call)).await,
+            Protocol::Octo => Box::pin(Octo(&self.0).attempt(call)).await,
         }
     }
 

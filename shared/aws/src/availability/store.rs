@@ -177,7 +177,7 @@ impl DynamoAvailability {
         }
         // One item is enough, and the pointer, which is small, comes first.
         let query = self.query(place, POINTER_SK, CONTENT_SK).select(Select::Count).limit(1);
-        let answer = query.send().await.map_err(|error| store_error("Query", &error))?;
+        let answer = Box::pin(query.send()).await.map_err(|error| store_error("Query", &error))?;
         let is_remembered = answer.count > 0;
         if is_remembered {
             self.known.learn(place);
@@ -197,14 +197,14 @@ impl DynamoAvailability {
     async fn delete(&self, place: &Place, sk: &str) -> Result<(), StoreError> {
         let key = key(partition_key(place), sk);
         let delete = self.client.delete_item().table_name(&self.table).set_key(Some(key));
-        delete.send().await.map_err(|error| store_error("DeleteItem", &error))?;
+        Box::pin(delete.send()).await.map_err(|error| store_error("DeleteItem", &error))?;
         Ok(())
     }
 }
 
 /// Makes an update; one whose condition fails was overtaken by a later one, and is done.
 async fn update(builder: UpdateItemFluentBuilder) -> Result<(), StoreError> {
-    match builder.send().await {
+    match Box::pin(builder.send()).await {
         Ok(_) => Ok(()),
         Err(error) => match error.as_service_error() {
             Some(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(()),
@@ -219,7 +219,7 @@ impl AvailabilityStore for DynamoAvailability {
         let mut start = None;
         for _ in 0..MAX_PAGES {
             let query = self.query(place, since_key(since), CONTENT_SK).set_exclusive_start_key(start);
-            let answer = query.send().await.map_err(|error| store_error("Query", &error))?;
+            let answer = Box::pin(query.send()).await.map_err(|error| store_error("Query", &error))?;
             for item in answer.items.unwrap_or_default() {
                 found.take(place, item)?;
             }
@@ -249,7 +249,7 @@ impl AvailabilityStore for DynamoAvailability {
             .condition_expression("attribute_not_exists(#as_of) OR #as_of <= :as_of")
             .expression_attribute_names("#as_of", AS_OF)
             .expression_attribute_values(":as_of", number(said.as_of.as_unix_ms()));
-        if let Err(error) = put.send().await {
+        if let Err(error) = Box::pin(put.send()).await {
             match error.as_service_error() {
                 // What was said later stays.
                 Some(PutItemError::ConditionalCheckFailedException(_)) => {}
@@ -323,7 +323,7 @@ impl SlotChangeLog for DynamoAvailability {
         }
         // The same change has the same name and says the same, so that writing it again changes nothing.
         let put = self.client.put_item().table_name(&self.table).set_item(Some(change_item(&place, change)?));
-        put.send().await.map_err(|error| store_error("PutItem", &error))?;
+        Box::pin(put.send()).await.map_err(|error| store_error("PutItem", &error))?;
         Ok(())
     }
 }

@@ -117,7 +117,7 @@ impl Lists<'_> {
             names.insert("#created".to_owned(), CREATED_AT.to_owned());
             values.insert(":after".to_owned(), number(after.as_unix_ms()));
         }
-        let answer = self
+        let wanted = self
             .client
             .query()
             .table_name(self.table)
@@ -127,10 +127,8 @@ impl Lists<'_> {
             .set_expression_attribute_values(Some(values))
             .set_exclusive_start_key(query.after.as_ref().map(|place| partition.start_key(place)))
             .scan_index_forward(false)
-            .limit(i32::try_from(query.limit.saturating_add(1)).unwrap_or(i32::MAX))
-            .send()
-            .await
-            .map_err(|error| store_error("Query", &error))?;
+            .limit(i32::try_from(query.limit.saturating_add(1)).unwrap_or(i32::MAX));
+        let answer = Box::pin(wanted.send()).await.map_err(|error| store_error("Query", &error))?;
         // An entry without a booking's key was not made by this code.
         Ok(answer.items.unwrap_or_default().into_iter().filter_map(place_of).collect())
     }

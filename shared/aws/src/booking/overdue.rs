@@ -92,7 +92,7 @@ async fn query(
     before: Timestamp,
     limit: usize,
 ) -> Result<Vec<BookingId>, StoreError> {
-    let answer = client
+    let query = client
         .query()
         .table_name(table)
         .index_name(OVERDUE_INDEX)
@@ -103,10 +103,8 @@ async fn query(
         ])))
         .expression_attribute_values(":shard", text(partition))
         .expression_attribute_values(":before", number(before.as_unix_ms()))
-        .limit(i32::try_from(limit).unwrap_or(i32::MAX))
-        .send()
-        .await
-        .map_err(|error| store_error("Query", &error))?;
+        .limit(i32::try_from(limit).unwrap_or(i32::MAX));
+    let answer = Box::pin(query.send()).await.map_err(|error| store_error("Query", &error))?;
     // An entry without a booking's key was not made by this code; it is none of the sweep's business.
     Ok(answer.items.unwrap_or_default().into_iter().filter_map(|item| booking_id_of(&item.into())).collect())
 }

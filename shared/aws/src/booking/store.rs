@@ -184,7 +184,7 @@ impl BookingStore for DynamoBookingStore {
                 .set_item(Some(self.encode_with(&nonce, new)?))
                 .condition_expression(NOBODY_YET)
                 .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-            let Err(error) = put.send().await else {
+            let Err(error) = Box::pin(put.send()).await else {
                 return Ok(Claim::Claimed);
             };
             match error.as_service_error() {
@@ -199,15 +199,9 @@ impl BookingStore for DynamoBookingStore {
     }
 
     async fn read(&self, id: &BookingId) -> Result<Option<StoredBooking>, StoreError> {
-        let answer = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .key(PK, text(partition_key(id)))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(|error| store_error("GetItem", &error))?;
+        let get = self.client.get_item().table_name(&self.table).key(PK, text(partition_key(id)));
+        let answer = Box::pin(get.consistent_read(true).send()).await;
+        let answer = answer.map_err(|error| store_error("GetItem", &error))?;
         let found = answer.item.map(decoded).transpose()?;
         Ok(found.map(|stored| self.without_what_is_over(stored)))
     }
@@ -228,7 +222,7 @@ impl BookingStore for DynamoBookingStore {
                 .set_expression_attribute_names(Some(names))
                 .set_expression_attribute_values(Some(values))
                 .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-            let Err(error) = update.send().await else {
+            let Err(error) = Box::pin(update.send()).await else {
                 return Ok(Replaced::Done);
             };
             match error.as_service_error() {

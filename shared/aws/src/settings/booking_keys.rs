@@ -75,7 +75,7 @@ impl BookingKeySecretStore for DynamoSettings {
                 .expression_attribute_names("#id", ID)
                 .expression_attribute_values(":seen", number(seen)),
         };
-        let Err(error) = put.send().await else { return Ok(true) };
+        let Err(error) = Box::pin(put.send()).await else { return Ok(true) };
         match error.as_service_error() {
             Some(PutItemError::ConditionalCheckFailedException(_)) => Ok(false),
             _ => Err(store_error("PutItem", &error)),

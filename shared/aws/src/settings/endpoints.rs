@@ -145,7 +145,7 @@ impl EndpointStore for DynamoSettings {
             0 => put.expression_attribute_names("#pk", PK),
             _ => put.expression_attribute_values(":seen", number(seen_rev)),
         };
-        let Err(error) = put.send().await else { return Ok(EndpointUpdate::Done) };
+        let Err(error) = Box::pin(put.send()).await else { return Ok(EndpointUpdate::Done) };
         match error.as_service_error() {
             Some(PutItemError::ConditionalCheckFailedException(failure)) => {
                 let is_own = failure.item().is_some_and(|found| written_by(found, &nonce));

@@ -52,12 +52,10 @@ enum Updated {
 }
 
 async fn update(builder: UpdateItemFluentBuilder) -> Result<Updated, StoreError> {
-    let result = builder
+    let update = builder
         .return_values(ReturnValue::AllNew)
-        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-        .send()
-        .await;
-    match result {
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+    match Box::pin(update.send()).await {
         Ok(answer) => Ok(Updated::Done(answer.attributes.unwrap_or_default())),
         Err(error) => match error.as_service_error() {
             Some(UpdateItemError::ConditionalCheckFailedException(failure)) => {
@@ -90,19 +88,19 @@ impl DynamoSettings {
 
     async fn put(&self, item: SdkItem) -> Result<(), StoreError> {
         let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
-        put.send().await.map_err(|error| store_error("PutItem", &error))?;
+        Box::pin(put.send()).await.map_err(|error| store_error("PutItem", &error))?;
         Ok(())
     }
 
     async fn get(&self, pk: &str, sk: &str) -> Result<Option<SdkItem>, StoreError> {
         let get = self.client.get_item().table_name(&self.table).set_key(Some(key(pk, sk)));
-        let answer = get.consistent_read(true).send().await;
+        let answer = Box::pin(get.consistent_read(true).send()).await;
         Ok(answer.map_err(|error| store_error("GetItem", &error))?.item)
     }
 
     async fn delete(&self, pk: &str, sk: &str) -> Result<bool, StoreError> {
         let delete = self.client.delete_item().table_name(&self.table).set_key(Some(key(pk, sk)));
-        let answer = delete.return_values(ReturnValue::AllOld).send().await;
+        let answer = Box::pin(delete.return_values(ReturnValue::AllOld).send()).await;
         Ok(answer.map_err(|error| store_error("DeleteItem", &error))?.attributes.is_some())
     }
 

@@ -36,9 +36,8 @@ impl RequestCounter for DynamoSettings {
             .expression_attribute_names("#ttl", TTL)
             .expression_attribute_values(":requests", number(requests))
             .expression_attribute_values(":ttl", number(ends_s))
-            .return_values(ReturnValue::UpdatedNew)
-            .send();
-        let add = async { add.await.map_err(|error| store_error("UpdateItem", &error)) };
+            .return_values(ReturnValue::UpdatedNew);
+        let add = async { Box::pin(add.send()).await.map_err(|error| store_error("UpdateItem", &error)) };
         let (added, consumer) = try_join!(add, self.consumer(&tenant.consumer_id))?;
         let total =
             added.attributes.as_ref().and_then(|item| item.get(REQUESTS)?.as_n().ok()?.parse::<u64>().ok());
