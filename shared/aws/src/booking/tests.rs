@@ -16,7 +16,7 @@ use serde_dynamo::{AttributeValue, Item};
 
 use super::encode::item_of;
 use super::item::{ATTRIBUTES, DUE_AT, DUE_SHARD};
-use super::{CodecError, stored_from_image};
+use super::{CodecError, ITEM_FORMAT, stored_from_image};
 use crate::item::{Bytes, PK, TTL, to_sdk_item};
 
 const DAY_MS: u64 = 86_400_000;
@@ -440,9 +440,9 @@ fn what_cannot_be_read_is_named_without_its_value() {
         stored_from_image(image).unwrap_err()
     };
     let later = refused(&|image| {
-        image.insert("v".into(), AttributeValue::N("3".into()));
+        image.insert("v".into(), AttributeValue::N((ITEM_FORMAT + 1).to_string()));
     });
-    assert_eq!(later.error, CodecError::LaterFormat(3));
+    assert_eq!(later.error, CodecError::LaterFormat(ITEM_FORMAT + 1));
     assert_eq!((later.booking_id, later.version), (Some(full().booking.id), Some(1)));
     let attributes = ["t", "p", "s", "a", "y", "fp", "rb", "op", "cp", "cn", "rev", "u"];
     for attribute in attributes.into_iter().chain(["cm", "pl", "nt", "mv", "xs", "ca", "fd", "rf"]) {
