@@ -16,7 +16,7 @@ use crate::observed;
 pub use holdfast_app::metrics::{note_booking, record_booking};
 
 /// What our own targets begin with: the shared crates and the functions.
-const OWN_TARGETS: [&str; 9] = [
+const OWN_TARGETS: [&str; 10] = [
     "holdfast",
     "booking",
     "provider_callback",
@@ -24,6 +24,7 @@ const OWN_TARGETS: [&str; 9] = [
     "dispatch",
     "availability",
     "refresh",
+    "repair",
     "retry",
     "webhook",
 ];
@@ -126,7 +127,7 @@ mod tests {
             assert!(targets(LevelFilter::INFO).would_enable(&target, &Level::INFO), "{target}");
             functions += 1;
         }
-        assert_eq!(functions, 8);
+        assert_eq!(functions, 9);
     }
 
     #[test]
