@@ -399,16 +399,22 @@ mod tests {
     fn routes_are_consistent() {
         let router = router().unwrap();
         assert_eq!(router.find(&Method::POST, "/v1/bookings").unwrap().key, Route::Create);
-        assert_eq!(router.find(&Method::GET, "/v1/bookings").unwrap().key, Route::List);
-        assert_eq!(router.find(&Method::GET, "/v1/bookings/b").unwrap().key, Route::Read);
-        assert_eq!(router.find(&Method::GET, "/v1/bookings/b/events").unwrap().key, Route::History);
+        assert_eq!(router.find(&Method::GET, "/v1/bookings").unwrap().key, Route::Existing(Existing::List));
+        assert_eq!(router.find(&Method::GET, "/v1/bookings/b").unwrap().key, Route::Existing(Existing::Read));
+        assert_eq!(
+            router.find(&Method::GET, "/v1/bookings/b/events").unwrap().key,
+            Route::Existing(Existing::History)
+        );
         for kind in OperationKind::ALL.into_iter().filter(|kind| *kind != OperationKind::Book) {
             let path = format!("/v1/bookings/b/{}", kind.as_str());
-            assert_eq!(router.find(&Method::POST, &path).unwrap().key, Route::Operate(kind));
+            assert_eq!(
+                router.find(&Method::POST, &path).unwrap().key,
+                Route::Existing(Existing::Operate(kind))
+            );
         }
         assert_eq!(
             router.find(&Method::DELETE, "/v1/bookings/b/customer").unwrap().key,
-            Route::EraseCustomer
+            Route::Existing(Existing::EraseCustomer)
         );
     }
 }

@@ -206,9 +206,9 @@ impl Report {
         let begins_at = Timestamp::from_unix_ms(self.window.saturating_mul(WINDOW_MS));
         let Ok(begins_at) = begins_at else { return };
         let count = counter.count_requests(&self.tenant, begins_at, self.requests);
-        let counted = timeout(REPORT_LIMIT, count).await;
+        let outcome = timeout(REPORT_LIMIT, count).await;
         self.is_over = true;
-        match counted {
+        match outcome {
             Ok(Ok(all)) => self.end(|account| {
                 account.total = account.total.max(all.total);
                 account.put_off_until = 0;
