@@ -10,5 +10,6 @@
 mod calls;
 mod counting;
 mod doors;
+mod process;
 mod tenants;
 mod world;

@@ -1,42 +1,19 @@
-//! The API's four functions in one process, over one embedded DynamoDB, with callers and things of theirs.
+//! The API's functions in one process, over one embedded DynamoDB, with callers and things of theirs.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 
-use availability::Service as AvailabilityService;
-use booking::Service as BookingService;
-use holdfast_app::auth::hash_key;
-use holdfast_app::availability::Availability;
-use holdfast_app::bookings::{Breakers, Engine};
-use holdfast_app::manage::TargetRules;
-use holdfast_app::ports::{
-    AttemptReport, BookingStore, Claim, Clock, CompensationCall, CompensationReport, Entropy, EventFeed,
-    NewEntry, NotificationCall, NotificationReport, PostOutcome, ProviderCall, ProviderGateway, WebhookPost,
-    WebhookSender,
-};
-use holdfast_app::rates::RequestRates;
-use holdfast_app::settings::ProviderSettings;
-use holdfast_app::settings_cache::SettingsCache;
-use holdfast_app::test_util::{MemoryDeliveries, MemoryOpenings, SeededEntropy, TestClock, open_slot};
-use holdfast_aws::{
-    AwsHooks, CallLog, DynamoAvailability, DynamoBookingStore, DynamoDeliveryStore, DynamoFeed,
-    DynamoMailbox, DynamoSettings,
-};
-use holdfast_domain::{
-    Acknowledgement, AttemptOutcome, Booking, BookingId, CompensationOutcome, EventId, KeyId, LookUpOutcome,
-    ProviderId, Tenant, Timestamp, WebhookEndpointId,
-};
-use holdfast_lambda::http::serve;
-use lambda_runtime::Context;
-use manage::{Manage, Stores, Webhooks};
-use provider_callback::Service as CallbackService;
+use holdfast_app::ports::{BookingStore, Claim, Clock, Entropy, EventFeed, NewEntry};
+use holdfast_app::test_util::{TestClock, open_slot};
+use holdfast_aws::{AwsHooks, CallLog};
+use holdfast_domain::{BookingId, EventId, KeyId, ProviderId, Tenant, Timestamp, WebhookEndpointId};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::calls::{Call, Names, Role, START, create_body};
 use super::counting;
+use super::process::{Around, Process};
 use crate::contract::embedded::{
-    AVAILABILITY_TABLE, BOOKING_TABLE, CONFIG_TABLE, DELIVERY_TABLE, Embedded, bookings_through, entropy,
+    AVAILABILITY_TABLE, BOOKING_TABLE, CONFIG_TABLE, DELIVERY_TABLE, Embedded, entropy,
 };
 use crate::contract::fixtures::now;
 
@@ -45,47 +22,6 @@ pub(super) const ADMIN: &str = "hf_live_admin_k00000000000000000000000000_secret
 
 /// How often two sequences of calls are compared that differ: on a busy machine the SDK repeats a call.
 pub(super) const MAX_TRIES: usize = 10;
-
-/// What is asked of providers and receivers, who agree to everything.
-#[derive(Clone, Debug, Default)]
-struct Outside(Arc<Mutex<Vec<&'static str>>>);
-
-impl Outside {
-    fn note(&self, what: &'static str) {
-        self.0.lock().unwrap().push(what);
-    }
-}
-
-impl ProviderGateway for Outside {
-    async fn attempt(&self, _: ProviderCall<'_>) -> AttemptReport {
-        self.note("attempt");
-        let provider_reference = Some("yes".to_owned());
-        let acknowledgement = Acknowledgement { provider_reference, reserved_until: None };
-        AttemptReport { outcome: AttemptOutcome::Acknowledged(acknowledgement), retry_after_ms: None }
-    }
-
-    async fn look_up(&self, _: &ProviderSettings, _: &Booking, _: u64) -> LookUpOutcome {
-        self.note("look-up");
-        LookUpOutcome::NotFound
-    }
-
-    async fn compensate(&self, _: CompensationCall<'_>) -> CompensationReport {
-        self.note("compensate");
-        CompensationReport { outcome: CompensationOutcome::NoSuchBooking, retry_after_ms: None }
-    }
-
-    async fn notify(&self, _: NotificationCall<'_>) -> NotificationReport {
-        self.note("notify");
-        NotificationReport { error: None, retry_after_ms: None }
-    }
-}
-
-impl WebhookSender for Outside {
-    async fn post(&self, _: WebhookPost<'_>) -> PostOutcome {
-        self.note("post");
-        PostOutcome::Answered { status: 204, retry_after_ms: None, body: String::new() }
-    }
-}
 
 /// An answer, as whoever compares answers sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,104 +82,6 @@ pub(super) struct Keys {
     pub(super) rival: Key,
     revoked_acme: Key,
     revoked_clinic: Key,
-}
-
-type TestManage = Manage<
-    DynamoSettings,
-    DynamoAvailability,
-    DynamoFeed,
-    DynamoDeliveryStore,
-    MemoryDeliveries,
-    Outside,
-    TestClock,
-    SeededEntropy,
->;
-
-type TestBooking = BookingService<
-    DynamoBookingStore,
-    Outside,
-    DynamoSettings,
-    DynamoSettings,
-    DynamoAvailability,
-    TestClock,
-    SeededEntropy,
->;
-
-type TestCallback =
-    CallbackService<DynamoBookingStore, DynamoMailbox, DynamoAvailability, DynamoSettings, TestClock>;
-
-type TestAvailability =
-    AvailabilityService<DynamoAvailability, MemoryOpenings, DynamoSettings, TestClock, SeededEntropy>;
-
-/// What is around a process, besides the tables.
-#[derive(Clone, Debug, Default)]
-struct Around {
-    outside: Outside,
-    openings: MemoryOpenings,
-    replays: MemoryDeliveries,
-}
-
-/// A process that answers the whole API.
-struct Process {
-    booking: TestBooking,
-    callback: TestCallback,
-    availability: TestAvailability,
-    manage: TestManage,
-}
-
-impl Process {
-    fn start(client: &aws_sdk_dynamodb::Client, clock: TestClock, around: &Around) -> Self {
-        let Around { outside, openings, replays } = around;
-        let client = || client.clone();
-        let settings = || DynamoSettings::new(client(), CONFIG_TABLE, entropy());
-        let open = || DynamoAvailability::new(client(), AVAILABILITY_TABLE);
-        let random = || entropy().as_ref().clone();
-        let engine = Engine::new(
-            bookings_through(&client()),
-            outside.clone(),
-            Breakers::new(settings()),
-            clock,
-            random(),
-        );
-        let stores = Stores {
-            settings: settings(),
-            availability: open(),
-            feed: DynamoFeed::new(client(), DELIVERY_TABLE, entropy()),
-        };
-        let webhooks = Webhooks {
-            log: DynamoDeliveryStore::new(client(), DELIVERY_TABLE, entropy()),
-            replays: replays.clone(),
-            sender: outside.clone(),
-        };
-        let rules = TargetRules { allow_plain_http: false };
-        Self {
-            booking: BookingService {
-                engine,
-                settings: SettingsCache::new(settings()),
-                availability: open(),
-                rates: RequestRates::default(),
-                counter: settings(),
-                clock,
-            },
-            callback: CallbackService {
-                store: bookings_through(&client()),
-                mailbox: DynamoMailbox::new(client(), DELIVERY_TABLE, entropy()),
-                availability: open(),
-                settings: SettingsCache::new(settings()),
-                locations: settings(),
-                clock,
-            },
-            availability: AvailabilityService {
-                availability: Availability::new(open(), openings.clone(), settings(), clock, random()),
-                configuration: settings(),
-                settings: SettingsCache::new(settings()),
-                rates: RequestRates::default(),
-                clock,
-                entropy: random(),
-            },
-            manage: Manage::new(stores, webhooks, vec![hash_key(ADMIN)], rules, clock, random()),
-        }
-    }
 }
 
 /// What a test has to itself.
@@ -518,25 +356,7 @@ impl World {
             "requestContext": {"http": {"method": method}, "requestId": "request-1"},
             "body": body.map(ToString::to_string),
         });
-        let mut context = Context::default();
-        context.deadline = u64::try_from(self.clock.now().as_unix_ms()).unwrap() + 29_000;
-        let Process { booking, callback, availability, manage } = &self.process;
-        macro_rules! by {
-            ($function:ident, $service:expr) => {{
-                // On the heap: unoptimized, the futures are larger than the stack of a test.
-                let handler = |request, routed| Box::pin($service.handle(request, routed));
-                Box::pin(serve(&$function::router().unwrap(), &handler, event, &context, &self.clock)).await
-            }};
-        }
-        let answer = if raw_path.starts_with("/v1/bookings") {
-            by!(booking, booking)
-        } else if raw_path.starts_with("/v1/provider") {
-            by!(provider_callback, callback)
-        } else if raw_path.starts_with("/v1/availability") {
-            by!(availability, availability)
-        } else {
-            by!(manage, manage)
-        };
+        let answer = self.process.answer(raw_path, event, self.clock).await;
         let answer = serde_json::to_value(answer).unwrap();
         Answer {
             status: answer["statusCode"].as_u64().unwrap(),

@@ -1,0 +1,201 @@
+//! A process that answers the whole API, and the providers and receivers around it.
+
+use std::sync::{Arc, Mutex};
+
+use availability::Service as AvailabilityService;
+use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
+use booking::Service as BookingService;
+use holdfast_app::auth::hash_key;
+use holdfast_app::availability::Availability;
+use holdfast_app::bookings::{Breakers, Engine};
+use holdfast_app::manage::TargetRules;
+use holdfast_app::ports::{
+    AttemptReport, Clock, CompensationCall, CompensationReport, NotificationCall, NotificationReport,
+    PostOutcome, ProviderCall, ProviderGateway, WebhookPost, WebhookSender,
+};
+use holdfast_app::rates::RequestRates;
+use holdfast_app::settings::ProviderSettings;
+use holdfast_app::settings_cache::SettingsCache;
+use holdfast_app::test_util::{MemoryDeliveries, MemoryOpenings, SeededEntropy, TestClock};
+use holdfast_aws::{
+    DynamoAvailability, DynamoBookingStore, DynamoDeliveryStore, DynamoFeed, DynamoMailbox, DynamoSettings,
+};
+use holdfast_domain::{Acknowledgement, AttemptOutcome, Booking, CompensationOutcome, LookUpOutcome};
+use holdfast_lambda::http::serve;
+use lambda_runtime::Context;
+use manage::{Manage, Stores, Webhooks};
+use provider_callback::Service as CallbackService;
+use serde_json::Value;
+
+use super::world::ADMIN;
+use crate::contract::embedded::{
+    AVAILABILITY_TABLE, CONFIG_TABLE, DELIVERY_TABLE, bookings_through, entropy,
+};
+
+/// What is asked of providers and receivers, who agree to everything.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outside(pub(super) Arc<Mutex<Vec<&'static str>>>);
+
+impl Outside {
+    fn note(&self, what: &'static str) {
+        self.0.lock().unwrap().push(what);
+    }
+}
+
+impl ProviderGateway for Outside {
+    async fn attempt(&self, _: ProviderCall<'_>) -> AttemptReport {
+        self.note("attempt");
+        let provider_reference = Some("yes".to_owned());
+        let acknowledgement = Acknowledgement { provider_reference, reserved_until: None };
+        AttemptReport { outcome: AttemptOutcome::Acknowledged(acknowledgement), retry_after_ms: None }
+    }
+
+    async fn look_up(&self, _: &ProviderSettings, _: &Booking, _: u64) -> LookUpOutcome {
+        self.note("look-up");
+        LookUpOutcome::NotFound
+    }
+
+    async fn compensate(&self, _: CompensationCall<'_>) -> CompensationReport {
+        self.note("compensate");
+        CompensationReport { outcome: CompensationOutcome::NoSuchBooking, retry_after_ms: None }
+    }
+
+    async fn notify(&self, _: NotificationCall<'_>) -> NotificationReport {
+        self.note("notify");
+        NotificationReport { error: None, retry_after_ms: None }
+    }
+}
+
+impl WebhookSender for Outside {
+    async fn post(&self, _: WebhookPost<'_>) -> PostOutcome {
+        self.note("post");
+        PostOutcome::Answered { status: 204, retry_after_ms: None, body: String::new() }
+    }
+}
+
+type TestManage = Manage<
+    DynamoSettings,
+    DynamoAvailability,
+    DynamoFeed,
+    DynamoDeliveryStore,
+    MemoryDeliveries,
+    Outside,
+    TestClock,
+    SeededEntropy,
+>;
+
+type TestBooking = BookingService<
+    DynamoBookingStore,
+    Outside,
+    DynamoSettings,
+    DynamoSettings,
+    DynamoAvailability,
+    TestClock,
+    SeededEntropy,
+>;
+
+type TestCallback =
+    CallbackService<DynamoBookingStore, DynamoMailbox, DynamoAvailability, DynamoSettings, TestClock>;
+
+type TestAvailability =
+    AvailabilityService<DynamoAvailability, MemoryOpenings, DynamoSettings, TestClock, SeededEntropy>;
+
+/// What is around a process, besides the tables.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Around {
+    pub(super) outside: Outside,
+    pub(super) openings: MemoryOpenings,
+    pub(super) replays: MemoryDeliveries,
+}
+
+/// A process that answers the whole API.
+pub(super) struct Process {
+    booking: TestBooking,
+    callback: TestCallback,
+    availability: TestAvailability,
+    manage: TestManage,
+}
+
+impl Process {
+    pub(super) fn start(client: &aws_sdk_dynamodb::Client, clock: TestClock, around: &Around) -> Self {
+        let Around { outside, openings, replays } = around;
+        let client = || client.clone();
+        let settings = || DynamoSettings::new(client(), CONFIG_TABLE, entropy());
+        let open = || DynamoAvailability::new(client(), AVAILABILITY_TABLE);
+        let random = || entropy().as_ref().clone();
+        let engine = Engine::new(
+            bookings_through(&client()),
+            outside.clone(),
+            Breakers::new(settings()),
+            clock,
+            random(),
+        );
+        let stores = Stores {
+            settings: settings(),
+            availability: open(),
+            feed: DynamoFeed::new(client(), DELIVERY_TABLE, entropy()),
+        };
+        let webhooks = Webhooks {
+            log: DynamoDeliveryStore::new(client(), DELIVERY_TABLE, entropy()),
+            replays: replays.clone(),
+            sender: outside.clone(),
+        };
+        let rules = TargetRules { allow_plain_http: false };
+        Self {
+            booking: BookingService {
+                engine,
+                settings: SettingsCache::new(settings()),
+                availability: open(),
+                rates: RequestRates::default(),
+                counter: settings(),
+                clock,
+            },
+            callback: CallbackService {
+                store: bookings_through(&client()),
+                mailbox: DynamoMailbox::new(client(), DELIVERY_TABLE, entropy()),
+                availability: open(),
+                settings: SettingsCache::new(settings()),
+                locations: settings(),
+                clock,
+            },
+            availability: AvailabilityService {
+                availability: Availability::new(open(), openings.clone(), settings(), clock, random()),
+                configuration: settings(),
+                settings: SettingsCache::new(settings()),
+                rates: RequestRates::default(),
+                clock,
+                entropy: random(),
+            },
+            manage: Manage::new(stores, webhooks, vec![hash_key(ADMIN)], rules, clock, random()),
+        }
+    }
+
+    /// The answer of whichever function the template gives a call to.
+    pub(super) async fn answer(
+        &self,
+        raw_path: &str,
+        event: Value,
+        clock: TestClock,
+    ) -> ApiGatewayV2httpResponse {
+        let mut context = Context::default();
+        context.deadline = u64::try_from(clock.now().as_unix_ms()).unwrap() + 29_000;
+        let Self { booking, callback, availability, manage } = self;
+        macro_rules! by {
+            ($function:path, $service:expr) => {{
+                use $function as function;
+                // On the heap: unoptimized, the futures are larger than the stack of a test.
+                let handler = |request, routed| Box::pin($service.handle(request, routed));
+                Box::pin(serve(&function::router().unwrap(), &handler, event, &context, &clock)).await
+            }};
+        }
+        if raw_path.starts_with("/v1/bookings") {
+            by!(::booking, booking)
+        } else if raw_path.starts_with("/v1/provider") {
+            by!(::provider_callback, callback)
+        } else if raw_path.starts_with("/v1/availability") {
+            by!(::availability, availability)
+        } else {
+            by!(::manage, manage)
+        }
+    }
+}
