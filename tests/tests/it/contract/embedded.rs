@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
@@ -31,6 +31,32 @@ pub(crate) struct Embedded {
     pub(crate) database: dynoxide::Database,
     pub(crate) address: SocketAddr,
     pub(crate) client: Client,
+    _counted: Counted,
+}
+
+/// How many databases there are.
+static DATABASES: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts a database for as long as there is one.
+#[derive(Debug)]
+struct Counted;
+
+impl Counted {
+    fn begin() -> Self {
+        DATABASES.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        DATABASES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many databases there are: whoever has one keeps a processor busy.
+pub(crate) fn databases() -> usize {
+    DATABASES.load(Ordering::Relaxed)
 }
 
 /// Clients that call the server at an address.
@@ -52,13 +78,14 @@ pub(crate) fn entropy() -> Arc<SeededEntropy> {
 
 impl Embedded {
     pub(crate) async fn start() -> Self {
+        let counted = Counted::begin();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let database = dynoxide::Database::memory().unwrap();
         tokio::spawn(dynoxide::server::serve_on(listener, database.clone()));
         let client = clients_of(address, &AwsHooks::default()).dynamodb;
         create_tables(&client).await;
-        Self { database, address, client }
+        Self { database, address, client, _counted: counted }
     }
 
     /// Clients of their own, with hooks.
