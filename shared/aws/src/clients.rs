@@ -12,6 +12,7 @@ use aws_sdk_dynamodb::config::{
     BehaviorVersion, Credentials, IdentityCache, Region, SharedHttpClient, StalledStreamProtectionConfig,
 };
 use aws_smithy_http_client::tls;
+use aws_smithy_runtime::client::retries::RetryPartition;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::CallLog;
@@ -68,6 +69,11 @@ pub struct AwsHooks {
     pub http_client: Option<SharedHttpClient>,
     /// Notes every call.
     pub call_log: Option<CallLog>,
+    /// How many times as long as usual every time limit is, so that a busy machine misses none.
+    pub time_limits_times: Option<u32>,
+    /// Repetitions are counted for these clients alone. As a rule all clients of a process draw on one quota for each
+    /// service and region, and once it is used up they repeat nothing until enough calls succeed.
+    pub own_retry_quota: bool,
 }
 
 /// The clients of the services that Holdfast uses. They are cheap to clone.
@@ -88,7 +94,7 @@ macro_rules! client {
             .region(Region::new($config.region.clone()))
             .credentials_provider(credentials(&$config.credentials))
             .retry_config(retries())
-            .timeout_config(timeouts())
+            .timeout_config(timeouts($hooks.time_limits_times.unwrap_or(1)))
             // What is sent and answered is short, and the time limits bound it.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             // Credentials from the environment are there; a cache only asks whether they are.
@@ -96,6 +102,9 @@ macro_rules! client {
             .http_client($http_client.clone());
         if let Some(endpoint_url) = &$config.endpoint_url {
             builder = builder.endpoint_url(endpoint_url);
+        }
+        if $hooks.own_retry_quota {
+            builder = builder.retry_partition(RetryPartition::custom("own").build());
         }
         if let Some(call_log) = &$hooks.call_log {
             builder = builder.interceptor(call_log.clone());
@@ -142,11 +151,12 @@ fn retries() -> RetryConfig {
         .with_initial_backoff(Duration::from_millis(FIRST_BACKOFF_MS))
 }
 
-fn timeouts() -> TimeoutConfig {
+fn timeouts(times: u32) -> TimeoutConfig {
+    let limit = |usual_ms| Duration::from_millis(usual_ms) * times;
     TimeoutConfig::builder()
-        .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MS))
-        .read_timeout(Duration::from_millis(ATTEMPT_TIMEOUT_MS))
-        .operation_attempt_timeout(Duration::from_millis(ATTEMPT_TIMEOUT_MS))
-        .operation_timeout(Duration::from_millis(OPERATION_TIMEOUT_MS))
+        .connect_timeout(limit(CONNECT_TIMEOUT_MS))
+        .read_timeout(limit(ATTEMPT_TIMEOUT_MS))
+        .operation_attempt_timeout(limit(ATTEMPT_TIMEOUT_MS))
+        .operation_timeout(limit(OPERATION_TIMEOUT_MS))
         .build()
 }

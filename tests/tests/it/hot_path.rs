@@ -85,7 +85,7 @@ impl World {
         let (key, record) = holdfast_app::auth::new_key(owner, Mode::Test, fixtures::now(), &SystemEntropy);
         settings.put_key(&record).await.unwrap();
         let log = CallLog::new();
-        let hooks = AwsHooks { http_client: None, call_log: Some(log.clone()) };
+        let hooks = AwsHooks { call_log: Some(log.clone()), ..AwsHooks::default() };
         let client = embedded.clients(&hooks).dynamodb;
         let settings = DynamoSettings::new(client.clone(), CONFIG_TABLE, entropy());
         let engine = engine(&client);

@@ -106,7 +106,7 @@ impl World {
         let place = PLACES.acquire().await.unwrap();
         let embedded = Embedded::start().await;
         let log = CallLog::new();
-        let hooks = AwsHooks { http_client: None, call_log: Some(log.clone()) };
+        let hooks = AwsHooks { call_log: Some(log.clone()), ..AwsHooks::default() };
         let client = embedded.clients(&hooks).dynamodb;
         let (clock, around) = (TestClock::starting_at(now()), Around::default());
         around.openings.open("main-street", vec![open_slot(Timestamp::parse_rfc3339(START).unwrap())]);

@@ -23,6 +23,7 @@ pub(crate) fn canned(
         kept.lock().unwrap().push(body);
         http::Response::builder().status(status).body(answer.to_string()).unwrap()
     });
-    let hooks = AwsHooks { http_client: Some(http_client), ..AwsHooks::default() };
+    let hooks =
+        AwsHooks { http_client: Some(http_client), time_limits_times: Some(1), ..AwsHooks::default() };
     (clients_of(([127, 0, 0, 1], 9).into(), &hooks), requests)
 }

@@ -173,7 +173,8 @@ async fn a_server_that_is_gone_is_unavailable_within_the_limit() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let store = bookings_through(&clients_of(address, &AwsHooks::default()).dynamodb);
+    let hooks = AwsHooks { time_limits_times: Some(1), ..AwsHooks::default() };
+    let store = bookings_through(&clients_of(address, &hooks).dynamodb);
     let begun = std::time::Instant::now();
     let refused = store.claim(&claimed("key", Patience::Synchronous)).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");

@@ -59,7 +59,11 @@ pub(crate) fn databases() -> usize {
     DATABASES.load(Ordering::Relaxed)
 }
 
-/// Clients that call the server at an address.
+/// How many times as long as usual tests wait for a database, which shares the processors with all the others.
+const PATIENCE: u32 = 20;
+
+/// Clients that call the server at an address, patiently unless the hooks say otherwise, whatever calls of other tests
+/// fail.
 pub(crate) fn clients_of(address: SocketAddr, hooks: &AwsHooks) -> AwsClients {
     let credentials = AwsCredentials {
         access_key_id: "test".to_owned(),
@@ -67,7 +71,9 @@ pub(crate) fn clients_of(address: SocketAddr, hooks: &AwsHooks) -> AwsClients {
         session_token: None,
     };
     let endpoint_url = Some(format!("http://{address}"));
-    AwsClients::with_hooks(&AwsConfig { region: "eu-central-1".to_owned(), endpoint_url, credentials }, hooks)
+    let config = AwsConfig { region: "eu-central-1".to_owned(), endpoint_url, credentials };
+    let time_limits_times = hooks.time_limits_times.or(Some(PATIENCE));
+    AwsClients::with_hooks(&config, &AwsHooks { time_limits_times, own_retry_quota: true, ..hooks.clone() })
 }
 
 /// Random numbers that differ between the stores of one test, as those of two processes do.

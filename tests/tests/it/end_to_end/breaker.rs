@@ -5,8 +5,12 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::compensation::elapsed_ms;
-use super::world::{World, until};
+use super::protection::assert_passed_over;
+use super::reply::Reply;
+use super::world::{Consumer, LOOK_AGAIN, Provider, World, until};
 
+/// How many providers are tried, each of which fails five times.
+const MAX_TRIES: usize = 3;
 /// Failures in a row that open a circuit.
 const THRESHOLD: usize = 5;
 /// For how long nothing is sent, and some more for a busy machine.
@@ -20,26 +24,37 @@ const PROBE_MS: u64 = 1_500;
 /// Far less than the synchronous limit, and far more than a busy machine takes without waiting for it.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
+/// A provider that has failed five times, and the answer to the request after that.
+async fn after_five_failures<'a>(world: &'a World, consumer: &Consumer<'_>) -> (Provider<'a>, Reply) {
+    for _ in 0..MAX_TRIES {
+        let provider = world.provider().await;
+        provider.behave(&json!({"status": 500, "operations": ["book"]})).await;
+        let synchronous = provider.body(&json!({}));
+        for _ in 0..THRESHOLD {
+            consumer.create(&synchronous).await.assert_problem(502, "provider_failed", "unknown");
+        }
+        // What an instance knows of the circuit is at most a second old when it sends something.
+        let opened = Instant::now();
+        until(OPEN, LOOK_AGAIN, "it is late enough to ask", async || {
+            if opened.elapsed() < KNOWN_AFTER { Err(json!(null)) } else { Ok(()) }
+        })
+        .await;
+        let refused = consumer.create(&synchronous).await;
+        if refused.status == 503 {
+            return (provider, refused);
+        }
+        // On a busy machine the circuit's store may be too slow, and the circuit is passed over, which is logged.
+        assert_passed_over(&provider, 1).await;
+    }
+    panic!("the circuit was passed over {MAX_TRIES} times")
+}
+
 #[tokio::test]
 async fn five_failures_open_the_circuit_and_one_probe_closes_it() {
     let world = World::new();
-    let (consumer, provider) = (world.consumer().await, world.provider().await);
-    provider.behave(&json!({"status": 500, "operations": ["book"]})).await;
+    let consumer = world.consumer().await;
+    let (provider, refused) = after_five_failures(&world, &consumer).await;
     let synchronous = provider.body(&json!({}));
-    for _ in 0..THRESHOLD {
-        consumer.create(&synchronous).await.assert_problem(502, "provider_failed", "unknown");
-    }
-
-    let opened = Instant::now();
-
-    // What an instance knows of the circuit is at most a second old when it sends something.
-    let refused = until(OPEN, Duration::from_millis(300), "the circuit is known to be open", async || {
-        if opened.elapsed() < KNOWN_AFTER {
-            return Err(json!("too early to ask"));
-        }
-        Ok(consumer.create(&synchronous).await)
-    })
-    .await;
     refused.assert_problem(503, "provider_unavailable", "none");
     assert!(refused.retry_after_s() <= OPEN.as_secs() + 1, "{refused:?}");
     assert!(refused.json.get("booking_id").is_none(), "no booking was made: {refused:?}");

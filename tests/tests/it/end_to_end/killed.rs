@@ -114,7 +114,7 @@ async fn harm(client: SocketAddr, harm: Harm) -> Option<Frozen> {
             process.kill().await;
             None
         }
-        Harm::Freeze => Some(process.freeze().await),
+        Harm::Freeze => process.freeze().await,
     }
 }
 
@@ -515,7 +515,7 @@ async fn an_emulator_that_freezes_for_seconds_loses_nothing() {
             world.stack.aws_endpoint_url.trim_start_matches("http://").parse().unwrap();
         for pause_ms in [250, 700, 1_300].into_iter().take(FREEZES) {
             tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-            let frozen = Process::listening_at(emulator).unwrap().freeze().await;
+            let frozen = Process::listening_at(emulator).unwrap().freeze().await.unwrap();
             tokio::time::sleep(FROZEN).await;
             drop(frozen);
         }

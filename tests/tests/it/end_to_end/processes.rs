@@ -40,21 +40,22 @@ impl Process {
     /// Ends it at once, whatever it is doing. Returns when it does nothing more.
     pub(super) async fn kill(self) {
         self.signal("KILL");
-        self.until_state("dead", |state| matches!(state, None | Some('Z' | 'X'))).await;
+        self.until_state("dead", is_gone).await;
     }
 
-    /// Stops it where it is, until the result is dropped. Returns when it has stopped.
-    pub(super) async fn freeze(self) -> Frozen {
+    /// Stops it where it is, until the result is dropped. Returns when it has stopped; `None` if it is gone: another test
+    /// may have killed it at this moment, for what else it did.
+    pub(super) async fn freeze(self) -> Option<Frozen> {
         // First, so that it goes on even if the rest fails.
         let frozen = Frozen(self);
         self.signal("STOP");
-        self.until_state("stopped", |state| state == Some('T')).await;
-        frozen
+        self.until_state("stopped or gone", |state| state == Some('T') || is_gone(state)).await;
+        (self.state() == Some('T')).then_some(frozen)
     }
 
     fn signal(self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.0.to_string()).status();
-        assert!(sent.unwrap().success(), "{self:?} could not be sent {name}");
+        assert!(sent.unwrap().success() || is_gone(self.state()), "{self:?} could not be sent {name}");
     }
 
     async fn until_state(self, what: &str, is_it: impl Fn(Option<char>) -> bool) {
@@ -71,6 +72,11 @@ impl Process {
         // The name before may have anything in it.
         stat.rsplit(") ").next()?.chars().next()
     }
+}
+
+/// Whether a process of this state is none any more.
+fn is_gone(state: Option<char>) -> bool {
+    matches!(state, None | Some('Z' | 'X'))
 }
 
 /// A process that has stopped. It goes on when this is dropped, also if the test fails.

@@ -57,7 +57,7 @@ async fn neighbours(consumer: &Consumer<'_>, provider: &Provider<'_>) {
 /// Checks that what was sent beyond what may be is no more than what the functions have logged: what
 /// protects a provider is passed over rather than waited for when its store is slow. On a machine that has
 /// nothing else to do, it is nothing.
-async fn assert_passed_over(provider: &Provider<'_>, too_many: usize) {
+pub(super) async fn assert_passed_over(provider: &Provider<'_>, too_many: usize) {
     let what = format!("{too_many} calls too many to {}", provider.id);
     until(SOON, ASK_AGAIN, &what, async || {
         let passed_over = passed_over(&provider.id);
