@@ -15,7 +15,7 @@ use holdfast_domain::{BookingId, Hold, OpenSlot, Price, Slot, SlotChange, Timest
 
 use crate::contract::embedded::{AVAILABILITY_TABLE, Embedded, clients_of};
 use crate::contract::fixtures::{now, provider_id};
-use crate::contract::metering_proxy::{Meter, metering_proxy};
+use crate::contract::metering_proxy::{Call, Meter, metering_proxy};
 
 const LOCATIONS: u64 = 100;
 const DAYS: u64 = 21;
@@ -103,7 +103,7 @@ impl World {
     fn half_units(&mut self, what: &str, operation: &str) -> Vec<u64> {
         let calls = self.meter.take();
         assert!(calls.iter().all(|call| call.operation == operation), "{what}: {calls:?}");
-        let half_units: Vec<u64> = calls.into_iter().map(|call| call.half_units).collect();
+        let half_units: Vec<u64> = calls.iter().map(Call::half_units).collect();
         let shown = |half_units: u64| format!("{}.{}", half_units / 2, half_units % 2 * 5);
         let all = half_units.iter().sum();
         let most = half_units.iter().copied().max().unwrap_or_default();
@@ -130,7 +130,7 @@ impl World {
 }
 
 /// An item's size as DynamoDB counts it ("Item sizes and formats" in its developer guide).
-fn size(item: &HashMap<String, AttributeValue>) -> usize {
+pub(crate) fn size(item: &HashMap<String, AttributeValue>) -> usize {
     let value_size = |value: &AttributeValue| match value {
         AttributeValue::S(text) => text.len(),
         AttributeValue::B(bytes) => bytes.as_ref().len(),

@@ -7,6 +7,8 @@ mod access;
 #[cfg(test)]
 mod availability_cost;
 #[cfg(test)]
+mod booking_cost;
+#[cfg(test)]
 mod client;
 #[cfg(test)]
 mod contract;

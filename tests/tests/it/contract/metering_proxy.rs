@@ -17,8 +17,19 @@ pub(crate) struct Meter(Arc<Mutex<Vec<Call>>>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
     pub(crate) operation: String,
-    /// Capacity units, in halves: DynamoDB counts in no smaller ones.
-    pub(crate) half_units: u64,
+    /// Capacity units of tables, in halves: DynamoDB counts in no smaller ones.
+    pub(crate) table_half_units: u64,
+    /// Those of their indexes.
+    pub(crate) index_half_units: u64,
+    /// Whether it was refused, which no units are told of.
+    pub(crate) is_refused: bool,
+}
+
+impl Call {
+    /// Capacity units altogether, in halves.
+    pub(crate) fn half_units(&self) -> u64 {
+        self.table_half_units + self.index_half_units
+    }
 }
 
 impl Meter {
@@ -50,10 +61,12 @@ async fn serve(mut client: TcpStream, target: SocketAddr, meter: Meter) {
         server.write_all(&asking(&head, body)).await.unwrap();
         let answer = message(&mut server).await.unwrap();
         let (_, body) = parts(&answer);
-        let capacity = &body["ConsumedCapacity"]["CapacityUnits"];
         // On a busy machine the SDK gives a call up and repeats it, which is no other call.
         if header(&head, "amz-sdk-request").contains("attempt=1") {
-            meter.0.lock().unwrap().push(Call { operation, half_units: half_units(capacity) });
+            let (table_half_units, index_half_units) = half_units_of(&body["ConsumedCapacity"]);
+            let is_refused = !answer.starts_with(b"HTTP/1.1 200");
+            let call = Call { operation, table_half_units, index_half_units, is_refused };
+            meter.0.lock().unwrap().push(call);
         }
         if client.write_all(&answer).await.is_err() {
             return;
@@ -76,13 +89,28 @@ fn header<'a>(head: &'a str, wanted: &str) -> &'a str {
 
 /// The request, asking for its cost as well.
 fn asking(head: &str, mut body: Value) -> Vec<u8> {
-    body["ReturnConsumedCapacity"] = "TOTAL".into();
+    body["ReturnConsumedCapacity"] = "INDEXES".into();
     let body = body.to_string();
     let is_length = |line: &&str| line.to_ascii_lowercase().starts_with("content-length:");
     let mut lines: Vec<&str> = head.lines().filter(|line| !is_length(line)).collect();
     let length = format!("content-length: {}", body.len());
     lines.push(&length);
     format!("{}\r\n\r\n{body}", lines.join("\r\n")).into_bytes()
+}
+
+/// Those of tables and those of indexes; a call about several tables is answered with a list.
+fn half_units_of(capacity: &Value) -> (u64, u64) {
+    match capacity {
+        Value::Null => (0, 0),
+        Value::Array(all) => all.iter().map(half_units_of).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1)),
+        one => {
+            let indexes = one["GlobalSecondaryIndexes"].as_object();
+            let of_indexes = indexes.map_or(0, |all| {
+                all.values().map(|index| half_units(&index["CapacityUnits"])).sum()
+            });
+            (half_units(&one["Table"]["CapacityUnits"]), of_indexes)
+        }
+    }
 }
 
 fn half_units(units: &Value) -> u64 {
