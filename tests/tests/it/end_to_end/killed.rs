@@ -459,6 +459,8 @@ async fn a_call_back_whose_worker_is_killed_or_frozen_is_taken_when_it_is_repeat
             let provider_key = case.provider.key().await;
             let first = Reply::for_good(case.request(), SETTLED).await;
             let id = case.booking_id();
+            // Whoever calls back was called, which takes until after the answer if there was no time for it before.
+            case.provider.until_calls("book", 1, SETTLED).await;
             let key = format!("BKG#{id}\"");
             let mut ambush = Ambush::at(&rough().aws, &["UpdateItem", &key, "late-"], moment, harm);
             let reference = format!("late-{}", case.provider.id);
