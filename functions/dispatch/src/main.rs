@@ -15,10 +15,10 @@ async fn main() -> Result<(), RunError> {
     let mailbox = stores::mailbox(&aws)?;
     let slots = stores::availability(&aws)?;
     let outbox = Arc::new(Outbox {
-        timers: SqsTimers::new(aws.sqs.clone(), TimerQueueUrl::from_env()?.0),
-        bus: EventBridgeBus::new(aws.eventbridge, EventBusName::from_env()?.0),
+        timers: SqsTimers::new(aws.sqs(), TimerQueueUrl::from_env()?.0),
+        bus: EventBridgeBus::new(aws.eventbridge(), EventBusName::from_env()?.0),
         parking: SqsParking::new(
-            aws.sqs,
+            aws.sqs(),
             queues.parked_record_queue_url,
             queues.booking_dead_letter_queue_url,
         ),

@@ -20,7 +20,7 @@ async fn main() -> Result<(), RunError> {
     let client = SafeClient::new(config::AllowedPrivateHosts::from_env()?.0.into_iter().collect())?;
     let webhooks = Webhooks {
         log: stores::deliveries(&clients)?,
-        replays: SqsReplays::new(clients.sqs, config::SlowDeliveryQueueUrl::from_env()?.0),
+        replays: SqsReplays::new(clients.sqs(), config::SlowDeliveryQueueUrl::from_env()?.0),
         sender: WebhookClient::new(client, SystemClock),
     };
     let admins = config::BootstrapAdmins::from_env()?.0;

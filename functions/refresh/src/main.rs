@@ -18,7 +18,7 @@ async fn main() -> Result<(), RunError> {
     let client = SafeClient::new(AllowedHosts::from_iter(AllowedPrivateHosts::from_env()?.0))?;
     let gateway = ProtocolGateway::new(client, SystemClock);
     let availability = Availability::new(store, gateway, configuration.clone(), SystemClock, SystemEntropy);
-    let refreshes = SqsRefreshes::new(aws.sqs, RefreshQueueUrl::from_env()?.0);
+    let refreshes = SqsRefreshes::new(aws.sqs(), RefreshQueueUrl::from_env()?.0);
     let settings = SettingsCache::new(configuration.clone());
     let service = Arc::new(Service { availability, configuration, settings, refreshes, clock: SystemClock });
     let planner = Arc::clone(&service);

@@ -18,12 +18,12 @@ async fn main() -> Result<(), RunError> {
     let repair = Repair {
         bookings: stores::bookings(&aws)?,
         audit: settings.clone(),
-        letters: SqsDeadLetters::new(aws.sqs.clone(), letters.letters, letters.sources),
-        timers: SqsTimers::new(aws.sqs.clone(), config::TimerQueueUrl::from_env()?.0),
-        bus: EventBridgeBus::new(aws.eventbridge.clone(), config::EventBusName::from_env()?.0),
+        letters: SqsDeadLetters::new(aws.sqs(), letters.letters, letters.sources),
+        timers: SqsTimers::new(aws.sqs(), config::TimerQueueUrl::from_env()?.0),
+        bus: EventBridgeBus::new(aws.eventbridge(), config::EventBusName::from_env()?.0),
         mailbox: stores::mailbox(&aws)?,
         parking: SqsParking::new(
-            aws.sqs,
+            aws.sqs(),
             queues.parked_record_queue_url,
             queues.booking_dead_letter_queue_url,
         ),

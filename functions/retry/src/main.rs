@@ -17,7 +17,7 @@ async fn main() -> Result<(), RunError> {
     let client = SafeClient::new(AllowedHosts::from_iter(AllowedPrivateHosts::from_env()?.0))?;
     let gateway = ProtocolGateway::new(client, SystemClock);
     let engine = Engine::new(store, gateway, Breakers::new(settings.clone()), SystemClock, SystemEntropy);
-    let timers = SqsTimers::new(aws.sqs, TimerQueueUrl::from_env()?.0);
+    let timers = SqsTimers::new(aws.sqs(), TimerQueueUrl::from_env()?.0);
     let service = Arc::new(Service { engine, settings, timers, clock: SystemClock });
     let sweeper = Arc::clone(&service);
     let on_message = move |message: batch::QueueMessage, _| {

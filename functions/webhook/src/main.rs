@@ -21,9 +21,9 @@ async fn main() -> Result<(), RunError> {
     let deliveries = Deliveries {
         endpoints: stores::settings(&aws)?,
         store: stores::deliveries(&aws)?,
-        queue: SqsDeliveries::new(aws.sqs, queues.delivery_queue_url, queues.slow_delivery_queue_url),
+        queue: SqsDeliveries::new(aws.sqs(), queues.delivery_queue_url, queues.slow_delivery_queue_url),
         sender: WebhookClient::new(client, clock),
-        bus: EventBridgeBus::new(aws.eventbridge, config::EventBusName::from_env()?.0),
+        bus: EventBridgeBus::new(aws.eventbridge(), config::EventBusName::from_env()?.0),
         clock,
         entropy,
     };

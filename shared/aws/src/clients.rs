@@ -76,15 +76,16 @@ pub struct AwsHooks {
     pub own_retry_quota: bool,
 }
 
-/// The clients of the services that Holdfast uses. They are cheap to clone.
+/// The clients of the services that Holdfast uses. They are cheap to clone, and share their connections.
+///
+/// All functions have tables; what a function does not use besides is not linked into it.
 #[derive(Clone, Debug)]
 pub struct AwsClients {
     /// Tables.
     pub dynamodb: aws_sdk_dynamodb::Client,
-    /// Queues.
-    pub sqs: aws_sdk_sqs::Client,
-    /// The bus.
-    pub eventbridge: aws_sdk_eventbridge::Client,
+    config: AwsConfig,
+    hooks: AwsHooks,
+    http_client: SharedHttpClient,
 }
 
 macro_rules! client {
@@ -122,11 +123,18 @@ impl AwsClients {
     /// The clients with something changed.
     pub fn with_hooks(config: &AwsConfig, hooks: &AwsHooks) -> Self {
         let http_client = hooks.http_client.clone().unwrap_or_else(|| http_client(config));
-        Self {
-            dynamodb: client!(aws_sdk_dynamodb, config, http_client, hooks),
-            sqs: client!(aws_sdk_sqs, config, http_client, hooks),
-            eventbridge: client!(aws_sdk_eventbridge, config, http_client, hooks),
-        }
+        let dynamodb = client!(aws_sdk_dynamodb, config, http_client, hooks);
+        Self { dynamodb, config: config.clone(), hooks: hooks.clone(), http_client }
+    }
+
+    /// Queues.
+    pub fn sqs(&self) -> aws_sdk_sqs::Client {
+        client!(aws_sdk_sqs, self.config, self.http_client, self.hooks)
+    }
+
+    /// The bus.
+    pub fn eventbridge(&self) -> aws_sdk_eventbridge::Client {
+        client!(aws_sdk_eventbridge, self.config, self.http_client, self.hooks)
     }
 }
 

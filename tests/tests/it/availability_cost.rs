@@ -5,8 +5,6 @@
 //! checked here: a write unit for each KB of the larger of what an item was and is, and half a read unit for
 //! each 4 KB that a query finds altogether.
 
-use std::collections::HashMap;
-
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::future::join_all;
 use holdfast_app::ports::{AvailabilityStore, KnownAvailability, Place, RefreshState, SlotChangeLog};
@@ -15,6 +13,7 @@ use holdfast_domain::{BookingId, Hold, OpenSlot, Price, Slot, SlotChange, Timest
 
 use crate::contract::embedded::{AVAILABILITY_TABLE, Embedded, clients_of};
 use crate::contract::fixtures::{now, provider_id};
+use crate::contract::item_size::item_size;
 use crate::contract::metering_proxy::{Call, Meter, metering_proxy};
 
 const LOCATIONS: u64 = 100;
@@ -123,22 +122,10 @@ impl World {
             .expression_attribute_values(":pk", AttributeValue::S(format!("LOCATION#demo-clinic#{location}")))
             .expression_attribute_values(":sk", AttributeValue::S(sk.to_owned()));
         let items = query.send().await.unwrap().items.unwrap();
-        let mut sizes: Vec<usize> = items.iter().map(size).collect();
+        let mut sizes: Vec<usize> = items.iter().map(item_size).collect();
         sizes.sort_unstable();
         sizes
     }
-}
-
-/// An item's size as DynamoDB counts it ("Item sizes and formats" in its developer guide).
-pub(crate) fn size(item: &HashMap<String, AttributeValue>) -> usize {
-    let value_size = |value: &AttributeValue| match value {
-        AttributeValue::S(text) => text.len(),
-        AttributeValue::B(bytes) => bytes.as_ref().len(),
-        // A byte for two digits but for zeros at the end, and one more.
-        AttributeValue::N(number) => number.trim_end_matches('0').len().div_ceil(2) + 1,
-        other => panic!("{other:?}"),
-    };
-    item.iter().map(|(name, value)| name.len() + value_size(value)).sum()
 }
 
 fn write_half_units(size: usize) -> u64 {

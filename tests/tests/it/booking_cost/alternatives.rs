@@ -88,7 +88,8 @@ impl Counted {
         let key = KeySchemaElement::builder().attribute_name("pk").key_type(KeyType::Hash).build().unwrap();
         let attribute = AttributeDefinition::builder().attribute_name("pk");
         let attribute = attribute.attribute_type(ScalarAttributeType::S).build().unwrap();
-        let create = embedded.client.create_table().table_name(TABLE).billing_mode(BillingMode::PayPerRequest);
+        let create =
+            embedded.client.create_table().table_name(TABLE).billing_mode(BillingMode::PayPerRequest);
         create.key_schema(key).attribute_definitions(attribute).send().await.unwrap();
         let (address, meter) = metering_proxy(embedded.address).await;
         let client = clients_of(address, &AwsHooks::default()).dynamodb;
@@ -119,18 +120,27 @@ impl Counted {
             TransactWriteItem::builder().put(put).build()
         };
         let both = self.client.transact_write_items();
-        both.transact_items(put("key", 64)).transact_items(put("booking", BOOKING_BYTES)).send().await.unwrap();
+        both.transact_items(put("key", 64))
+            .transact_items(put("booking", BOOKING_BYTES))
+            .send()
+            .await
+            .unwrap();
     }
 
     async fn change_two(&self) {
         let update = |pk: &str, bytes| {
-            let update = Update::builder().table_name(TABLE).key("pk", text(pk)).update_expression("SET s = :s");
+            let update =
+                Update::builder().table_name(TABLE).key("pk", text(pk)).update_expression("SET s = :s");
             let update = update.condition_expression("attribute_exists(pk)");
             let update = update.expression_attribute_values(":s", filler(bytes)).build().unwrap();
             TransactWriteItem::builder().update(update).build()
         };
         let both = self.client.transact_write_items();
-        both.transact_items(update("key", ANSWER_BYTES)).transact_items(update("booking", 64)).send().await.unwrap();
+        both.transact_items(update("key", ANSWER_BYTES))
+            .transact_items(update("booking", 64))
+            .send()
+            .await
+            .unwrap();
     }
 
     /// Reads what is sure to be the last that was written.

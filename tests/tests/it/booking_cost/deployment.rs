@@ -15,7 +15,8 @@ use holdfast_app::feed::FeedAppender;
 use holdfast_app::outbox::Outbox;
 use holdfast_app::ports::{
     AttemptReport, Clock, CompensationCall, CompensationReport, ConfigurationStore, EndpointStore,
-    NotificationCall, NotificationReport, PostOutcome, ProviderCall, ProviderGateway, WebhookPost, WebhookSender,
+    NotificationCall, NotificationReport, PostOutcome, ProviderCall, ProviderGateway, WebhookPost,
+    WebhookSender,
 };
 use holdfast_app::rates::RequestRates;
 use holdfast_app::settings::ProviderSettings;
@@ -27,7 +28,8 @@ use holdfast_aws::{
     DynamoSettings, EventBridgeBus, SqsDeliveries, SqsParking, SqsTimers,
 };
 use holdfast_domain::{
-    Acknowledgement, AttemptError, AttemptOutcome, Booking, CompensationOutcome, LookUpOutcome, Mode, Timestamp,
+    Acknowledgement, AttemptError, AttemptOutcome, Booking, CompensationOutcome, LookUpOutcome, Mode,
+    Timestamp,
 };
 use holdfast_lambda::http::{Request, Response, Routed};
 use http::{HeaderMap, HeaderValue, Method};
@@ -36,10 +38,11 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use webhook::Service as WebhookService;
 
-use super::pipes::{DEAD, DELIVERIES, PARKED, Pipes, SLOW_DELIVERIES, TIMERS, url};
+use super::pipes::{DEAD, DELIVERIES, EVENTS, PARKED, Pipes, SLOW_DELIVERIES, TIMERS, url};
 use super::work::{Function, Waits, Work};
 use crate::contract::embedded::{
-    AVAILABILITY_TABLE, BOOKING_TABLE, CONFIG_TABLE, DELIVERY_TABLE, Embedded, RETENTION_DAYS, clients_of, entropy,
+    AVAILABILITY_TABLE, BOOKING_TABLE, CONFIG_TABLE, DELIVERY_TABLE, Embedded, RETENTION_DAYS, clients_of,
+    entropy,
 };
 use crate::contract::fixtures;
 use crate::contract::metering_proxy::{Meter, metering_proxy};
@@ -176,7 +179,7 @@ impl Deployment {
         let (pipes, outside) = (Pipes::new(clock.clone()), Outside::default());
         let (sqs, bus) = {
             let clients = pipes.clients();
-            (clients.sqs, EventBridgeBus::new(clients.eventbridge, "bus"))
+            (clients.sqs(), EventBridgeBus::new(clients.eventbridge(), "bus"))
         };
         let bookings = || {
             let clock = Arc::new(clock.clone());
@@ -212,7 +215,10 @@ impl Deployment {
                 clock: clock.clone(),
             },
             webhook: Arc::new(WebhookService {
-                feed: FeedAppender::new(DynamoFeed::new(database.clone(), DELIVERY_TABLE, entropy()), clock.clone()),
+                feed: FeedAppender::new(
+                    DynamoFeed::new(database.clone(), DELIVERY_TABLE, entropy()),
+                    clock.clone(),
+                ),
                 deliveries: Deliveries {
                     endpoints: settings(),
                     store: DynamoDeliveryStore::new(database.clone(), DELIVERY_TABLE, entropy()),
@@ -237,13 +243,19 @@ impl Deployment {
 
     /// Somebody listens to everything.
     pub(super) async fn listen(&self) {
-        let endpoint = WebhookEndpoint { event_types: Vec::new(), ..fixtures::endpoint(1, &fixtures::tenant()) };
+        let endpoint =
+            WebhookEndpoint { event_types: Vec::new(), ..fixtures::endpoint(1, &fixtures::tenant()) };
         self.embedded.settings().put_endpoint(&endpoint, 50).await.unwrap();
     }
 
     /// Makes a call of the API, and all that comes of it.
-    pub(super) async fn call(&mut self, method: Method, path: &str, idempotency_key: &str, body: &Value) -> Response {
-        let router = booking::router().unwrap();
+    pub(super) async fn call(
+        &mut self,
+        method: Method,
+        path: &str,
+        idempotency_key: &str,
+        body: &Value,
+    ) -> Response {
         let mut headers = HeaderMap::new();
         let header = |text: &str| HeaderValue::from_str(text).unwrap();
         headers.insert("authorization", header(&format!("Bearer {}", self.key)));
@@ -262,8 +274,8 @@ impl Deployment {
             received_at: now,
             deadline: now.plus_ms(29_000),
         };
-        let routed: Routed<Route> = router.find(&request.method, path).unwrap();
-        let response = self.booking.handle(request, routed).await.unwrap();
+        let route: Routed<Route> = booking::router().unwrap().find(&request.method, path).unwrap();
+        let response = Box::pin(self.booking.handle(request, route)).await.unwrap();
         self.note(Function::Booking, 0);
         self.settle().await;
         response
@@ -279,11 +291,12 @@ impl Deployment {
                 self.clock.advance_to(due_at);
                 let function = match message.queue_name.as_str() {
                     TIMERS => Function::Retry,
-                    _ => Function::Webhook,
+                    EVENTS | DELIVERIES | SLOW_DELIVERIES => Function::Webhook,
+                    other => panic!("nothing of these ends in {other}: {}", message.body),
                 };
                 match function {
-                    Function::Retry => self.retry.on_message(&message.body).await.unwrap(),
-                    _ => Arc::clone(&self.webhook).on_message(message).await.unwrap(),
+                    Function::Retry => Box::pin(self.retry.on_message(&message.body)).await.unwrap(),
+                    _ => Box::pin(Arc::clone(&self.webhook).on_message(message)).await.unwrap(),
                 }
                 self.note(function, 1);
             } else {
@@ -304,12 +317,19 @@ impl Deployment {
         self.work.push((function, work));
     }
 
+    /// The stream's next record about a booking, as the template filters them.
     fn next_record(&mut self) -> Option<EventRecord> {
-        let request = json!({"ShardIterator": self.shard_iterator, "Limit": 1});
-        let answer = self.embedded.database.get_records(serde_json::from_value(request).unwrap()).unwrap();
-        self.shard_iterator = answer.next_shard_iterator.unwrap();
-        let record = answer.records.into_iter().next()?;
-        Some(serde_json::from_value(serde_json::to_value(record).unwrap()).unwrap())
+        loop {
+            let request = json!({"ShardIterator": self.shard_iterator, "Limit": 1});
+            let answer =
+                self.embedded.database.get_records(serde_json::from_value(request).unwrap()).unwrap();
+            self.shard_iterator = answer.next_shard_iterator.unwrap();
+            let record = serde_json::to_value(answer.records.into_iter().next()?).unwrap();
+            let is_of_booking = record["dynamodb"]["Keys"]["pk"]["S"].as_str().unwrap().starts_with("BKG#");
+            if is_of_booking && record["eventName"] != "REMOVE" {
+                return Some(serde_json::from_value(record).unwrap());
+            }
+        }
     }
 }
 
@@ -320,7 +340,8 @@ async fn stream(embedded: &Embedded) -> String {
         StreamSpecification::builder().stream_enabled(true).stream_view_type(images).build().unwrap();
     let update = embedded.client.update_table().table_name(BOOKING_TABLE).stream_specification(specification);
     update.send().await.unwrap();
-    let table = embedded.client.describe_table().table_name(BOOKING_TABLE).send().await.unwrap().table.unwrap();
+    let table =
+        embedded.client.describe_table().table_name(BOOKING_TABLE).send().await.unwrap().table.unwrap();
     let arn = table.latest_stream_arn.unwrap();
     let request = json!({ "StreamArn": arn });
     let description = embedded.database.describe_stream(serde_json::from_value(request).unwrap()).unwrap();

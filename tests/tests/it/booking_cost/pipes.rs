@@ -63,7 +63,10 @@ impl Pipes {
             let answer = pipes.take_in(target.rsplit('.').next().unwrap(), &body);
             http::Response::builder().status(200).body(answer.to_string()).unwrap()
         });
-        clients_of(([127, 0, 0, 1], 9).into(), &AwsHooks { http_client: Some(http_client), ..AwsHooks::default() })
+        clients_of(
+            ([127, 0, 0, 1], 9).into(),
+            &AwsHooks { http_client: Some(http_client), ..AwsHooks::default() },
+        )
     }
 
     /// The message that is due first, and when.
@@ -79,7 +82,8 @@ impl Pipes {
     }
 
     fn take_in(&self, operation: &str, request: &Value) -> Value {
-        let queue = |request: &Value| request["QueueUrl"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+        let queue =
+            |request: &Value| request["QueueUrl"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
         let sent = json!({"MessageId": "m", "MD5OfMessageBody": "x"});
         match operation {
             "SendMessage" => {
@@ -103,7 +107,9 @@ impl Pipes {
                     asked.publications += 1;
                     asked.events += u64::try_from(entries.len()).unwrap();
                 }
-                entries.iter().for_each(|entry| self.put(EVENTS, &envelope(entry), &Value::Null));
+                for entry in entries {
+                    self.put(EVENTS, &envelope(entry), &Value::Null);
+                }
                 let answers: Vec<Value> = entries.iter().map(|_| json!({"EventId": "e"})).collect();
                 json!({"FailedEntryCount": 0, "Entries": answers})
             }
@@ -125,7 +131,8 @@ impl Pipes {
 
 /// An event as a rule passes it on, its detail as it was given.
 fn envelope(entry: &Value) -> String {
-    let [source, kind, resources] = ["Source", "DetailType", "Resources"].map(|member| entry[member].to_string());
+    let [source, kind, resources] =
+        ["Source", "DetailType", "Resources"].map(|member| entry[member].to_string());
     let detail = entry["Detail"].as_str().unwrap();
     format!(r#"{{"source":{source},"detail-type":{kind},"resources":{resources},"detail":{detail}}}"#)
 }

@@ -3,8 +3,10 @@
 //! Counts are as they were; prices are the list prices of us-east-1 of November 2026, in USD, without any free tier.
 //! Only proportions are meant to last.
 
+use std::collections::BTreeMap;
 use std::iter::Sum;
 use std::ops::AddAssign;
+use std::sync::OnceLock;
 
 use crate::contract::metering_proxy::Call;
 use crate::observability::{resources_of, template};
@@ -26,10 +28,13 @@ impl Function {
 
     /// Its memory in GB, as the template has it.
     pub(super) fn memory_gb(self) -> f64 {
-        let name = format!("{self:?}Function");
-        let own = resources_of("AWS::Serverless::Function")[&name]["MemorySize"].as_u64();
-        let memory_mb = own.or_else(|| template()["Globals"]["Function"]["MemorySize"].as_u64());
-        float(memory_mb.unwrap()) / 1_024.0
+        static MEMORY_MB: OnceLock<BTreeMap<String, u64>> = OnceLock::new();
+        let memory_mb = MEMORY_MB.get_or_init(|| {
+            let usual_mb = template()["Globals"]["Function"]["MemorySize"].as_u64().unwrap();
+            let functions = resources_of("AWS::Serverless::Function").into_iter();
+            functions.map(|(name, own)| (name, own["MemorySize"].as_u64().unwrap_or(usual_mb))).collect()
+        });
+        float(memory_mb[&format!("{self:?}Function")]) / 1_024.0
     }
 }
 

@@ -41,7 +41,7 @@ async fn letters_are_asked_for_with_a_wait_so_that_all_servers_are_asked() {
     let (clients, requests) = canned(|_| {
         (200, json!({"Messages": [{"Body": "{\"a\":1}", "ReceiptHandle": "r-1", "MessageId": "m"}]}))
     });
-    let taken = queues(clients.sqs).take(DeadLetterQueue::Deliveries, 100).await.unwrap();
+    let taken = queues(clients.sqs()).take(DeadLetterQueue::Deliveries, 100).await.unwrap();
     assert_eq!(taken, [letter()]);
     let request = requests.lock().unwrap().pop().unwrap();
     assert_eq!(request["QueueUrl"], "http://dead/deliveries");
@@ -52,7 +52,7 @@ async fn letters_are_asked_for_with_a_wait_so_that_all_servers_are_asked() {
 #[tokio::test]
 async fn a_letter_goes_to_where_it_failed_and_is_removed_by_its_receipt() {
     let (clients, requests) = canned(|_| (200, json!({"MessageId": "m", "MD5OfMessageBody": "x"})));
-    let queues = queues(clients.sqs);
+    let queues = queues(clients.sqs());
     queues.send_again(DeadLetterQueue::Timers, &letter()).await.unwrap();
     queues.remove(DeadLetterQueue::Timers, &letter()).await.unwrap();
     let requests: Vec<Value> = requests.lock().unwrap().clone();
@@ -66,11 +66,11 @@ async fn a_letter_goes_to_where_it_failed_and_is_removed_by_its_receipt() {
 #[tokio::test]
 async fn letters_are_counted() {
     let (clients, _) = canned(|_| (200, json!({"Attributes": {"ApproximateNumberOfMessages": "17"}})));
-    assert_eq!(queues(clients.sqs).count(DeadLetterQueue::Events).await, Ok(17));
+    assert_eq!(queues(clients.sqs()).count(DeadLetterQueue::Events).await, Ok(17));
     let (clients, _) = canned(|_| (200, json!({"Attributes": {}})));
-    let count = queues(clients.sqs).count(DeadLetterQueue::Events).await;
+    let count = queues(clients.sqs()).count(DeadLetterQueue::Events).await;
     assert!(matches!(count, Err(StoreError::Corrupt(_))), "{count:?}");
     let (clients, _) = canned(|_| (403, json!({"__type": "AccessDenied"})));
-    let count = queues(clients.sqs).count(DeadLetterQueue::Events).await;
+    let count = queues(clients.sqs()).count(DeadLetterQueue::Events).await;
     assert!(matches!(count, Err(StoreError::Refused(_))), "{count:?}");
 }

@@ -102,12 +102,13 @@ fn asking(head: &str, mut body: Value) -> Vec<u8> {
 fn half_units_of(capacity: &Value) -> (u64, u64) {
     match capacity {
         Value::Null => (0, 0),
-        Value::Array(all) => all.iter().map(half_units_of).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1)),
+        Value::Array(all) => {
+            all.iter().map(half_units_of).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+        }
         one => {
             let indexes = one["GlobalSecondaryIndexes"].as_object();
-            let of_indexes = indexes.map_or(0, |all| {
-                all.values().map(|index| half_units(&index["CapacityUnits"])).sum()
-            });
+            let of_indexes =
+                indexes.map_or(0, |all| all.values().map(|index| half_units(&index["CapacityUnits"])).sum());
             (half_units(&one["Table"]["CapacityUnits"]), of_indexes)
         }
     }

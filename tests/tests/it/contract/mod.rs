@@ -68,6 +68,7 @@ mod faults;
 mod feed;
 pub(crate) mod fixtures;
 mod golden;
+pub(crate) mod item_size;
 mod killed_database;
 mod limits;
 mod lists;

@@ -52,7 +52,7 @@ async fn timers_go_in_batches_and_failed_entries_are_found() {
         ];
         batch_answer(request, &failing)
     });
-    let results = SqsTimers::new(clients.sqs, "http://queue/timers").arm(&all, now()).await;
+    let results = SqsTimers::new(clients.sqs(), "http://queue/timers").arm(&all, now()).await;
     assert_eq!(results.len(), 23);
     for (position, result) in results.iter().enumerate() {
         match position {
@@ -88,7 +88,7 @@ async fn refreshes_go_in_batches_no_earlier_than_they_are_due() {
     let (clients, requests) = canned(|request| {
         batch_answer(request, &[("street-2\"", "InvalidMessageContents", true), ("street-13", "x", false)])
     });
-    let results = SqsRefreshes::new(clients.sqs, "http://queue/refreshes").send(&all, now()).await;
+    let results = SqsRefreshes::new(clients.sqs(), "http://queue/refreshes").send(&all, now()).await;
     assert_eq!(results.len(), 21);
     for (position, result) in results.iter().enumerate() {
         match position {
@@ -120,7 +120,7 @@ fn a_refresh_of_the_first_version_was_never_postponed() {
 async fn a_batch_that_fails_fails_for_every_entry() {
     let (clients, requests) =
         canned(|_| (403, json!({"__type": "com.amazonaws.sqs#AccessDeniedException", "message": "Ada"})));
-    let results = SqsTimers::new(clients.sqs, "http://queue/timers").arm(&timers(2), now()).await;
+    let results = SqsTimers::new(clients.sqs(), "http://queue/timers").arm(&timers(2), now()).await;
     let refused = Err(StoreError::Refused("SendMessageBatch: AccessDeniedException".to_owned()));
     assert_eq!(results, [refused.clone(), refused]);
     assert_eq!(requests.lock().unwrap().len(), 1, "it is not repeated");
@@ -129,17 +129,17 @@ async fn a_batch_that_fails_fails_for_every_entry() {
 #[tokio::test]
 async fn an_entry_that_the_answer_forgets_was_not_sent() {
     let (clients, _requests) = canned(|_| (200, json!({"Successful": [], "Failed": []})));
-    let results = SqsTimers::new(clients.sqs, "http://queue/timers").arm(&timers(1), now()).await;
+    let results = SqsTimers::new(clients.sqs(), "http://queue/timers").arm(&timers(1), now()).await;
     assert!(matches!(results.as_slice(), [Err(StoreError::Unavailable(_))]), "{results:?}");
     let (clients, requests) = canned(|_| (200, json!({})));
-    assert_eq!(SqsTimers::new(clients.sqs, "http://queue/timers").arm(&[], now()).await, []);
+    assert_eq!(SqsTimers::new(clients.sqs(), "http://queue/timers").arm(&[], now()).await, []);
     assert!(requests.lock().unwrap().is_empty(), "nothing to send");
 }
 
 #[tokio::test]
 async fn slow_endpoints_have_a_queue_of_their_own() {
     let (clients, requests) = canned(|request| batch_answer(request, &[]));
-    let queue = SqsDeliveries::new(clients.sqs, "http://queue/quick", "http://queue/slow");
+    let queue = SqsDeliveries::new(clients.sqs(), "http://queue/quick", "http://queue/slow");
     let hint = DeliveryHint::new(&delivery(), now());
     assert_eq!(queue.send(std::slice::from_ref(&hint), false, now()).await, [Ok(())]);
     assert_eq!(queue.send(std::slice::from_ref(&hint), true, now()).await, [Ok(())]);
@@ -151,7 +151,7 @@ async fn slow_endpoints_have_a_queue_of_their_own() {
 #[tokio::test]
 async fn records_are_parked_and_bookings_raised_apart() {
     let (clients, requests) = canned(|_| (200, json!({"MessageId": "m", "MD5OfMessageBody": "x"})));
-    let parking = SqsParking::new(clients.sqs, "http://queue/parked", "http://queue/dead");
+    let parking = SqsParking::new(clients.sqs(), "http://queue/parked", "http://queue/dead");
     let record = ParkedRecord {
         booking_id: "bkg".to_owned(),
         from_version: Some(1),
@@ -191,7 +191,7 @@ async fn events_go_in_batches_and_failed_entries_are_found() {
         (200, json!({"FailedEntryCount": 1, "Entries": entries}))
     });
     let all = events(12);
-    let results = EventBridgeBus::new(clients.eventbridge, "bus").publish(&all).await;
+    let results = EventBridgeBus::new(clients.eventbridge(), "bus").publish(&all).await;
     for (position, result) in results.iter().enumerate() {
         match position {
             4 => assert!(matches!(result, Err(StoreError::Unavailable(_))), "{result:?}"),
@@ -216,7 +216,7 @@ async fn events_go_in_batches_and_failed_entries_are_found() {
 async fn an_answer_with_too_few_entries_says_nothing_of_the_others() {
     let (clients, _requests) =
         canned(|_| (200, json!({"FailedEntryCount": 0, "Entries": [{"EventId": "e"}]})));
-    let results = EventBridgeBus::new(clients.eventbridge, "bus").publish(&events(2)).await;
+    let results = EventBridgeBus::new(clients.eventbridge(), "bus").publish(&events(2)).await;
     assert!(matches!(results.as_slice(), [Ok(()), Err(StoreError::Unavailable(_))]), "{results:?}");
 }
 
@@ -275,10 +275,10 @@ async fn a_batch_of_which_one_entry_fails_is_told_alike() {
         (200, json!({"Successful": [sent(2), sent(0)], "Failed": [failed]}))
     });
     let amazon = one_of_three_fails(
-        &SqsTimers::new(clients.sqs.clone(), "http://queue/timers"),
-        &SqsRefreshes::new(clients.sqs.clone(), "http://queue/refreshes"),
-        &SqsDeliveries::new(clients.sqs, "http://queue/quick", "http://queue/slow"),
-        &EventBridgeBus::new(clients.eventbridge, "bus"),
+        &SqsTimers::new(clients.sqs(), "http://queue/timers"),
+        &SqsRefreshes::new(clients.sqs(), "http://queue/refreshes"),
+        &SqsDeliveries::new(clients.sqs(), "http://queue/quick", "http://queue/slow"),
+        &EventBridgeBus::new(clients.eventbridge(), "bus"),
     )
     .await;
     assert_eq!(amazon, memory);
@@ -298,10 +298,10 @@ async fn a_batch_whose_answer_is_lost_is_told_alike() {
         let memory = one_of_three_fails(&queue, &refreshes, &hints, &bus).await;
         let (clients, _) = canned(|_| (503, json!({"__type": "ServiceUnavailable"})));
         let amazon = one_of_three_fails(
-            &SqsTimers::new(clients.sqs.clone(), "http://queue/timers"),
-            &SqsRefreshes::new(clients.sqs.clone(), "http://queue/refreshes"),
-            &SqsDeliveries::new(clients.sqs, "http://queue/quick", "http://queue/slow"),
-            &EventBridgeBus::new(clients.eventbridge, "bus"),
+            &SqsTimers::new(clients.sqs(), "http://queue/timers"),
+            &SqsRefreshes::new(clients.sqs(), "http://queue/refreshes"),
+            &SqsDeliveries::new(clients.sqs(), "http://queue/quick", "http://queue/slow"),
+            &EventBridgeBus::new(clients.eventbridge(), "bus"),
         )
         .await;
         assert_eq!(memory, [(); 4].map(|()| vec![true; 3]));

@@ -93,7 +93,7 @@ async fn sent<F: Future<Output = ()>>(send: impl FnOnce(AwsClients) -> F) -> Vec
 async fn event_message(event: OutgoingEvent) -> String {
     let (clients, requests) =
         canned(|_| (200, json!({"FailedEntryCount": 0, "Entries": [{"EventId": "e"}]})));
-    assert_eq!(EventBridgeBus::new(clients.eventbridge, "bus").publish(&[event]).await, [Ok(())]);
+    assert_eq!(EventBridgeBus::new(clients.eventbridge(), "bus").publish(&[event]).await, [Ok(())]);
     let requests = requests.lock().unwrap();
     let entry = &requests[0]["Entries"][0];
     let head = json!({
@@ -110,21 +110,21 @@ async fn all_sent() -> Vec<(&'static str, &'static str, Value)> {
     const QUEUE: &str = "http://queue/q";
     let one = |bodies: Vec<Value>| bodies.into_iter().next().unwrap();
     let timers = sent(async |clients| {
-        SqsTimers::new(clients.sqs, QUEUE).arm(&[timer()], now()).await;
+        SqsTimers::new(clients.sqs(), QUEUE).arm(&[timer()], now()).await;
     });
     let hints = sent(async |clients| {
-        SqsDeliveries::new(clients.sqs, QUEUE, QUEUE).send(&[hint()], false, now()).await;
+        SqsDeliveries::new(clients.sqs(), QUEUE, QUEUE).send(&[hint()], false, now()).await;
     });
     let replays = sent(async |clients| {
-        let queue = SqsDeliveries::new(clients.sqs, QUEUE, QUEUE);
+        let queue = SqsDeliveries::new(clients.sqs(), QUEUE, QUEUE);
         queue.ask(&replay(false), now(), now()).await.unwrap();
         queue.ask(&replay(true), now(), now()).await.unwrap();
     });
     let refreshes = sent(async |clients| {
-        SqsRefreshes::new(clients.sqs, QUEUE).send(&[refresh()], now()).await;
+        SqsRefreshes::new(clients.sqs(), QUEUE).send(&[refresh()], now()).await;
     });
     let records = sent(async |clients| {
-        SqsParking::new(clients.sqs, QUEUE, QUEUE).park(&parked()).await.unwrap();
+        SqsParking::new(clients.sqs(), QUEUE, QUEUE).park(&parked()).await.unwrap();
     });
     let event = serde_json::from_str(&event_message(event()).await).unwrap();
     let [begun, going_on]: [Value; 2] = replays.await.try_into().unwrap();
