@@ -309,17 +309,24 @@ async fn a_request_that_thaws_after_its_lease_sends_nothing() {
     .await;
 }
 
-/// Killed between its claim and the provider, by the answer to the claim.
+/// Killed between its claim and the provider, by the answer to the claim. On a busy machine the claim's answer may be
+/// so late that the claim was repeated, and the provider called, before: then it is a move as any other.
 #[tokio::test]
 async fn a_move_whose_request_is_killed_before_it_is_sent_may_be_called_off() {
+    const TRIES: usize = 3;
     let world = World::rough();
     let (_calm, consumer) = (calm().await, world.consumer().await);
-    let case = Case::of(&world, &consumer, "reschedule", false).await;
-    let key = format!("BKG#{}\"", case.booking_id());
-    let mut ambush = Ambush::at(&rough().aws, &["UpdateItem", &key], Moment::Decided, Harm::Kill);
-    let (first, _) = tokio::join!(Reply::for_good(case.request(), SETTLED), ambush.strike());
-    assert!(case.is_a_move_unheard_of().await);
-    case.call_off(&first).await;
+    for _ in 0..TRIES {
+        let case = Case::of(&world, &consumer, "reschedule", false).await;
+        let key = format!("BKG#{}\"", case.booking_id());
+        let mut ambush = Ambush::at(&rough().aws, &["UpdateItem", &key], Moment::Decided, Harm::Kill);
+        let (first, _) = tokio::join!(Reply::for_good(case.request(), SETTLED), ambush.strike());
+        if case.is_a_move_unheard_of().await {
+            return case.call_off(&first).await;
+        }
+        case.settle(&first).await;
+    }
+    panic!("the provider was called {TRIES} times before the request was killed");
 }
 
 /// The second attempt, which is made in the background.
