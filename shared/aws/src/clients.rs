@@ -27,7 +27,8 @@ const ATTEMPT_TIMEOUT_MS: u64 = 1_000;
 /// How long a call may take with all its attempts, in milliseconds.
 const OPERATION_TIMEOUT_MS: u64 = 2_500;
 
-/// How often a call is attempted at most.
+/// How often a call is attempted at most, as long as the process has repetitions left: the SDK has a quota of them for
+/// each service and region, of which each takes a thirty-fifth, and gives back what succeeds.
 const MAX_ATTEMPTS: u32 = 3;
 
 /// The bound of the first delay between two attempts, in milliseconds; it doubles, with jitter.
