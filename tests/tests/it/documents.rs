@@ -19,7 +19,8 @@ fn quoted(document: &str) -> impl Iterator<Item = &str> {
     document.lines().filter(|line| line.starts_with('|')).flat_map(|line| line.split('`').skip(1).step_by(2))
 }
 
-/// The parts of a test's name: `module::test` of `end_to_end`, `folder::module`, or `folder::module::test`.
+/// The parts of a test's name: `module::test` of `end_to_end` or of a folder's own module, `folder::module`, or
+/// `folder::module::test`.
 fn name(text: &str) -> Option<Vec<&str>> {
     let is_name = text.contains("::")
         && text.chars().all(|letter| letter.is_ascii_alphanumeric() || "_:".contains(letter));
@@ -45,7 +46,7 @@ fn every_test_that_the_architecture_names_exists() {
     let mut found = 0;
     for name in quoted(section).filter_map(name) {
         let exists = match name.as_slice() {
-            [module, test] => has_test("end_to_end", module, test),
+            [module, test] => has_test("end_to_end", module, test) || has_test(module, "mod", test),
             [folder, module, test] => has_test(folder, module, test),
             _ => false,
         };

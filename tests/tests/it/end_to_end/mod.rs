@@ -38,6 +38,7 @@ mod receiver_sockets;
 mod repair;
 mod replay;
 mod reply;
+mod runbook;
 mod slots;
 mod sockets;
 mod stack;

@@ -27,7 +27,7 @@ const OF_LAMBDA: [&str; 11] = [
 ];
 
 /// What a whole run may do without, and why it is needed.
-const SELDOM: [(&str, &str, &str); 16] = [
+const SELDOM: [(&str, &str, &str); 14] = [
     // A location was removed while its provider was asked for it.
     ("AvailabilityRole", "dynamodb:DeleteItem", "AvailabilityTable"),
     ("RefreshRole", "dynamodb:DeleteItem", "AvailabilityTable"),
@@ -41,10 +41,9 @@ const SELDOM: [(&str, &str, &str); 16] = [
     ("RepairRole", "dynamodb:DeleteItem", "BookingTable"),
     // What was parked was to be fetched by its provider.
     ("RepairRole", "dynamodb:PutItem", "DeliveryTable"),
-    // Letters are there only of what failed ten times; of all these queues one is tried.
-    ("RepairRole", "sqs:SendMessage", "EventQueue"),
-    ("RepairRole", "sqs:SendMessage", "DeliveryQueue"),
+    // The runbook has nobody send these letters again.
     ("RepairRole", "sqs:SendMessage", "RefreshQueue"),
+    // What is told again tells nobody of what was given up.
     ("RepairRole", "sqs:SendMessage", "BookingDeadLetterQueue"),
     // A provider tells of the same open slots again.
     ("ProviderCallbackRole", "dynamodb:UpdateItem", "AvailabilityTable"),

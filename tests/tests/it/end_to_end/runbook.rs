@@ -1,0 +1,159 @@
+//! The runbook's repairs, made as they stand there, each for the alarm that names it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::reply::Reply;
+use super::world::{ASK_AGAIN, Consumer, Hook, LOOK_AGAIN, SETTLED, SOON, World, list, until};
+use super::wrap_up::client;
+
+const RUNBOOK: &str = include_str!("../../../../docs/runbook.md");
+/// Where the alarms end.
+const TRANSCRIPT: &str = "\n## What it looks like";
+
+/// A call of the shell's function `repair`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Repair {
+    path: String,
+    body: String,
+}
+
+/// The repairs of each alarm, by its name.
+fn repairs() -> BTreeMap<&'static str, Vec<Repair>> {
+    let (alarms, _) = RUNBOOK.split_once(TRANSCRIPT).unwrap();
+    let sections = alarms.split("\n### ").skip(1);
+    let of = |section: &'static str| {
+        let found = section.split("repair ").skip(1).filter_map(|rest| {
+            let (path, rest) = rest.split_at(rest.find([' ', '`'])?);
+            let is_call = ["bookings/", "dead-letters/"].iter().any(|start| path.starts_with(start));
+            let body = rest.trim_start().strip_prefix('\'').and_then(|body| body.split('\'').next());
+            is_call.then(|| Repair { path: path.to_owned(), body: body.unwrap_or("{}").to_owned() })
+        });
+        (section.lines().next().unwrap(), found.collect())
+    };
+    sections.map(of).filter(|(_, repairs): &(_, Vec<Repair>)| !repairs.is_empty()).collect()
+}
+
+/// A queue's messages, by the name that `GET /v1/admin/stuck` has for it.
+async fn waiting(world: &World, queue: &str) -> Value {
+    let stuck = Reply::of(world.admin(Method::GET, "/v1/admin/stuck?limit=1")).await;
+    let queues = stuck.json["dead_letters"].as_array().unwrap();
+    queues.iter().find(|entry| entry["queue"] == queue).unwrap()["messages"].clone()
+}
+
+/// What is told again must have been told once.
+async fn first_event(consumer: &Consumer<'_>) -> Value {
+    until(SETTLED, ASK_AGAIN, "the feed has the booking's event", async || {
+        let feed = consumer.get("/v1/events").await;
+        list(&feed.json).into_iter().next().ok_or(feed.json)
+    })
+    .await
+}
+
+/// A letter for each queue, as it would be there: it failed at first, and would be served now.
+fn letters(
+    consumer: &Consumer<'_>,
+    hook: &Hook<'_>,
+    booking_id: &str,
+    event: &Value,
+) -> BTreeMap<&'static str, Value> {
+    let tenant = format!("test:{}", consumer.id);
+    let now = "2026-01-01T00:00:00Z";
+    let envelope = json!({
+        "version": "0", "id": "letter", "detail-type": event["type"], "source": "holdfast", "account": "1",
+        "time": now, "region": "eu-central-1",
+        "resources": [format!("urn:holdfast:tenant:{tenant}"), format!("urn:holdfast:booking:{booking_id}")],
+        "detail": event,
+    });
+    let record = |reason: &str| json!({"booking_id": booking_id, "from_version": 1, "to_version": 2, "reason": reason});
+    [
+        ("timers", "TimerDeadLetterQueueUrl", json!({"booking_id": booking_id, "not_before": now})),
+        ("events", "EventDeadLetterQueueUrl", envelope.clone()),
+        ("undelivered_events", "RuleDeadLetterQueueUrl", envelope),
+        (
+            "deliveries",
+            "DeliveryDeadLetterQueueUrl",
+            json!({"tenant": tenant, "endpoint_id": hook.id, "event_id": event["id"], "not_before": now}),
+        ),
+        ("parked_records", "ParkedRecordQueueUrl", record("unreadable_image")),
+        ("bookings", "BookingDeadLetterQueueUrl", record("compensation_failed")),
+    ]
+    .map(|(queue, url, letter)| (queue, json!({"url": url, "letter": letter})))
+    .into()
+}
+
+/// It takes whatever letters there are, which others wait for.
+#[tokio::test]
+async fn every_repair_that_the_runbook_names_is_made() {
+    let world = World::new();
+    let (consumer, provider) = (world.consumer().await, world.provider().await);
+    let _turn = world.turn().await;
+    let hook = consumer.hook(json!({})).await;
+    let id = consumer.create(&provider.body(&json!({}))).await.assert_booking(201, "confirmed");
+    hook.until_types(&id, &["booking.created", "booking.confirmed"], SETTLED).await;
+    let event = first_event(&consumer).await;
+    let letters = letters(&consumer, &hook, &id, &event);
+
+    let repairs = repairs();
+    let mut queues: Vec<String> = Vec::new();
+    let mut of_bookings: Vec<String> = Vec::new();
+    for (alarm, repairs) in &repairs {
+        for Repair { path, body } in repairs {
+            let mut body: Value =
+                serde_json::from_str(body).unwrap_or_else(|error| panic!("{alarm}: {body}: {error}"));
+            body["reason"] = format!("for {alarm}").into();
+            if path == "dead-letters/redrive" {
+                let queue = body["queue"].as_str().unwrap().to_owned();
+                redrive(&world, alarm, &letters[queue.as_str()], &body).await;
+                queues.push(queue);
+            } else {
+                of_bookings.push(path.replace("bkg_…", &id));
+            }
+        }
+    }
+    queues.sort();
+    queues.dedup();
+    assert_eq!(queues, letters.keys().map(|queue| (*queue).to_owned()).collect::<Vec<_>>());
+    // What was told again was told before: nobody hears of anything new.
+    hook.until_types(&id, &["booking.created", "booking.confirmed"], SOON).await;
+    assert_eq!(list(&consumer.get("/v1/events").await.json).len(), 2);
+
+    // To end it is the last that can be done for a booking.
+    of_bookings.sort_by_key(|path| path.ends_with("/cancel"));
+    of_bookings.dedup();
+    for path in &of_bookings {
+        let request = world.admin(Method::POST, &format!("/v1/admin/{path}"));
+        let reply = Reply::of(request.json(&json!({"reason": "the runbook says so"}))).await;
+        assert_eq!(reply.status, 200, "{path}: {reply:?}");
+    }
+    assert!(
+        ["/retry", "/re-emit", "/cancel"]
+            .iter()
+            .all(|end| of_bookings.iter().any(|path| path.ends_with(end)))
+    );
+    consumer.until_status(&id, "cancelled", SOON).await;
+    consumer.until_cause(&id, "compensated", SETTLED).await;
+    assert!(provider.live().await.is_empty());
+}
+
+/// Puts a letter where the alarm would ring for it, and has it served as the runbook says.
+async fn redrive(world: &World, alarm: &str, letter: &Value, body: &Value) {
+    let queue = body["queue"].as_str().unwrap();
+    let url = &world.stack.resources[letter["url"].as_str().unwrap()];
+    let sent =
+        client(world.stack).send_message().queue_url(url).message_body(letter["letter"].to_string()).send();
+    tokio::time::timeout(Duration::from_secs(10), sent).await.unwrap().unwrap();
+    let seen = waiting(world, queue).await;
+    assert!(seen.as_u64() > Some(0), "{alarm}: {queue}: {seen}");
+    until(SETTLED, LOOK_AGAIN, &format!("{queue} are served for {alarm}"), async || {
+        let redriven =
+            Reply::of(world.admin(Method::POST, "/v1/admin/dead-letters/redrive").json(body)).await;
+        assert_eq!(redriven.status, 200, "{alarm}: {redriven:?}");
+        assert_eq!(redriven.json["kept"], 0, "{alarm}: {redriven:?}");
+        if redriven.json["waiting"] == 0 { Ok(()) } else { Err(redriven.json) }
+    })
+    .await;
+}
