@@ -27,7 +27,7 @@ const OF_LAMBDA: [&str; 11] = [
 ];
 
 /// What a whole run may do without, and why it is needed.
-const SELDOM: [(&str, &str, &str); 14] = [
+const SELDOM: [(&str, &str, &str); 15] = [
     // A location was removed while its provider was asked for it.
     ("AvailabilityRole", "dynamodb:DeleteItem", "AvailabilityTable"),
     ("RefreshRole", "dynamodb:DeleteItem", "AvailabilityTable"),
@@ -45,6 +45,8 @@ const SELDOM: [(&str, &str, &str); 14] = [
     ("RepairRole", "sqs:SendMessage", "RefreshQueue"),
     // What is told again tells nobody of what was given up.
     ("RepairRole", "sqs:SendMessage", "BookingDeadLetterQueue"),
+    // A timer is not due within a quarter of an hour, or could not be served.
+    ("RetryRole", "sqs:SendMessage", "TimerQueue"),
     // A provider tells of the same open slots again.
     ("ProviderCallbackRole", "dynamodb:UpdateItem", "AvailabilityTable"),
     // An image cannot be read, of code that there is not yet.
