@@ -280,7 +280,7 @@ fn workspace() -> &'static Path {
     manifest.parent().unwrap_or(manifest)
 }
 
-/// Tells whoever runs the tests why the first of them takes long; the test harness hides what is printed.
-fn tell(what: &str) {
+/// Tells whoever runs the tests, such as why the first of them takes long; the test harness hides what is printed.
+pub(super) fn tell(what: &str) {
     writeln!(io::stderr().lock(), "{what}").ok();
 }
