@@ -1,6 +1,7 @@
 //! The runbook's repairs, made as they stand there, each for the alarm that names it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use reqwest::Method;
@@ -148,12 +149,16 @@ async fn redrive(world: &World, alarm: &str, letter: &Value, body: &Value) {
     tokio::time::timeout(Duration::from_secs(10), sent).await.unwrap().unwrap();
     let seen = waiting(world, queue).await;
     assert!(seen.as_u64() > Some(0), "{alarm}: {queue}: {seen}");
+    let served = AtomicU64::new(0);
     until(SETTLED, LOOK_AGAIN, &format!("{queue} are served for {alarm}"), async || {
         let redriven =
             Reply::of(world.admin(Method::POST, "/v1/admin/dead-letters/redrive").json(body)).await;
         assert_eq!(redriven.status, 200, "{alarm}: {redriven:?}");
-        assert_eq!(redriven.json["kept"], 0, "{alarm}: {redriven:?}");
-        if redriven.json["waiting"] == 0 { Ok(()) } else { Err(redriven.json) }
+        // Another test's booking may have as many versions as there can be, so that its letter stays.
+        assert!(queue == "bookings" || redriven.json["kept"] == 0, "{alarm}: {redriven:?}");
+        served.fetch_add(redriven.json["redriven"].as_u64().unwrap(), Ordering::Relaxed);
+        let is_served = served.load(Ordering::Relaxed) > 0;
+        if is_served && redriven.json["waiting"] == 0 { Ok(()) } else { Err(redriven.json) }
     })
     .await;
 }
