@@ -7,18 +7,13 @@
 use booking::{Route, Service};
 use bytes::Bytes;
 use holdfast_app::bookings::{Breakers, Engine};
-use holdfast_app::ports::{
-    AttemptReport, CompensationCall, CompensationReport, ConfigurationStore, NotificationCall,
-    NotificationReport, ProviderCall, ProviderGateway,
-};
+use holdfast_app::ports::ConfigurationStore;
 use holdfast_app::rates::RequestRates;
-use holdfast_app::settings::{KeyOwner, ProviderSettings};
+use holdfast_app::settings::KeyOwner;
 use holdfast_app::settings_cache::SettingsCache;
 use holdfast_app::test_util::MemoryAvailability;
 use holdfast_aws::{AwsHooks, CallLog, DynamoBookingStore, DynamoSettings};
-use holdfast_domain::{
-    Acknowledgement, AttemptOutcome, Booking, CompensationOutcome, ConsumerId, LookUpOutcome, Mode,
-};
+use holdfast_domain::{ConsumerId, Mode};
 use holdfast_lambda::http::{Request, Response, Routed};
 use holdfast_lambda::{SystemClock, SystemEntropy};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -27,34 +22,12 @@ use secrecy::ExposeSecret;
 
 use crate::contract::embedded::{CONFIG_TABLE, Embedded, bookings_through, entropy};
 use crate::contract::fixtures;
+use crate::contract::outside::Outside;
 
-/// A provider that says yes at once.
-struct AlwaysYes;
-
-impl ProviderGateway for AlwaysYes {
-    async fn attempt(&self, call: ProviderCall<'_>) -> AttemptReport {
-        let provider_reference = Some(format!("yes-{}", call.booking.id));
-        let acknowledgement = Acknowledgement { provider_reference, reserved_until: None };
-        AttemptReport { outcome: AttemptOutcome::Acknowledged(acknowledgement), retry_after_ms: None }
-    }
-
-    async fn look_up(&self, _: &ProviderSettings, _: &Booking, _: u64) -> LookUpOutcome {
-        LookUpOutcome::NotFound
-    }
-
-    async fn compensate(&self, _: CompensationCall<'_>) -> CompensationReport {
-        CompensationReport { outcome: CompensationOutcome::NoSuchBooking, retry_after_ms: None }
-    }
-
-    async fn notify(&self, _: NotificationCall<'_>) -> NotificationReport {
-        NotificationReport { error: None, retry_after_ms: None }
-    }
-}
-
-type TestEngine = Engine<DynamoBookingStore, AlwaysYes, DynamoSettings, SystemClock, SystemEntropy>;
+type TestEngine = Engine<DynamoBookingStore, Outside, DynamoSettings, SystemClock, SystemEntropy>;
 type TestService = Service<
     DynamoBookingStore,
-    AlwaysYes,
+    Outside,
     DynamoSettings,
     DynamoSettings,
     MemoryAvailability,
@@ -73,7 +46,7 @@ struct World {
 /// An engine that knows nothing of breakers yet.
 fn engine(client: &aws_sdk_dynamodb::Client) -> TestEngine {
     let breakers = Breakers::new(DynamoSettings::new(client.clone(), CONFIG_TABLE, entropy()));
-    Engine::new(bookings_through(client), AlwaysYes, breakers, SystemClock, SystemEntropy)
+    Engine::new(bookings_through(client), Outside::default(), breakers, SystemClock, SystemEntropy)
 }
 
 impl World {

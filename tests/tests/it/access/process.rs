@@ -1,6 +1,4 @@
-//! A process that answers the whole API, and the providers and receivers around it.
-
-use std::sync::{Arc, Mutex};
+//! A process that answers the whole API, and what is around it.
 
 use availability::Service as AvailabilityService;
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
@@ -9,13 +7,9 @@ use holdfast_app::auth::hash_key;
 use holdfast_app::availability::Availability;
 use holdfast_app::bookings::{Breakers, Engine};
 use holdfast_app::manage::TargetRules;
-use holdfast_app::ports::{
-    AttemptReport, Clock, CompensationCall, CompensationReport, NotificationCall, NotificationReport,
-    PostOutcome, ProviderCall, ProviderGateway, WebhookPost, WebhookSender,
-};
+use holdfast_app::ports::Clock;
 use holdfast_app::rates::RequestRates;
 use holdfast_app::repair::Repair;
-use holdfast_app::settings::ProviderSettings;
 use holdfast_app::settings_cache::SettingsCache;
 use holdfast_app::test_util::{
     MemoryBus, MemoryDeadLetters, MemoryDeliveries, MemoryOpenings, MemoryParking, MemoryTimers,
@@ -24,7 +18,6 @@ use holdfast_app::test_util::{
 use holdfast_aws::{
     DynamoAvailability, DynamoBookingStore, DynamoDeliveryStore, DynamoFeed, DynamoMailbox, DynamoSettings,
 };
-use holdfast_domain::{Acknowledgement, AttemptOutcome, Booking, CompensationOutcome, LookUpOutcome};
 use holdfast_lambda::http::serve;
 use lambda_runtime::Context;
 use manage::{Manage, Stores, Webhooks};
@@ -36,47 +29,7 @@ use super::world::ADMIN;
 use crate::contract::embedded::{
     AVAILABILITY_TABLE, CONFIG_TABLE, DELIVERY_TABLE, bookings_through, entropy,
 };
-
-/// What is asked of providers and receivers, who agree to everything.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Outside(pub(super) Arc<Mutex<Vec<&'static str>>>);
-
-impl Outside {
-    fn note(&self, what: &'static str) {
-        self.0.lock().unwrap().push(what);
-    }
-}
-
-impl ProviderGateway for Outside {
-    async fn attempt(&self, _: ProviderCall<'_>) -> AttemptReport {
-        self.note("attempt");
-        let provider_reference = Some("yes".to_owned());
-        let acknowledgement = Acknowledgement { provider_reference, reserved_until: None };
-        AttemptReport { outcome: AttemptOutcome::Acknowledged(acknowledgement), retry_after_ms: None }
-    }
-
-    async fn look_up(&self, _: &ProviderSettings, _: &Booking, _: u64) -> LookUpOutcome {
-        self.note("look-up");
-        LookUpOutcome::NotFound
-    }
-
-    async fn compensate(&self, _: CompensationCall<'_>) -> CompensationReport {
-        self.note("compensate");
-        CompensationReport { outcome: CompensationOutcome::NoSuchBooking, retry_after_ms: None }
-    }
-
-    async fn notify(&self, _: NotificationCall<'_>) -> NotificationReport {
-        self.note("notify");
-        NotificationReport { error: None, retry_after_ms: None }
-    }
-}
-
-impl WebhookSender for Outside {
-    async fn post(&self, _: WebhookPost<'_>) -> PostOutcome {
-        self.note("post");
-        PostOutcome::Answered { status: 204, retry_after_ms: None, body: String::new() }
-    }
-}
+use crate::contract::outside::Outside;
 
 type TestManage = Manage<
     DynamoSettings,

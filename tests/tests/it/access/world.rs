@@ -16,6 +16,7 @@ use crate::contract::embedded::{
     AVAILABILITY_TABLE, BOOKING_TABLE, CONFIG_TABLE, DELIVERY_TABLE, Embedded, entropy,
 };
 use crate::contract::fixtures::now;
+use crate::contract::outside::Asked;
 
 /// A key whose hash the deployment was given.
 pub(super) const ADMIN: &str = "hf_live_admin_k00000000000000000000000000_secret";
@@ -116,7 +117,7 @@ impl World {
         world.configure().await;
         world.fill().await;
         // What was done to make all that is not what the test is about.
-        world.around.outside.0.lock().unwrap().clear();
+        world.around.outside.take();
         world.restarted()
     }
 
@@ -285,8 +286,8 @@ impl World {
     }
 
     /// What providers and receivers were asked.
-    pub(super) fn asked(&self) -> Vec<&'static str> {
-        self.around.outside.0.lock().unwrap().clone()
+    pub(super) fn asked(&self) -> Vec<Asked> {
+        self.around.outside.asked()
     }
 
     /// An answer, and the calls of the store that it took.
@@ -309,7 +310,7 @@ impl World {
 
     /// All that is stored anywhere, what waits to be replayed, and what providers and receivers were asked.
     pub(super) async fn everything(&self) -> Vec<String> {
-        let mut all: Vec<String> = self.asked().into_iter().map(str::to_owned).collect();
+        let mut all: Vec<String> = self.asked().iter().map(|asked| format!("{asked:?}")).collect();
         for table in [BOOKING_TABLE, CONFIG_TABLE, DELIVERY_TABLE, AVAILABILITY_TABLE] {
             let scanned = self.embedded.client.scan().table_name(table).send().await.unwrap();
             assert!(scanned.last_evaluated_key.is_none(), "{table} is too large for one page");

@@ -10,8 +10,8 @@ use aws_sdk_dynamodb::types::{
 };
 use holdfast_aws::AwsHooks;
 
-use super::pipes::Asked;
-use super::work::{DATABASE_CALL_MS, Function, Waits, Work, float, prices};
+use super::pipes::Sent;
+use super::work::{DATABASE_CALL_MS, Function, Work, float, prices};
 use crate::contract::embedded::{Embedded, clients_of};
 use crate::contract::metering_proxy::{Meter, metering_proxy};
 
@@ -97,7 +97,7 @@ impl Counted {
     }
 
     fn take(&self) -> Cost {
-        Cost::of(&Work::of_invocation(&self.meter.take(), Asked::default(), Waits::default(), 0), 1)
+        Cost::of(&Work::of_invocation(&self.meter.take(), Sent::default(), &[], 0), 1)
     }
 
     /// Makes one item for the first time. Whether it was made.
@@ -168,9 +168,9 @@ async fn two_item_transactions() -> (Cost, Cost) {
     (confirmed, table.take())
 }
 
-/// Powertools for AWS Lambda: its record is made before the handler and changed after it ("Idempotency", persistence
-/// layer for DynamoDB); the handler makes a booking and changes it. Whoever repeats a request is refused the record, and
-/// is answered with it.
+/// Powertools for AWS Lambda, as the yardsticks of tests/bench use it: its record is made before the handler and changed
+/// after it ("Idempotency", persistence layer for DynamoDB); the handler makes a booking and changes it. Whoever repeats
+/// a request is refused the record, and is answered with it.
 async fn powertools() -> (Cost, Cost) {
     let table = Counted::new().await;
     assert!(table.make("record", 64).await);

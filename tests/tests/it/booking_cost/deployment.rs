@@ -1,9 +1,8 @@
 //! The functions that a booking passes through, in one process: their own services over the adapters, the tables in
 //! an embedded DynamoDB that tells what each call costs, its stream, and queues that come when the clock says so.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use aws_lambda_events::dynamodb::EventRecord;
 use aws_sdk_dynamodb::types::{StreamSpecification, StreamViewType};
@@ -13,11 +12,7 @@ use holdfast_app::bookings::{Breakers, Engine};
 use holdfast_app::deliveries::Deliveries;
 use holdfast_app::feed::FeedAppender;
 use holdfast_app::outbox::Outbox;
-use holdfast_app::ports::{
-    AttemptReport, Clock, CompensationCall, CompensationReport, ConfigurationStore, EndpointStore,
-    NotificationCall, NotificationReport, PostOutcome, ProviderCall, ProviderGateway, WebhookPost,
-    WebhookSender,
-};
+use holdfast_app::ports::{Clock, ConfigurationStore, EndpointStore};
 use holdfast_app::rates::RequestRates;
 use holdfast_app::settings::ProviderSettings;
 use holdfast_app::settings_cache::SettingsCache;
@@ -27,10 +22,7 @@ use holdfast_aws::{
     AwsHooks, DynamoAvailability, DynamoBookingStore, DynamoDeliveryStore, DynamoFeed, DynamoMailbox,
     DynamoSettings, EventBridgeBus, SqsDeliveries, SqsParking, SqsTimers,
 };
-use holdfast_domain::{
-    Acknowledgement, AttemptError, AttemptOutcome, Booking, CompensationOutcome, LookUpOutcome, Mode,
-    Timestamp,
-};
+use holdfast_domain::{Mode, Timestamp};
 use holdfast_lambda::http::{Request, Response, Routed};
 use http::{HeaderMap, HeaderValue, Method};
 use retry::Service as RetryService;
@@ -39,13 +31,14 @@ use serde_json::{Value, json};
 use webhook::Service as WebhookService;
 
 use super::pipes::{DEAD, DELIVERIES, EVENTS, PARKED, Pipes, SLOW_DELIVERIES, TIMERS, url};
-use super::work::{Function, Waits, Work};
+use super::work::{Function, Work};
 use crate::contract::embedded::{
     AVAILABILITY_TABLE, BOOKING_TABLE, CONFIG_TABLE, DELIVERY_TABLE, Embedded, RETENTION_DAYS, clients_of,
     entropy,
 };
 use crate::contract::fixtures;
 use crate::contract::metering_proxy::{Meter, metering_proxy};
+use crate::contract::outside::Outside;
 
 /// More steps than any booking takes.
 const MAX_STEPS: usize = 1_000;
@@ -63,57 +56,6 @@ impl HandClock {
 impl Clock for HandClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_unix_ms(self.0.load(Ordering::Relaxed)).unwrap()
-    }
-}
-
-/// Providers and receivers. A provider says yes unless it is told what to say next.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Outside {
-    answers: Arc<Mutex<VecDeque<AttemptOutcome>>>,
-    waits: Arc<Mutex<Waits>>,
-}
-
-impl Outside {
-    /// What the provider answers next.
-    pub(super) fn next(&self, outcome: AttemptOutcome) {
-        self.answers.lock().unwrap().push_back(outcome);
-    }
-}
-
-impl ProviderGateway for Outside {
-    async fn attempt(&self, call: ProviderCall<'_>) -> AttemptReport {
-        let acknowledgement =
-            Acknowledgement { provider_reference: Some("4711".to_owned()), reserved_until: None };
-        let answer = self.answers.lock().unwrap().pop_front();
-        let outcome = answer.unwrap_or(AttemptOutcome::Acknowledged(acknowledgement));
-        let mut waits = self.waits.lock().unwrap();
-        match outcome {
-            AttemptOutcome::Unknown(AttemptError::TimedOut) => waits.silence_ms += call.limit_ms,
-            _ => waits.provider_answers += 1,
-        }
-        AttemptReport { outcome, retry_after_ms: None }
-    }
-
-    async fn look_up(&self, _: &ProviderSettings, _: &Booking, _: u64) -> LookUpOutcome {
-        self.waits.lock().unwrap().provider_answers += 1;
-        LookUpOutcome::NotFound
-    }
-
-    async fn compensate(&self, _: CompensationCall<'_>) -> CompensationReport {
-        self.waits.lock().unwrap().provider_answers += 1;
-        CompensationReport { outcome: CompensationOutcome::Acknowledged, retry_after_ms: None }
-    }
-
-    async fn notify(&self, _: NotificationCall<'_>) -> NotificationReport {
-        self.waits.lock().unwrap().provider_answers += 1;
-        NotificationReport { error: None, retry_after_ms: None }
-    }
-}
-
-impl WebhookSender for Outside {
-    async fn post(&self, _: WebhookPost<'_>) -> PostOutcome {
-        self.waits.lock().unwrap().receiver_answers += 1;
-        PostOutcome::Answered { status: 204, retry_after_ms: None, body: String::new() }
     }
 }
 
@@ -312,8 +254,8 @@ impl Deployment {
     }
 
     fn note(&mut self, function: Function, messages: u64) {
-        let waits = std::mem::take(&mut *self.outside.waits.lock().unwrap());
-        let work = Work::of_invocation(&self.meter.take(), self.pipes.take(), waits, messages);
+        let outside = self.outside.take();
+        let work = Work::of_invocation(&self.meter.take(), self.pipes.take(), &outside, messages);
         self.work.push((function, work));
     }
 

@@ -25,9 +25,9 @@ pub(super) fn url(queue: &str) -> String {
     format!("http://queues.invalid/{queue}")
 }
 
-/// How often queues and bus were asked, and what they were given.
+/// What queues and bus were given, in how many requests.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct Sent {
     /// Requests that send to queues.
     pub(super) sends: u64,
     /// Requests that publish.
@@ -38,7 +38,7 @@ pub(super) struct Asked {
 
 #[derive(Debug, Default)]
 struct State {
-    asked: Asked,
+    sent: Sent,
     waiting: Vec<(Timestamp, QueueMessage)>,
 }
 
@@ -76,9 +76,9 @@ impl Pipes {
         Some(waiting.remove(first))
     }
 
-    /// What was asked since the last time.
-    pub(super) fn take(&self) -> Asked {
-        std::mem::take(&mut self.state.lock().unwrap().asked)
+    /// What was sent since the last time.
+    pub(super) fn take(&self) -> Sent {
+        std::mem::take(&mut self.state.lock().unwrap().sent)
     }
 
     fn take_in(&self, operation: &str, request: &Value) -> Value {
@@ -87,12 +87,12 @@ impl Pipes {
         let sent = json!({"MessageId": "m", "MD5OfMessageBody": "x"});
         match operation {
             "SendMessage" => {
-                self.state.lock().unwrap().asked.sends += 1;
+                self.state.lock().unwrap().sent.sends += 1;
                 self.put(&queue(request), request["MessageBody"].as_str().unwrap(), &request["DelaySeconds"]);
                 sent
             }
             "SendMessageBatch" => {
-                self.state.lock().unwrap().asked.sends += 1;
+                self.state.lock().unwrap().sent.sends += 1;
                 let mut successful = Vec::new();
                 for entry in request["Entries"].as_array().unwrap() {
                     self.put(&queue(request), entry["MessageBody"].as_str().unwrap(), &entry["DelaySeconds"]);
@@ -103,9 +103,9 @@ impl Pipes {
             "PutEvents" => {
                 let entries = request["Entries"].as_array().unwrap();
                 {
-                    let asked = &mut self.state.lock().unwrap().asked;
-                    asked.publications += 1;
-                    asked.events += u64::try_from(entries.len()).unwrap();
+                    let all_sent = &mut self.state.lock().unwrap().sent;
+                    all_sent.publications += 1;
+                    all_sent.events += u64::try_from(entries.len()).unwrap();
                 }
                 for entry in entries {
                     self.put(EVENTS, &envelope(entry), &Value::Null);

@@ -76,6 +76,7 @@ mod locations;
 pub(crate) mod lossy_proxy;
 mod mailbox;
 pub(crate) mod metering_proxy;
+pub(crate) mod outside;
 mod queues;
 mod requests;
 mod scenarios;
