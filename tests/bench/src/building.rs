@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
-use crate::Failure;
 use crate::process::Subject;
+use crate::{Failure, Options};
 
 /// The folder of the workspace.
 pub fn root() -> PathBuf {
@@ -75,19 +75,22 @@ async fn done(mut command: Command, what: &str) -> Result<(), Failure> {
 }
 
 /// The program that books, as it is packaged, or the one that is given.
-pub async fn ours(given: Option<&Path>) -> Result<Subject, Failure> {
-    let program = match given {
-        Some(program) => program.to_owned(),
+pub async fn ours(options: &Options) -> Result<Subject, Failure> {
+    let program = match &options.program {
+        Some(program) => program.clone(),
         None => build(Build { package: "booking", variant: "", environment: &[] }).await?,
     };
-    Ok(Subject { name: "Holdfast", program, arguments: Vec::new(), books: true })
+    let environment = options.environment.clone();
+    Ok(Subject { name: "Holdfast", program, arguments: Vec::new(), environment, books: true })
 }
 
 /// The yardsticks that can be had here, and why the others cannot.
 pub async fn yardsticks() -> Result<(Vec<Subject>, Vec<String>), Failure> {
     let plain = Build { package: "holdfast-bench-plain", variant: "", environment: &[] };
     let hello = Build { package: "holdfast-bench-hello", variant: "", environment: &[] };
-    let rust = |name, program, books| Subject { name, program, arguments: Vec::new(), books };
+    let (arguments, environment) = (Vec::new(), Vec::new());
+    let plainly = Subject { name: "", program: PathBuf::new(), arguments, environment, books: true };
+    let rust = |name, program, books| Subject { name, program, books, ..plainly.clone() };
     let mut there = vec![
         rust("plain Rust", build(plain).await?, true),
         rust("`lambda_http` hello", build(hello).await?, false),
@@ -121,7 +124,7 @@ async fn python() -> Result<Subject, Failure> {
     let start = "import sys; sys.path.insert(0, sys.argv[1]); \
                  import awslambdaric.__main__ as ric; ric.main(['', 'handler.handler'])";
     let arguments = vec!["-c".into(), start.into(), folder];
-    Ok(Subject { name: "Python", program: python, arguments, books: true })
+    Ok(Subject { name: "Python", program: python, arguments, environment: Vec::new(), books: true })
 }
 
 /// The handler beside its packages, which are those of its lock file.
@@ -145,7 +148,7 @@ async fn javascript() -> Result<Subject, Failure> {
         fs::copy(yardstick("javascript").join(file), folder.join(file))?;
     }
     let arguments = vec![folder.join("runtime.mjs")];
-    Ok(Subject { name: "JavaScript", program: node, arguments, books: true })
+    Ok(Subject { name: "JavaScript", program: node, arguments, environment: Vec::new(), books: true })
 }
 
 /// Whether what is installed in a folder is not what the list says.

@@ -63,9 +63,17 @@ pub struct Options {
     /// Measures this program in place of the booking function's own
     #[arg(long)]
     pub program: Option<PathBuf>,
+    /// Sets a variable for the booking function: NAME=VALUE
+    #[arg(long, value_parser = variable)]
+    pub environment: Vec<(String, String)>,
     /// Also puts the figures into docs/benchmarks.md
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["environment", "program"])]
     pub record: bool,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("there is no = in it")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// Builds, measures and reports.

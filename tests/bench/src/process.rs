@@ -34,6 +34,8 @@ pub struct Subject {
     pub program: PathBuf,
     /// With these arguments.
     pub arguments: Vec<PathBuf>,
+    /// With these variables besides the usual ones.
+    pub environment: Vec<(String, String)>,
     /// Whether it books, so that replays and round trips can be measured.
     pub books: bool,
 }
@@ -102,6 +104,7 @@ impl Process {
         ] {
             command.env(name, value);
         }
+        command.envs(subject.environment.iter().map(|(name, value)| (name, value)));
         if let Some(certificates) = &circumstances.certificates {
             command.env("SSL_CERT_FILE", certificates);
         }

@@ -69,7 +69,7 @@ pub async fn measure_and_report(options: &Options) -> Result<(), Failure> {
 }
 
 async fn measure(options: &Options) -> Result<Findings, Failure> {
-    let ours = ours(options.program.as_deref()).await?;
+    let ours = ours(options).await?;
     let (mut others, mut missing) = yardsticks().await?;
     if options.rust_only {
         others.retain(|subject| !matches!(subject.name, "Python" | "JavaScript"));

@@ -32,7 +32,7 @@ async fn booking() -> Subject {
     // A test's own program is in `deps`, beside which programs are.
     let test = std::env::current_exe().unwrap();
     let program = test.parent().and_then(|deps| deps.parent()).unwrap().join("booking");
-    Subject { name: "Holdfast", program, arguments: Vec::new(), books: true }
+    Subject { name: "Holdfast", program, arguments: Vec::new(), environment: Vec::new(), books: true }
 }
 
 #[tokio::test]
@@ -50,6 +50,7 @@ async fn a_program_that_is_not_there_is_named() {
         name: "nobody",
         program: PathBuf::from("/nowhere/at-all"),
         arguments: Vec::new(),
+        environment: Vec::new(),
         books: false,
     };
     let error = Process::start(&absent, &world, &Circumstances::default()).await.unwrap_err();
