@@ -11,6 +11,9 @@ use holdfast_lambda::config::{self, AllowedPrivateHosts};
 use holdfast_lambda::{RunError, SystemClock, SystemEntropy, http, stores, telemetry};
 use holdfast_provider::{AllowedHosts, ProtocolGateway, SafeClient};
 
+#[global_allocator]
+static ALLOCATOR: holdfast_lambda::Allocator = holdfast_lambda::Allocator;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), RunError> {
     telemetry::init()?;

@@ -7,6 +7,9 @@ use holdfast_aws::{AwsClients, EventBridgeBus, SqsParking, SqsTimers};
 use holdfast_lambda::config::{self, EventBusName, ParkingQueues, TimerQueueUrl};
 use holdfast_lambda::{RunError, SystemClock, batch, stores, telemetry};
 
+#[global_allocator]
+static ALLOCATOR: holdfast_lambda::Allocator = holdfast_lambda::Allocator;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), RunError> {
     telemetry::init()?;
@@ -14,14 +17,11 @@ async fn main() -> Result<(), RunError> {
     let queues = ParkingQueues::from_env()?;
     let mailbox = stores::mailbox(&aws)?;
     let slots = stores::availability(&aws)?;
+    let sqs = aws.sqs();
     let outbox = Arc::new(Outbox {
-        timers: SqsTimers::new(aws.sqs(), TimerQueueUrl::from_env()?.0),
+        timers: SqsTimers::new(sqs.clone(), TimerQueueUrl::from_env()?.0),
         bus: EventBridgeBus::new(aws.eventbridge(), EventBusName::from_env()?.0),
-        parking: SqsParking::new(
-            aws.sqs(),
-            queues.parked_record_queue_url,
-            queues.booking_dead_letter_queue_url,
-        ),
+        parking: SqsParking::new(sqs, queues.parked_record_queue_url, queues.booking_dead_letter_queue_url),
         mailbox,
         slots,
         clock: SystemClock,

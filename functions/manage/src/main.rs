@@ -8,6 +8,9 @@ use holdfast_lambda::{RunError, SystemClock, SystemEntropy, config, http, stores
 use holdfast_provider::{SafeClient, WebhookClient};
 use manage::{Manage, Stores, Webhooks, router};
 
+#[global_allocator]
+static ALLOCATOR: holdfast_lambda::Allocator = holdfast_lambda::Allocator;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), RunError> {
     telemetry::init()?;

@@ -7,6 +7,9 @@ use holdfast_aws::AwsClients;
 use holdfast_lambda::{RunError, SystemClock, config, http, stores, telemetry};
 use provider_callback::{Service, router};
 
+#[global_allocator]
+static ALLOCATOR: holdfast_lambda::Allocator = holdfast_lambda::Allocator;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), RunError> {
     telemetry::init()?;

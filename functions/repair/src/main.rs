@@ -8,6 +8,9 @@ use holdfast_aws::{AwsClients, EventBridgeBus, SqsDeadLetters, SqsParking, SqsTi
 use holdfast_lambda::{RunError, SystemClock, SystemEntropy, config, http, stores, telemetry};
 use repair::{Service, router};
 
+#[global_allocator]
+static ALLOCATOR: holdfast_lambda::Allocator = holdfast_lambda::Allocator;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), RunError> {
     telemetry::init()?;
@@ -15,18 +18,15 @@ async fn main() -> Result<(), RunError> {
     let queues = config::ParkingQueues::from_env()?;
     let letters = config::DeadLetterQueues::from_env()?;
     let settings = stores::settings(&aws)?;
+    let sqs = aws.sqs();
     let repair = Repair {
         bookings: stores::bookings(&aws)?,
         audit: settings.clone(),
-        letters: SqsDeadLetters::new(aws.sqs(), letters.letters, letters.sources),
-        timers: SqsTimers::new(aws.sqs(), config::TimerQueueUrl::from_env()?.0),
+        letters: SqsDeadLetters::new(sqs.clone(), letters.letters, letters.sources),
+        timers: SqsTimers::new(sqs.clone(), config::TimerQueueUrl::from_env()?.0),
         bus: EventBridgeBus::new(aws.eventbridge(), config::EventBusName::from_env()?.0),
         mailbox: stores::mailbox(&aws)?,
-        parking: SqsParking::new(
-            aws.sqs(),
-            queues.parked_record_queue_url,
-            queues.booking_dead_letter_queue_url,
-        ),
+        parking: SqsParking::new(sqs, queues.parked_record_queue_url, queues.booking_dead_letter_queue_url),
         clock: SystemClock,
         entropy: SystemEntropy,
     };

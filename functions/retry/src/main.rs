@@ -9,6 +9,9 @@ use holdfast_lambda::{RunError, SystemClock, SystemEntropy, batch, stores, telem
 use holdfast_provider::{AllowedHosts, ProtocolGateway, SafeClient};
 use retry::Service;
 
+#[global_allocator]
+static ALLOCATOR: holdfast_lambda::Allocator = holdfast_lambda::Allocator;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), RunError> {
     telemetry::init()?;

@@ -9,6 +9,9 @@ use holdfast_lambda::{RunError, SystemClock, SystemEntropy, batch, config, store
 use holdfast_provider::{SafeClient, WebhookClient};
 use webhook::{Service, queue_name};
 
+#[global_allocator]
+static ALLOCATOR: holdfast_lambda::Allocator = holdfast_lambda::Allocator;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), RunError> {
     telemetry::init()?;

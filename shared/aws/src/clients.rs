@@ -16,6 +16,7 @@ use aws_smithy_runtime::client::retries::RetryPartition;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::CallLog;
+use crate::user_agent::ShortUserAgent;
 
 /// How long connecting may take, TLS included, in milliseconds. The SDK's default, 3.1 s, exceeds the
 /// synchronous limit of a booking.
@@ -27,8 +28,9 @@ const ATTEMPT_TIMEOUT_MS: u64 = 1_000;
 /// How long a call may take with all its attempts, in milliseconds.
 const OPERATION_TIMEOUT_MS: u64 = 2_500;
 
-/// How often a call is attempted at most, as long as the process has repetitions left: the SDK has a quota of them for
-/// each service and region, of which each takes a thirty-fifth, and gives back what succeeds.
+/// How often a call is attempted at most, as long as the process may repeat anything: the SDK has a quota of 500 for each
+/// service and region, of which a repetition takes 10 after a time-out or a broken connection and 5 otherwise, until it
+/// succeeds; a call that succeeds at once gives back 1 (`TokenBucket` of `aws-smithy-runtime`).
 const MAX_ATTEMPTS: u32 = 3;
 
 /// The bound of the first delay between two attempts, in milliseconds; it doubles, with jitter.
@@ -101,6 +103,7 @@ macro_rules! client {
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             // Credentials from the environment are there; a cache only asks whether they are.
             .identity_cache(IdentityCache::no_cache())
+            .interceptor(ShortUserAgent)
             .http_client($http_client.clone());
         if let Some(endpoint_url) = &$config.endpoint_url {
             builder = builder.endpoint_url(endpoint_url);

@@ -26,6 +26,7 @@ mod queues;
 mod settings;
 mod trace;
 mod transact;
+mod user_agent;
 
 pub mod codec {
     //! Bookings as items, for whoever reads the table's stream.

@@ -14,6 +14,8 @@ mod system;
 pub mod telemetry;
 mod xray;
 
+/// What every function's program allocates with: infra/decisions/0013-a-lean-process.md.
+pub use mimalloc::MiMalloc as Allocator;
 pub use system::{SystemClock, SystemEntropy};
 
 /// Why a function could not start or had to stop.

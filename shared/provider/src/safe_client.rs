@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::once_body::OnceBody;
 use crate::targets::{AllowedHosts, TargetRefused, Targets};
+use crate::tls::{self, TlsError};
 
 /// The most bytes of an answer's body that are read: 1 MiB.
 pub const MAX_ANSWER_BYTES: usize = 1024 * 1024;
@@ -43,10 +44,16 @@ const GLANCE_MARGIN_MS: u64 = 50;
 /// What Holdfast calls itself.
 const USER_AGENT: &str = concat!("holdfast/", env!("CARGO_PKG_VERSION"));
 
-/// The client could not be made: there is no usable TLS on this machine.
+/// The client could not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("the HTTP client cannot be made")]
-pub struct ClientError(#[source] reqwest::Error);
+pub enum ClientError {
+    /// There is no TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The client itself.
+    #[error("the HTTP client cannot be made")]
+    Client(#[from] reqwest::Error),
+}
 
 /// A request to be made once.
 pub(crate) struct Outgoing {
@@ -111,6 +118,7 @@ impl SafeClient {
             .dns_resolver(targets.clone())
             // Only HTTP/1 lets the body prove that a request was not sent; see `once_body`.
             .http1_only()
+            .tls_backend_preconfigured(tls::config()?)
             .no_proxy()
             .redirect(Policy::none())
             .referer(false)
@@ -119,8 +127,7 @@ impl SafeClient {
             .pool_idle_timeout(Duration::from_millis(POOL_IDLE_TIMEOUT_MS))
             .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
             .user_agent(USER_AGENT)
-            .build()
-            .map_err(ClientError)?;
+            .build()?;
         Ok(Self { client, targets })
     }
 

@@ -49,7 +49,7 @@ pub(super) fn request_of<'de>(
         method: event.request_context.http.method.clone(),
         path: event.raw_path.or(event.request_context.http.path).unwrap_or_default(),
         query: url::form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
-        headers: joined(&event.headers),
+        headers: joined(event.headers),
         body,
         request_id: request_id(gateway_id, context),
         received_at: received_at(event.request_context.time_epoch, now),
@@ -82,7 +82,10 @@ pub(crate) fn deadline(context: &Context, now: Timestamp) -> Timestamp {
 }
 
 /// The headers with each name once. API Gateway joins repeated ones by commas already; others may not.
-fn joined(headers: &HeaderMap) -> HeaderMap {
+fn joined(headers: HeaderMap) -> HeaderMap {
+    if headers.len() == headers.keys_len() {
+        return headers;
+    }
     let mut joined = HeaderMap::with_capacity(headers.keys_len());
     for name in headers.keys() {
         let values: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
@@ -106,7 +109,7 @@ pub(super) fn event_of(response: Response, request_id: &str, has_body: bool) -> 
         .is_some_and(|content_type| content_type.starts_with("text/") || content_type.contains("json"));
     let mut event = ApiGatewayV2httpResponse::default();
     event.status_code = i64::from(status.as_u16());
-    event.headers = joined(&headers);
+    event.headers = joined(headers);
     if has_body && !body.is_empty() {
         match std::str::from_utf8(&body) {
             Ok(text) if is_text => event.body = Some(Body::Text(text.to_owned())),

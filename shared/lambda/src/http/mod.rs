@@ -19,6 +19,6 @@ pub use body::{MAX_BODY_BYTES, json_body, json_body_up_to};
 pub use coding::{Codings, gzip};
 pub use limited::limited;
 pub use request::Request;
-pub use response::{Response, problem_response};
+pub use response::Response;
 pub use router::{RouteError, Routed, Router};
 pub use serve::{run, serve};

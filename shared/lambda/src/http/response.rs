@@ -9,8 +9,6 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value;
 
-use super::Request;
-
 /// The media type of JSON.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -97,10 +95,6 @@ impl Response {
 }
 
 /// A problem as an answer to a request.
-pub fn problem_response(problem: &Problem, request: &Request) -> Response {
-    problem_for(problem, &request.path, &request.request_id)
-}
-
 pub(super) fn problem_for(problem: &Problem, path: &str, request_id: &str) -> Response {
     let status = StatusCode::from_u16(problem.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = problem.body(path, request_id).to_string();

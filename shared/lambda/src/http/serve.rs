@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::gateway::{event_of, request_id, request_of};
 use super::response::problem_for;
-use super::{Request, Response, Routed, Router, problem_response};
+use super::{Request, Response, Routed, Router};
 use crate::observed::{Work, observed};
 use crate::{RunError, SystemClock};
 
@@ -90,22 +90,23 @@ where
     Fut: Future<Output = Result<Response, Problem>>,
 {
     // The handler takes the request; what the answer needs of it is kept.
-    let kept = Request { body: bytes::Bytes::new(), ..request.clone() };
+    let Request { method, path, request_id, .. } = &request;
+    let (method, path, request_id) = (method.clone(), path.clone(), request_id.clone());
     let (template, outcome) = match router.find(&request.method, &request.path) {
         Ok(route) => (route.template, handle(handler, request, route, started_at).await),
         Err(problem) => (NO_ROUTE, Err(problem)),
     };
     let code = outcome.as_ref().err().map(|problem| problem.code.as_str());
-    let response = outcome.unwrap_or_else(|problem| problem_response(&problem, &kept));
+    let response = outcome.unwrap_or_else(|problem| problem_for(&problem, &path, &request_id));
     tracing::info!(
-        http.method = kept.method.as_str(),
+        http.method = method.as_str(),
         http.route = template,
         http.status = response.status.as_u16(),
         problem.code = code,
         latency_ms = started_at.ms_until(clock.now()),
         "Answered a request."
     );
-    event_of(response, &kept.request_id, kept.method != Method::HEAD)
+    event_of(response, &request_id, method != Method::HEAD)
 }
 
 async fn handle<K, F, Fut>(
