@@ -5,8 +5,7 @@
 //! authorities of one's own (`SSL_CERT_FILE`, `SSL_CERT_DIR`), is read once a certificate is met that is not good by
 //! Mozilla's; what is good by either is believed.
 
-use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -38,7 +37,7 @@ pub(crate) fn config() -> Result<ClientConfig, TlsError> {
 /// The same with other lists.
 fn believing(
     first: RootCertStore,
-    load_others: impl Fn() -> RootCertStore + Send + Sync + 'static,
+    load_others: impl FnOnce() -> RootCertStore + Send + Sync + 'static,
 ) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = Verifier::new(first, load_others, Arc::clone(&provider))?;
@@ -68,39 +67,28 @@ fn system_authorities() -> RootCertStore {
     authorities
 }
 
+type Others = Option<Arc<WebPkiServerVerifier>>;
+
 /// Checks a server's certificate by one list of authorities, and by another if it is not good by the first. All checking
 /// is webpki's.
+#[derive(Debug)]
 struct Verifier {
     first: Arc<WebPkiServerVerifier>,
-    load_others: Box<dyn Fn() -> RootCertStore + Send + Sync>,
     /// Nothing, if there are none that can be read; that is not tried again.
-    others: OnceLock<Option<Arc<WebPkiServerVerifier>>>,
-    provider: Arc<CryptoProvider>,
+    others: LazyLock<Others, Box<dyn FnOnce() -> Others + Send + Sync>>,
 }
 
 impl Verifier {
     fn new(
         first: RootCertStore,
-        load_others: impl Fn() -> RootCertStore + Send + Sync + 'static,
+        load_others: impl FnOnce() -> RootCertStore + Send + Sync + 'static,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, VerifierBuilderError> {
-        let first =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(first), Arc::clone(&provider)).build()?;
-        Ok(Self { first, load_others: Box::new(load_others), others: OnceLock::new(), provider })
-    }
-
-    fn others(&self) -> Option<&Arc<WebPkiServerVerifier>> {
-        let load = || {
-            let (authorities, provider) = ((self.load_others)(), Arc::clone(&self.provider));
-            WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider).build().ok()
+        let checking = move |list: RootCertStore| {
+            WebPkiServerVerifier::builder_with_provider(Arc::new(list), Arc::clone(&provider)).build()
         };
-        self.others.get_or_init(load).as_ref()
-    }
-}
-
-impl fmt::Debug for Verifier {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Verifier").finish_non_exhaustive()
+        let first = checking(first)?;
+        Ok(Self { first, others: LazyLock::new(Box::new(move || checking(load_others()).ok())) })
     }
 }
 
@@ -118,11 +106,15 @@ impl ServerCertVerifier for Verifier {
         };
         match by(&self.first) {
             // An issuer may have the name of one on the first list, and another key.
-            Err(refused @ Error::InvalidCertificate(_)) => match self.others().map(|others| by(others)) {
-                // What is wrong by the first list says more than that the other does not know it.
-                None | Some(Err(Error::InvalidCertificate(CertificateError::UnknownIssuer))) => Err(refused),
-                Some(told) => told,
-            },
+            Err(refused @ Error::InvalidCertificate(_)) => {
+                match self.others.as_ref().map(|others| by(others)) {
+                    // What is wrong by the first list says more than that the other does not know it.
+                    None | Some(Err(Error::InvalidCertificate(CertificateError::UnknownIssuer))) => {
+                        Err(refused)
+                    }
+                    Some(told) => told,
+                }
+            }
             told => told,
         }
     }

@@ -81,19 +81,16 @@ pub async fn ours(options: &Options) -> Result<Subject, Failure> {
         None => build(Build { package: "booking", variant: "", environment: &[] }).await?,
     };
     let environment = options.environment.clone();
-    Ok(Subject { name: "Holdfast", program, arguments: Vec::new(), environment, books: true })
+    Ok(Subject { environment, ..Subject::new("Holdfast", program, true) })
 }
 
 /// The yardsticks that can be had here, and why the others cannot.
 pub async fn yardsticks() -> Result<(Vec<Subject>, Vec<String>), Failure> {
     let plain = Build { package: "holdfast-bench-plain", variant: "", environment: &[] };
     let hello = Build { package: "holdfast-bench-hello", variant: "", environment: &[] };
-    let (arguments, environment) = (Vec::new(), Vec::new());
-    let plainly = Subject { name: "", program: PathBuf::new(), arguments, environment, books: true };
-    let rust = |name, program, books| Subject { name, program, books, ..plainly.clone() };
     let mut there = vec![
-        rust("plain Rust", build(plain).await?, true),
-        rust("`lambda_http` hello", build(hello).await?, false),
+        Subject::new("plain Rust", build(plain).await?, true),
+        Subject::new("`lambda_http` hello", build(hello).await?, false),
     ];
     let mut missing = Vec::new();
     for (name, subject) in [("Python", python().await), ("JavaScript", javascript().await)] {
@@ -124,7 +121,7 @@ async fn python() -> Result<Subject, Failure> {
     let start = "import sys; sys.path.insert(0, sys.argv[1]); \
                  import awslambdaric.__main__ as ric; ric.main(['', 'handler.handler'])";
     let arguments = vec!["-c".into(), start.into(), folder];
-    Ok(Subject { name: "Python", program: python, arguments, environment: Vec::new(), books: true })
+    Ok(Subject { arguments, ..Subject::new("Python", python, true) })
 }
 
 /// The handler beside its packages, which are those of its lock file.
@@ -148,7 +145,7 @@ async fn javascript() -> Result<Subject, Failure> {
         fs::copy(yardstick("javascript").join(file), folder.join(file))?;
     }
     let arguments = vec![folder.join("runtime.mjs")];
-    Ok(Subject { name: "JavaScript", program: node, arguments, environment: Vec::new(), books: true })
+    Ok(Subject { arguments, ..Subject::new("JavaScript", node, true) })
 }
 
 /// Whether what is installed in a folder is not what the list says.

@@ -40,6 +40,13 @@ pub struct Subject {
     pub books: bool,
 }
 
+impl Subject {
+    /// A program that is run without arguments or variables of its own.
+    pub fn new(name: &'static str, program: PathBuf, books: bool) -> Self {
+        Self { name, program, arguments: Vec::new(), environment: Vec::new(), books }
+    }
+}
+
 /// A running one.
 #[derive(Debug)]
 pub struct Process {

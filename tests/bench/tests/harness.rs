@@ -32,7 +32,7 @@ async fn booking() -> Subject {
     // A test's own program is in `deps`, beside which programs are.
     let test = std::env::current_exe().unwrap();
     let program = test.parent().and_then(|deps| deps.parent()).unwrap().join("booking");
-    Subject { name: "Holdfast", program, arguments: Vec::new(), environment: Vec::new(), books: true }
+    Subject::new("Holdfast", program, true)
 }
 
 #[tokio::test]
@@ -46,13 +46,7 @@ async fn a_booking_is_two_write_units_and_a_replay_one() {
 #[tokio::test]
 async fn a_program_that_is_not_there_is_named() {
     let world = World::start().await.unwrap();
-    let absent = Subject {
-        name: "nobody",
-        program: PathBuf::from("/nowhere/at-all"),
-        arguments: Vec::new(),
-        environment: Vec::new(),
-        books: false,
-    };
+    let absent = Subject::new("nobody", PathBuf::from("/nowhere/at-all"), false);
     let error = Process::start(&absent, &world, &Circumstances::default()).await.unwrap_err();
     assert!(error.to_string().starts_with("nobody cannot be started"), "{error}");
 }
