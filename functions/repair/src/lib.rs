@@ -32,6 +32,8 @@ pub enum Route {
     Cancel,
     /// `POST /v1/admin/bookings/{id}/re-emit`
     EmitAgain,
+    /// `POST /v1/admin/re-emit`
+    EmitPeriodAgain,
 }
 
 /// The routes of this function.
@@ -44,6 +46,7 @@ pub fn router() -> Result<Router<Route>, RouteError> {
         (Method::POST, "/v1/admin/bookings/{id}/retry", Route::Retry),
         (Method::POST, "/v1/admin/bookings/{id}/cancel", Route::Cancel),
         (Method::POST, "/v1/admin/bookings/{id}/re-emit", Route::EmitAgain),
+        (Method::POST, "/v1/admin/re-emit", Route::EmitPeriodAgain),
     ])
 }
 
@@ -100,6 +103,9 @@ where
             Route::Retry => Box::pin(repair.retry(&operator, id, &json_body(&request)?)).await?,
             Route::Cancel => Box::pin(repair.cancel(&operator, id, &json_body(&request)?)).await?,
             Route::EmitAgain => Box::pin(repair.emit_again(&operator, id, &json_body(&request)?)).await?,
+            Route::EmitPeriodAgain => {
+                Box::pin(repair.emit_period_again(&operator, &json_body(&request)?)).await?
+            }
         };
         Ok(Response::json(StatusCode::OK, &answer))
     }

@@ -39,9 +39,9 @@ pub use repair::{
 pub use requests::{CountedRequests, RequestCounter};
 pub use signals::{EventBus, OutgoingEvent, ParkedRecord, RecordParking, TimerMessage, TimerQueue};
 pub use store::{
-    BookingPage, BookingQuery, BookingStore, BreakerStore, Claim, LimitStore, ListPlace, Loaded,
-    MAX_WINDOW_LEAD_S, PlaceLease, Replaced, SettingsReader, SlotExchange, StoreError, TakenCalls, Wanted,
-    WantedCalls,
+    BookingPage, BookingQuery, BookingScan, BookingStore, BreakerStore, Claim, LimitStore, ListPlace, Loaded,
+    MAX_WINDOW_LEAD_S, PlaceLease, Replaced, ScanPlace, SettingsReader, SlotExchange, StoreError, TakenCalls,
+    Wanted, WantedCalls,
 };
 
 use holdfast_domain::Timestamp;

@@ -56,6 +56,21 @@ pub struct SlotExchange {
     pub free: Vec<SlotKey>,
 }
 
+/// Where a scan of all bookings goes on. Only the store that gave it knows what it says; it names no person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanPlace(pub String);
+
+/// A part of all bookings, in no order that means anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BookingScan {
+    /// The bookings.
+    pub bookings: Vec<StoredBooking>,
+    /// Those that this version of the code cannot read.
+    pub unreadable: Vec<BookingId>,
+    /// Where the next part begins, if there may be more. A part may be empty and not the last.
+    pub next: Option<ScanPlace>,
+}
+
 /// Which bookings of a tenant are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BookingQuery {
@@ -142,6 +157,16 @@ pub trait BookingStore: Send + Sync {
         before: Timestamp,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<BookingId>, StoreError>> + Send;
+
+    /// All bookings that were made before `created_before`, whoever's they are, a part at a time: from `after` on,
+    /// looking at not more than about `limit`. It costs what reading the whole store costs. What it shows MAY be
+    /// stale; a booking that is there from the first part's time to the last one's MUST be in one part.
+    fn scan(
+        &self,
+        after: Option<&ScanPlace>,
+        created_before: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<BookingScan, StoreError>> + Send;
 }
 
 /// What a request needs to know of the configuration.

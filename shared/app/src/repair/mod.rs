@@ -6,6 +6,7 @@
 
 mod audit;
 mod booking;
+mod period;
 mod redrive;
 mod stuck;
 mod view;
@@ -14,6 +15,7 @@ pub use audit::AuditParameters;
 pub use stuck::StuckParameters;
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use holdfast_domain::{BookingId, Effect};
@@ -31,6 +33,9 @@ use crate::text::{TextKind, judge_text};
 
 /// The longest reason that an operator may give, in characters.
 const MAX_REASON_CHARS: usize = 500;
+
+/// When a call that works on many takes up no more of them. An answer has 30 s at the gateway.
+const TIME_LIMIT: Duration = Duration::from_secs(15);
 
 /// Who repairs.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,15 +1,13 @@
 //! Dead letters are served once more: messages go back to where they failed, what was parked is told, and bookings
 //! that somebody had to look at are retried.
 
-use std::time::Duration;
-
 use holdfast_domain::{BookingId, Command, Refused};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::booking::Changed;
-use super::{Operator, Repair, check_reason, problem};
+use super::{Operator, Repair, TIME_LIMIT, check_reason, problem};
 use crate::parse::parse_checked;
 use crate::ports::{
     AuditLog, BookingStore, Clock, DeadLetter, DeadLetterQueue, DeadLetters, Entropy, EventBus,
@@ -23,9 +21,6 @@ const MAX_LETTERS: usize = 100;
 
 /// How many letters are taken at once.
 const TAKEN_AT_ONCE: usize = 10;
-
-/// When a call takes no more letters. An answer has 30 s at the gateway.
-const TIME_LIMIT: Duration = Duration::from_secs(15);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

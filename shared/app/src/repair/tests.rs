@@ -11,6 +11,8 @@ use crate::test_util::{
     MemoryParking, MemoryTimers, SeededEntropy, TestClock,
 };
 
+mod period;
+
 const MINUTE_MS: u64 = 60_000;
 
 type Repairs = Repair<

@@ -7,7 +7,8 @@ use holdfast_domain::{BookingId, Tenant, Timestamp};
 
 use super::{Fault, Faults, locked};
 use crate::ports::{
-    BookingPage, BookingQuery, BookingStore, Claim, ListPlace, Replaced, SlotExchange, StoreError,
+    BookingPage, BookingQuery, BookingScan, BookingStore, Claim, ListPlace, Replaced, ScanPlace,
+    SlotExchange, StoreError,
 };
 use crate::stored::{SlotKey, StoredBooking};
 
@@ -261,5 +262,30 @@ impl BookingStore for MemoryBookingStore {
             due.into_iter().take(limit).map(|(_, id)| id).collect()
         };
         self.faults.run_knowing("bookings.overdue", effect).await
+    }
+
+    async fn scan(
+        &self,
+        after: Option<&ScanPlace>,
+        created_before: Timestamp,
+        limit: usize,
+    ) -> Result<BookingScan, StoreError> {
+        let effect = || {
+            let state = locked(&self.state);
+            let is_ahead = |id: &BookingId| after.is_none_or(|after| id.as_str() > after.0.as_str());
+            let ahead = state.items.iter().filter(|(id, _)| is_ahead(id));
+            let mut items: Vec<&StoredBooking> = ahead.map(|(_, item)| item).collect();
+            let is_more = items.len() > limit;
+            items.truncate(limit);
+            // As a table's is, it is by what was looked at.
+            let last = items.last().map(|item| ScanPlace(item.booking.id.as_str().to_owned()));
+            items.retain(|item| item.booking.created_at() < created_before);
+            BookingScan {
+                bookings: items.into_iter().cloned().collect(),
+                unreadable: Vec::new(),
+                next: last.filter(|_| is_more),
+            }
+        };
+        self.faults.run("bookings.scan", effect).await
     }
 }

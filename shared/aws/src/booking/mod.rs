@@ -8,6 +8,7 @@ mod item;
 mod list;
 mod overdue;
 mod response;
+mod scan;
 mod slots;
 mod store;
 mod told;

@@ -9,7 +9,8 @@ use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update};
 use holdfast_app::ports::{
-    BookingPage, BookingQuery, BookingStore, Claim, Clock, Entropy, Replaced, SlotExchange, StoreError,
+    BookingPage, BookingQuery, BookingScan, BookingStore, Claim, Clock, Entropy, Replaced, ScanPlace,
+    SlotExchange, StoreError,
 };
 use holdfast_app::stored::{SlotKey, StoredBooking};
 use holdfast_domain::{BookingId, Tenant, Timestamp};
@@ -19,6 +20,7 @@ use super::encode::{item_of, kept_until, partition_key};
 use super::item::{ATTRIBUTES, REV};
 use super::list::Lists;
 use super::overdue::overdue;
+use super::scan::scan;
 use super::transaction::{SlotWrite, Tries, Written};
 use crate::error::{incomplete_request, store_error};
 use crate::item::{Bytes, PK, SdkItem, TTL, nonce, number, text, to_sdk_item, written_by};
@@ -288,5 +290,16 @@ impl BookingStore for DynamoBookingStore {
 
     async fn overdue(&self, before: Timestamp, limit: usize) -> Result<Vec<BookingId>, StoreError> {
         overdue(&self.client, &self.table, before, limit).await
+    }
+
+    async fn scan(
+        &self,
+        after: Option<&ScanPlace>,
+        created_before: Timestamp,
+        limit: usize,
+    ) -> Result<BookingScan, StoreError> {
+        let mut part = scan(&self.client, &self.table, after, created_before, limit).await?;
+        part.bookings = part.bookings.into_iter().map(|stored| self.without_what_is_over(stored)).collect();
+        Ok(part)
     }
 }

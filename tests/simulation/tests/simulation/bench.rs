@@ -1,7 +1,7 @@
 //! Everything around the use cases: ports in memory, the stream that is drained through the outbox, timers
 //! that ring, callbacks that are passed on, and the sweep.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,6 +24,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::actors::Actor;
 use crate::journal::Journal;
+use crate::plan::Fate;
 use crate::timers::{MAX_DELAY_MS, Queued, Timers};
 
 /// When all tests begin.
@@ -42,11 +43,33 @@ const TICK_MS: u64 = 200;
 const RETRY_MS: u64 = 1_000;
 /// How often forgotten bookings are looked for, in milliseconds.
 const SWEEP_MS: u64 = 300_000;
+/// How long after a record was given up an operator makes up for it, in milliseconds.
+const OPERATOR_COMES_MS: u64 = 900_000;
+/// How much earlier and later than records were given up an operator takes their changes to be, in milliseconds.
+const GIVEN_UP_MARGIN_MS: u64 = 3_600_000;
+/// How long an operator waits for an answer, in milliseconds.
+const REPAIR_LIMIT_MS: u64 = 30_000;
 /// How long a test may last in virtual time, in milliseconds: four days.
 const MAX_RUN_MS: u64 = 4 * 24 * 60 * 60 * 1_000;
 
 pub(crate) type MemoryEngine =
     Engine<MemoryBookingStore, MemoryProvider, MemorySettings, TestClock, SeededEntropy>;
+
+type MemoryRepair = Repair<
+    MemoryBookingStore,
+    MemoryAudit,
+    MemoryDeadLetters,
+    Timers,
+    MemoryBus,
+    MemoryMailbox,
+    MemoryParking,
+    TestClock,
+    SeededEntropy,
+>;
+
+fn operator() -> Operator {
+    Operator { key_id: "ops".to_owned() }
+}
 
 /// What a world is made of.
 #[derive(Clone, Debug)]
@@ -90,8 +113,12 @@ pub(crate) struct Bench {
     pub(crate) mailbox: MemoryMailbox,
     pub(crate) availability: MemoryAvailability,
     pub(crate) journal: Arc<Journal>,
-    /// The records of the stream, by their place from 1, that nobody can read.
-    pub(crate) poisoned: Mutex<BTreeSet<usize>>,
+    /// What becomes of records of the stream, by their place from 1, instead of being carried out.
+    pub(crate) fates: Mutex<BTreeMap<usize, Fate>>,
+    /// When records were given up that nobody has made up for.
+    given_up: Mutex<Vec<Timestamp>>,
+    /// Whether an operator has told of a whole stretch of time again.
+    is_told_again: AtomicBool,
     /// Whether nobody reads what failed: a story is long.
     pub(crate) is_quiet: AtomicBool,
     outbox: Outbox<Timers, MemoryBus, MemoryParking, MemoryMailbox, MemoryAvailability, TestClock>,
@@ -200,7 +227,9 @@ impl Bench {
             faults,
             provider_settings,
             journal,
-            poisoned: Mutex::default(),
+            fates: Mutex::default(),
+            given_up: Mutex::default(),
+            is_told_again: AtomicBool::new(false),
             is_quiet: AtomicBool::new(false),
             outbox,
             entropy,
@@ -232,7 +261,7 @@ impl Bench {
         self.provider.heal();
         self.provider.accept_cancels();
         self.timers.heal();
-        self.poisoned.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.fates.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     pub(crate) fn booking(&self, id: &BookingId) -> Booking {
@@ -266,7 +295,23 @@ impl Bench {
         for record in self.parking.records() {
             letters.put(QUEUE, &serde_json::to_string(&record).unwrap());
         }
-        let repair = Repair {
+        let repair = self.repair(&letters);
+        let operator = operator();
+        let body = json!({"queue": QUEUE.as_str(), "reason": "what was written is understood by now"});
+        while !letters.waiting(QUEUE).is_empty() {
+            let redriven = repair.redrive(&operator, &body).await.unwrap();
+            assert_eq!(redriven["kept"], 0, "{redriven}");
+        }
+    }
+
+    /// Whether an operator has told of a whole stretch of time again.
+    pub(crate) fn is_told_again(&self) -> bool {
+        self.is_told_again.load(Ordering::Relaxed)
+    }
+
+    /// What operators call.
+    fn repair(&self, letters: &MemoryDeadLetters) -> MemoryRepair {
+        Repair {
             bookings: self.store.clone(),
             audit: MemoryAudit::new(),
             letters: letters.clone(),
@@ -276,13 +321,34 @@ impl Bench {
             parking: self.parking.clone(),
             clock: self.clock,
             entropy: self.entropy.clone(),
-        };
-        let operator = Operator { key_id: "ops".to_owned() };
-        let body = json!({"queue": QUEUE.as_str(), "reason": "what was written is understood by now"});
-        while !letters.waiting(QUEUE).is_empty() {
-            let redriven = repair.redrive(&operator, &body).await.unwrap();
-            assert_eq!(redriven["kept"], 0, "{redriven}");
         }
+    }
+
+    /// An operator who was called because records were given up has told again what changed at their time. Whether
+    /// nobody waits for that any more.
+    async fn make_up_for_given_up(&self) -> bool {
+        let times = self.given_up.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (Some(first), Some(last)) = (times.first(), times.last()) else { return true };
+        if self.clock.now() < last.plus_ms(OPERATOR_COMES_MS) {
+            return false;
+        }
+        self.is_told_again.store(true, Ordering::Relaxed);
+        let (from, to) = (first.minus_ms(GIVEN_UP_MARGIN_MS), last.plus_ms(GIVEN_UP_MARGIN_MS));
+        let mut body = json!({"from": from, "to": to, "reason": "the stream gave records up"});
+        loop {
+            let (letters, operator) = (MemoryDeadLetters::new(), operator());
+            let repair = self.repair(&letters);
+            let work =
+                timeout(Duration::from_millis(REPAIR_LIMIT_MS), repair.emit_period_again(&operator, &body));
+            // Whoever hears of a failure, or of nothing, calls again.
+            let Some(Ok(Ok(answer))) = Actor::new("operator").live(work).await else { return false };
+            body["cursor"] = answer["next_cursor"].clone();
+            if body["cursor"].is_null() {
+                break;
+            }
+        }
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner).retain(|at| !times.contains(at));
+        true
     }
 
     /// Lets the world go on for a time.
@@ -307,7 +373,11 @@ impl Bench {
             self.ring(queued);
         }
         self.pass_callbacks_on().await;
-        let busy = !streamed || self.running.load(Ordering::Relaxed) > 0 || self.provider.is_at_work();
+        let is_made_up_for = self.make_up_for_given_up().await;
+        let busy = !streamed
+            || !is_made_up_for
+            || self.running.load(Ordering::Relaxed) > 0
+            || self.provider.is_at_work();
         if !busy && !self.store.any(|item| item.booking.due_at().is_some()) {
             return self.changes_seen.load(Ordering::Relaxed) < self.store.changes_made();
         }
@@ -349,19 +419,21 @@ impl Bench {
 
     /// Carries out what the stream shows. A change that failed comes again, with all that follow it.
     async fn drain_stream(&self) -> bool {
-        let seen = self.changes_seen.load(Ordering::Relaxed);
+        let seen = self.pass_over_given_up();
+        let shown = self.store.changes_from(seen);
+        let shown_count = shown.len();
         let changes: Vec<Change> = {
-            let poisoned = self.poisoned.lock().unwrap_or_else(PoisonError::into_inner);
-            let records = self.store.changes_from(seen).into_iter().zip(seen + 1..);
+            let fates = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
+            let records = shown.into_iter().zip(seen + 1..);
+            let records = records.map(|(change, nth)| (change, fates.get(&nth)));
             records
-                .map(|(change, nth)| {
-                    if poisoned.contains(&nth) {
-                        return Change::Unreadable(unreadable(change.old.as_ref(), &change.new));
-                    }
-                    Change::Images {
+                .take_while(|(_, fate)| *fate != Some(&Fate::GivenUp))
+                .map(|(change, fate)| match fate {
+                    Some(_) => Change::Unreadable(unreadable(change.old.as_ref(), &change.new)),
+                    None => Change::Images {
                         old: change.old.map(|old| Box::new(old.booking)),
                         new: Box::new(change.new.booking),
-                    }
+                    },
                 })
                 .collect()
         };
@@ -373,7 +445,20 @@ impl Bench {
         let Some(Ok(results)) = Actor::new("dispatch").live(work).await else { return false };
         let done = results.iter().take_while(|result| result.is_ok()).count();
         self.changes_seen.store(seen + done, Ordering::Relaxed);
-        done == changes.len()
+        done == shown_count
+    }
+
+    /// Records that come next and are given up are passed over, and an operator is called. Returns how many were seen.
+    fn pass_over_given_up(&self) -> usize {
+        let mut seen = self.changes_seen.load(Ordering::Relaxed);
+        let fates = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
+        while seen < self.store.changes_made() && fates.get(&(seen + 1)) == Some(&Fate::GivenUp) {
+            seen += 1;
+            self.journal.say(&|| format!("the stream gives its record {seen} up"));
+            self.given_up.lock().unwrap_or_else(PoisonError::into_inner).push(self.clock.now());
+        }
+        self.changes_seen.store(seen, Ordering::Relaxed);
+        seen
     }
 
     /// Runs the function for one timer, which may die at any moment.

@@ -2,7 +2,7 @@
 
 use holdfast_app::test_util::{Calls, Deed, Fault, Reply, Request, Script};
 
-use crate::plan::{Trouble, World};
+use crate::plan::{Fate, Trouble, World};
 use crate::play::Sites;
 use crate::timers::Mishap;
 
@@ -117,7 +117,7 @@ fn place(trouble: &Trouble, sites: &Sites) -> (usize, usize, usize) {
         Trouble::Request { nth, .. } => (sites.requests.get(nth - 1).map_or(0, |site| site.1), 2, nth),
         Trouble::Message { nth, .. } => (sites.messages.get(nth - 1).copied().unwrap_or(0), 3, nth),
         // It is known before anything else happens.
-        Trouble::Record { nth } => (0, 0, nth),
+        Trouble::Record { nth, .. } => (0, 0, nth),
     }
 }
 
@@ -134,7 +134,9 @@ pub(crate) fn all_of(world: &World, before: &Sites, all: &Sites) -> Vec<Trouble>
     let messages = (1..=all.messages.len()).skip(before.messages.len());
     let messages =
         messages.flat_map(|nth| MISHAPS.into_iter().map(move |mishap| Trouble::Message { nth, mishap }));
-    let records = (1..=all.records).skip(before.records).map(|nth| Trouble::Record { nth });
+    let records = (1..=all.records).skip(before.records);
+    let records =
+        records.flat_map(|nth| [Fate::Unreadable, Fate::GivenUp].map(|fate| Trouble::Record { nth, fate }));
     calls.chain(requests).chain(messages).chain(records).collect()
 }
 

@@ -202,6 +202,15 @@ pub(crate) enum Trouble {
     Request { nth: usize, script: Script },
     /// With this message in the queue of timers.
     Message { nth: usize, mishap: Mishap },
-    /// Nobody can read this record of the stream.
-    Record { nth: usize },
+    /// With this record of the stream.
+    Record { nth: usize, fate: Fate },
+}
+
+/// What may become of a record of the stream besides being carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Nobody can read it, and it is parked.
+    Unreadable,
+    /// It is given up, and what followed from it never happens by itself.
+    GivenUp,
 }

@@ -200,7 +200,7 @@ fn prepare(plan: &Plan, bench: &Bench) {
     if world.pace_ms > 0 {
         bench.faults.pace(SeededEntropy::new(plan.seed ^ 0x5eed), world.pace_ms);
     }
-    let mut poisoned = bench.poisoned.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut fates = bench.fates.lock().unwrap_or_else(PoisonError::into_inner);
     for trouble in &plan.troubles {
         match *trouble {
             Trouble::Call { nth, fault } => bench.faults.on_call(nth, fault),
@@ -210,8 +210,8 @@ fn prepare(plan: &Plan, bench: &Bench) {
                 bench.provider.on_request(nth, script);
             }
             Trouble::Message { nth, mishap } => bench.timers.mishap(nth, mishap),
-            Trouble::Record { nth } => {
-                poisoned.insert(nth);
+            Trouble::Record { nth, fate } => {
+                fates.insert(nth, fate);
             }
         }
     }

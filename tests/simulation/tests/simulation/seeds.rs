@@ -12,7 +12,7 @@ use holdfast_app::test_util::{Calls, Deed, Fault, Reply, Script, SeededEntropy};
 use holdfast_domain::{ConfirmationMode, OperationKind};
 
 use crate::environment::{fails_fast, number};
-use crate::plan::{Act, ActorPlan, Plan, Step, Trouble, Wish, World};
+use crate::plan::{Act, ActorPlan, Fate, Plan, Step, Trouble, Wish, World};
 use crate::play::{Failure, MAX_SKEW_MS, run};
 use crate::shrink::report;
 use crate::timers::Mishap;
@@ -155,8 +155,10 @@ impl Dice {
         troubles.extend(
             (0..messages).map(|_| Trouble::Message { nth: place(MAX_PLACES), mishap: self.mishap() }),
         );
-        if self.percent(10) {
-            troubles.push(Trouble::Record { nth: place(MAX_PLACES) });
+        for fate in [Fate::Unreadable, Fate::GivenUp] {
+            if self.percent(10) {
+                troubles.push(Trouble::Record { nth: place(MAX_PLACES), fate });
+            }
         }
         troubles
     }

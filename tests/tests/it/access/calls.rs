@@ -93,6 +93,7 @@ fn repairs() -> Vec<Call> {
         body: (method == "POST").then(|| json!({"reason": "a trial"})),
     };
     let letters = json!({"queue": "timers", "reason": "a trial"});
+    let period = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "reason": "a trial"});
     vec![
         admin("GET", "/v1/admin/stuck", Names::Nothing),
         admin("GET", "/v1/admin/audit", Names::Nothing),
@@ -101,6 +102,7 @@ fn repairs() -> Vec<Call> {
         admin("POST", "/v1/admin/bookings/{id}/retry", Names::AnyBooking),
         admin("POST", "/v1/admin/bookings/{id}/re-emit", Names::AnyBooking),
         admin("POST", "/v1/admin/bookings/{id}/cancel", Names::AnyBooking),
+        Call { body: Some(period), ..admin("POST", "/v1/admin/re-emit", Names::Nothing) },
     ]
 }
 

@@ -193,7 +193,13 @@ impl Process {
 
 /// Whether the function for repairs answers this path.
 pub(super) fn is_repair(path: &str) -> bool {
-    ["/v1/admin/stuck", "/v1/admin/audit", "/v1/admin/dead-letters", "/v1/admin/bookings"]
-        .iter()
-        .any(|prefix| path.starts_with(prefix))
+    [
+        "/v1/admin/stuck",
+        "/v1/admin/audit",
+        "/v1/admin/dead-letters",
+        "/v1/admin/re-emit",
+        "/v1/admin/bookings",
+    ]
+    .iter()
+    .any(|prefix| path.starts_with(prefix))
 }

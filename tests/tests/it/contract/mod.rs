@@ -79,6 +79,7 @@ pub(crate) mod metering_proxy;
 pub(crate) mod outside;
 mod queues;
 mod requests;
+mod scans;
 mod scenarios;
 mod slots;
 mod troubled;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use holdfast_domain::Timestamp;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -20,6 +21,14 @@ const TRANSCRIPT: &str = "\n## What it looks like";
 struct Repair {
     path: String,
     body: String,
+}
+
+/// A letter for a queue of dead letters.
+#[derive(Debug)]
+struct Letter {
+    /// The stack's output that has the queue's URL.
+    url: &'static str,
+    body: Value,
 }
 
 /// The repairs of each alarm, by its name.
@@ -60,7 +69,7 @@ fn letters(
     hook: &Hook<'_>,
     booking_id: &str,
     event: &Value,
-) -> BTreeMap<&'static str, Value> {
+) -> BTreeMap<&'static str, Letter> {
     let tenant = format!("test:{}", consumer.id);
     let now = "2026-01-01T00:00:00Z";
     let envelope = json!({
@@ -82,7 +91,7 @@ fn letters(
         ("parked_records", "ParkedRecordQueueUrl", record("unreadable_image")),
         ("bookings", "BookingDeadLetterQueueUrl", record("compensation_failed")),
     ]
-    .map(|(queue, url, letter)| (queue, json!({"url": url, "letter": letter})))
+    .map(|(queue, url, body)| (queue, Letter { url, body }))
     .into()
 }
 
@@ -122,6 +131,10 @@ async fn every_repair_that_the_runbook_names_is_made() {
     hook.until_types(&id, &["booking.created", "booking.confirmed"], SOON).await;
     assert_eq!(list(&consumer.get("/v1/events").await.json).len(), 2);
 
+    a_stretch_of_time_is_told_again(&world, &consumer, &id).await;
+    hook.until_types(&id, &["booking.created", "booking.confirmed"], SOON).await;
+    assert_eq!(list(&consumer.get("/v1/events").await.json).len(), 2);
+
     // To end it is the last that can be done for a booking.
     of_bookings.sort_by_key(|path| path.ends_with("/cancel"));
     of_bookings.dedup();
@@ -130,22 +143,45 @@ async fn every_repair_that_the_runbook_names_is_made() {
         let reply = Reply::of(request.json(&json!({"reason": "the runbook says so"}))).await;
         assert_eq!(reply.status, 200, "{path}: {reply:?}");
     }
-    assert!(
-        ["/retry", "/re-emit", "/cancel"]
-            .iter()
-            .all(|end| of_bookings.iter().any(|path| path.ends_with(end)))
-    );
+    assert!(["/retry", "/cancel"].iter().all(|end| of_bookings.iter().any(|path| path.ends_with(end))));
     consumer.until_status(&id, "cancelled", SOON).await;
     consumer.until_cause(&id, "compensated", SETTLED).await;
     assert!(provider.live().await.is_empty());
 }
 
+/// The runbook's own lines of shell that begin so, up to the end of their block or function.
+fn shell(begin: &str, end: &str) -> &'static str {
+    let from = &RUNBOOK[RUNBOOK.find(begin).unwrap()..];
+    &from[..from.find(end).unwrap() + end.len()]
+}
+
+/// As the one on call does it, by the runbook's own functions, for the time of this booking's changes.
+async fn a_stretch_of_time_is_told_again(world: &World, consumer: &Consumer<'_>, id: &str) {
+    let history = list(&consumer.get(&format!("/v1/bookings/{id}/events")).await.json);
+    let time = |version: &Value| serde_json::from_value::<Timestamp>(version["at"].clone()).unwrap();
+    let (from, to) = (time(&history[0]), time(&history[1]).plus_ms(1));
+    let called = shell("re_emit 20", "'\n");
+    assert!(RUNBOOK.split("### StreamFailureAlarm").nth(1).unwrap().contains(called), "{called}");
+    let words: Vec<&str> = called.splitn(4, ' ').collect();
+    let [_, _, _, why] = words.as_slice() else { panic!("{called}") };
+    let functions = format!("{}\n{}", shell("repair() {", "\n"), shell("re_emit() {", "\n}\n"));
+    let mut bash = tokio::process::Command::new("bash");
+    bash.arg("-euc").arg(format!("{functions}re_emit {from} {to} {why}")).kill_on_drop(true);
+    bash.env("API", &world.stack.api_url)
+        .env("ADMIN", format!("Authorization: Bearer {}", world.stack.admin_key));
+    let output = tokio::time::timeout(SETTLED, bash.output()).await.unwrap().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let last: Value = serde_json::from_str(printed.lines().rfind(|line| !line.is_empty()).unwrap()).unwrap();
+    assert_eq!((&last["next_cursor"], &last["unreadable"]), (&Value::Null, &json!(0)), "{output:?}");
+    // Others' bookings may have changed then, too.
+    assert!(last["bookings"].as_u64() >= Some(1) && last["events"].as_u64() >= Some(2), "{output:?}");
+}
+
 /// Puts a letter where the alarm would ring for it, and has it served as the runbook says.
-async fn redrive(world: &World, alarm: &str, letter: &Value, body: &Value) {
+async fn redrive(world: &World, alarm: &str, letter: &Letter, body: &Value) {
     let queue = body["queue"].as_str().unwrap();
-    let url = &world.stack.resources[letter["url"].as_str().unwrap()];
-    let sent =
-        client(world.stack).send_message().queue_url(url).message_body(letter["letter"].to_string()).send();
+    let url = &world.stack.resources[letter.url];
+    let sent = client(world.stack).send_message().queue_url(url).message_body(letter.body.to_string()).send();
     tokio::time::timeout(Duration::from_secs(10), sent).await.unwrap().unwrap();
     let seen = waiting(world, queue).await;
     assert!(seen.as_u64() > Some(0), "{alarm}: {queue}: {seen}");
