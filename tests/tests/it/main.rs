@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod alarms;
+#[cfg(test)]
 mod availability_cost;
 #[cfg(test)]
 mod booking_cost;
