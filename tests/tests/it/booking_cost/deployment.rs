@@ -248,6 +248,11 @@ impl Deployment {
         panic!("it never ends");
     }
 
+    /// The time, in seconds since the epoch.
+    pub(super) fn now_s(&self) -> u64 {
+        self.clock.now().as_unix_ms().unsigned_abs() / 1_000
+    }
+
     /// What was done since the last time, by the functions that did it.
     pub(super) fn take(&mut self) -> Vec<(Function, Work)> {
         std::mem::take(&mut self.work)

@@ -5,6 +5,7 @@
 
 mod alternatives;
 mod deployment;
+mod kept;
 mod pipes;
 mod work;
 
@@ -19,15 +20,10 @@ use self::alternatives::{Alternative, Cost};
 use self::deployment::Deployment;
 use self::work::{Function, Work, float, prices, usd_a_million};
 use crate::contract::fixtures;
-use crate::contract::item_size::item_size;
 use crate::observability::resources_of;
 
 /// How often each is done, so that what is done for ten requests together counts for a tenth.
 const TIMES: u64 = 10;
-/// Bookings are kept for so many months, [`RETENTION_DAYS`](crate::contract::embedded::RETENTION_DAYS).
-const KEPT_MONTHS: f64 = 13.2;
-/// What an index holds of an item besides its keys, in bytes ("Secondary indexes: storage considerations").
-const INDEX_OVERHEAD_BYTES: f64 = 100.0;
 
 /// A thing that consumers do, and what is done for it, ten times.
 struct Row {
@@ -225,27 +221,26 @@ fn standing() -> f64 {
         + per_million * prices::QUEUE_REQUEST
 }
 
-/// What the bookings that are kept take, with their places in three indexes, in bytes a booking.
-async fn kept_bytes() -> f64 {
+/// What keeping a confirmed booking costs until it is forgotten, with its events and deliveries, in USD.
+async fn usd_kept() -> f64 {
     let mut deployment = listened().await;
-    bookings(&mut deployment, CONFIRMED, (201, false), None).await;
-    let scanned = deployment.embedded.client.scan().table_name("bookings").send().await.unwrap();
-    let items = scanned.items.unwrap();
-    let sizes: usize = items.iter().map(item_size).sum();
-    let item = float(sizes.try_into().unwrap()) / float(items.len().try_into().unwrap());
-    // Two of the three, since what is confirmed is not overdue.
-    item + 2.0 * (INDEX_OVERHEAD_BYTES + 100.0)
+    for number in 0..TIMES {
+        let key = format!("booking-{number}");
+        let response = deployment.call(Method::POST, BOOKINGS, &key, &body(number, false)).await;
+        assert_eq!(response.status, 201, "{response:?}");
+    }
+    kept::usd_until_forgotten(&deployment).await / float(TIMES)
 }
 
-fn months(rows: &[Row], alternatives: &[Alternative], kept_bytes: f64) -> String {
-    let mut table = "| bookings a month | calls, functions, queues, events, logs | kept for 400 days | \
+fn months(rows: &[Row], alternatives: &[Alternative], usd_kept: f64) -> String {
+    let mut table = "| bookings a month | calls, functions, queues, events, logs | keeping it, with backups | \
                      alarms, metrics, keys, polling | together | with two-item transactions | with Powertools |\n\
                      |---:|---:|---:|---:|---:|---:|---:|\n"
         .to_owned();
     let standing = standing();
     for (shown, bookings) in [("1 000", 1e3), ("1 000 000", 1e6), ("100 000 000", 1e8)] {
         let working = of_mix(rows) * bookings / 1e6;
-        let kept = kept_bytes * bookings * KEPT_MONTHS / 1e9 * prices::STORED_GB_MONTH;
+        let kept = usd_kept * bookings;
         let all = working + kept + standing;
         let others: Vec<String> = alternatives
             .iter()
@@ -297,7 +292,7 @@ async fn the_documented_costs_are_those_that_are_counted() {
         "{}\n{}\n{}",
         counts(&rows),
         beside(&alternatives),
-        months(&rows, &alternatives[1..], kept_bytes().await)
+        months(&rows, &alternatives[1..], usd_kept().await)
     );
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/costs.md");
     let document = std::fs::read_to_string(path).unwrap();

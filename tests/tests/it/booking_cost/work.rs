@@ -148,6 +148,8 @@ pub(super) mod prices {
     pub(crate) const LOG_GB: f64 = 0.50;
     /// A GB kept in a table for a month.
     pub(crate) const STORED_GB_MONTH: f64 = 0.25;
+    /// A GB of a table that can be restored to any point in time, besides.
+    pub(crate) const BACKED_UP_GB_MONTH: f64 = 0.20;
     /// One alarm, one metric, one dashboard, one key, a month.
     pub(crate) const ALARM: f64 = 0.10;
     pub(crate) const METRIC: f64 = 0.30;
