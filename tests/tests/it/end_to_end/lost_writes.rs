@@ -11,7 +11,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::json;
 
-use super::killed::{Case, calm};
+use super::cases::Case;
+use super::killed::calm;
 use super::reply::Reply;
 use super::sockets::{Ending, Fault};
 use super::stack::rough;

@@ -11,6 +11,7 @@ mod availability;
 mod background;
 mod breaker;
 mod cancel;
+mod cases;
 mod compensation;
 mod create;
 mod endpoint_life;

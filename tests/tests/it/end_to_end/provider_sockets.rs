@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::killed::{Case, line_of};
+use super::cases::{Case, line_of};
 use super::reply::Reply;
 use super::sockets::{Ending, Fault, Passing};
 use super::world::{SETTLED, SHORT_MS, World};
