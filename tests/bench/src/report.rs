@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::bare::BareCalls;
 use crate::building::{Build, build, ours, root, with_symbols, workshop, yardsticks};
 use crate::callgrind::{self, Instructions};
-use crate::measure::{Handshake, Run, WITH_JITTER, WriteUnits, handshakes, run, write_units};
-use crate::process::{Circumstances, Subject};
+use crate::measure::{Handshake, Run, WITH_JITTER, WriteUnits, book, handshakes, keys, run, write_units};
+use crate::process::{Circumstances, Process, Subject};
 use crate::size::{Size, crates, weigh};
 use crate::statistics::{Spread, percentile};
 use crate::tls;
@@ -38,6 +38,14 @@ impl Found {
     }
 }
 
+/// The program at one opt-level.
+struct Level {
+    name: &'static str,
+    size: Size,
+    instructions: Option<Instructions>,
+    peak_memory_mb: f64,
+}
+
 /// What was found altogether.
 struct Findings {
     found: Vec<Found>,
@@ -46,7 +54,7 @@ struct Findings {
     bare_ms: Vec<Vec<f64>>,
     units: WriteUnits,
     handshakes: Vec<(&'static str, Handshake)>,
-    sizes: Vec<(&'static str, Size)>,
+    levels: Vec<Level>,
     crates: Vec<(String, u64)>,
     load: [String; 2],
 }
@@ -99,8 +107,8 @@ async fn measure(options: &Options) -> Result<Findings, Failure> {
             }
         }
     }
-    let (handshakes, sizes, crates) = variants(&ours, &world, options).await?;
-    Ok(Findings { found, missing, bare_ms, units, handshakes, sizes, crates, load })
+    let (handshakes, levels, crates) = variants(&ours, &world, options).await?;
+    Ok(Findings { found, missing, bare_ms, units, handshakes, levels, crates, load })
 }
 
 /// Makes a run, and makes it again if it fails: on a busy machine a time limit may pass.
@@ -115,7 +123,7 @@ async fn persistently(subject: &Subject, world: &World, options: &Options) -> Re
     run(subject, world, options).await
 }
 
-type Variants = (Vec<(&'static str, Handshake)>, Vec<(&'static str, Size)>, Vec<(String, u64)>);
+type Variants = (Vec<(&'static str, Handshake)>, Vec<Level>, Vec<(String, u64)>);
 
 /// What needs other builds of ours, and what is seen of the usual one alone.
 async fn variants(ours: &Subject, world: &World, options: &Options) -> Result<Variants, Failure> {
@@ -128,21 +136,39 @@ async fn variants(ours: &Subject, world: &World, options: &Options) -> Result<Va
     };
     let count = options.cold_starts * options.rounds;
     let mut found = vec![("as packaged", handshakes(ours, world, &over_tls, count).await?)];
-    let mut sizes = vec![("as packaged: opt-level 3", weigh(&ours.program)?)];
+    let mut levels = vec![level("3, as packaged", ours, world, options).await?];
     let mut made_of = Vec::new();
     if !options.without_variants {
         let program = build(WITH_JITTER).await?;
         let jitter = Subject { program, ..ours.clone() };
         found.push(("entropy by jitter", handshakes(&jitter, world, &over_tls, count).await?));
-        for (name, variant, level) in [("opt-level s", "opt-s", "s"), ("opt-level 2", "opt-2", "2")] {
-            let environment = [("CARGO_PROFILE_RELEASE_OPT_LEVEL", level)];
+        for (name, variant) in [("2", "opt-2"), ("s", "opt-s")] {
+            let environment = [("CARGO_PROFILE_RELEASE_OPT_LEVEL", name)];
             let program = build(Build { package: "booking", variant, environment: &environment }).await?;
-            sizes.push((name, weigh(&program)?));
+            levels.push(level(name, &Subject { program, ..ours.clone() }, world, options).await?);
         }
         made_of = crates(&with_symbols().await?).await?;
     }
     fs::remove_file(certificate)?;
-    Ok((found, sizes, made_of))
+    Ok((found, levels, made_of))
+}
+
+async fn level(
+    name: &'static str,
+    subject: &Subject,
+    world: &World,
+    options: &Options,
+) -> Result<Level, Failure> {
+    let mut process = Process::start(subject, world, &Circumstances::default()).await?;
+    process.first(world.event(&world.new_key())).await?;
+    for key in keys(world, options.bookings) {
+        book(&mut process, subject, world, &key).await?;
+    }
+    let peak_memory_mb = process.peak_memory_kb()? as f64 * 1_024.0 / 1e6;
+    process.kill().await?;
+    let is_counted = callgrind::is_there().await;
+    let instructions = if is_counted { Some(callgrind::count(subject, world, false).await?) } else { None };
+    Ok(Level { name, size: weigh(&subject.program)?, instructions, peak_memory_mb })
 }
 
 /// How busy the machine is: processes that run or want to, over the last minute.
@@ -274,9 +300,15 @@ fn rest(text: &mut String, findings: &Findings) -> Result<(), Failure> {
         let of = |values: &[f64]| shown(Spread::of(values.iter().copied()), 1);
         writeln!(text, "| {name} | {} | {} |", of(handshake_ms), of(cold_ms))?;
     }
-    writeln!(text, "\n| program | size, MB | zipped, MB |\n|---|---:|---:|")?;
-    for (name, Size { program, package }) in &findings.sizes {
-        writeln!(text, "| {name} | {:.2} | {:.2} |", *program as f64 / 1e6, *package as f64 / 1e6)?;
+    writeln!(
+        text,
+        "\n| opt-level | size, MB | zipped, MB | memory, MB | instructions of a booking, thousands |"
+    )?;
+    writeln!(text, "|---|---:|---:|---:|---:|")?;
+    for Level { name, size, instructions, peak_memory_mb } in &findings.levels {
+        let (program_mb, package_mb) = (size.program as f64 / 1e6, size.package as f64 / 1e6);
+        let counted = instructions.map_or("–".to_owned(), |counted| format!("{:.0}", counted.booking_k));
+        writeln!(text, "| {name} | {program_mb:.2} | {package_mb:.2} | {peak_memory_mb:.1} | {counted} |")?;
     }
     if !findings.crates.is_empty() {
         let all: u64 = findings.crates.iter().map(|(_, bytes)| bytes).sum();
