@@ -40,8 +40,8 @@ pub use requests::{CountedRequests, RequestCounter};
 pub use signals::{EventBus, OutgoingEvent, ParkedRecord, RecordParking, TimerMessage, TimerQueue};
 pub use store::{
     BookingPage, BookingQuery, BookingScan, BookingStore, BreakerStore, Claim, LimitStore, ListPlace, Loaded,
-    MAX_WINDOW_LEAD_S, PlaceLease, Replaced, ScanPlace, SettingsReader, SlotExchange, StoreError, TakenCalls,
-    Wanted, WantedCalls,
+    MAX_WINDOW_LEAD_S, PlaceLease, Replaced, ScanPlace, ScannedBooking, ScannedChanges, SettingsReader,
+    SlotExchange, StoreError, TakenCalls, Wanted, WantedCalls,
 };
 
 use holdfast_domain::Timestamp;

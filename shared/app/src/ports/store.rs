@@ -60,13 +60,31 @@ pub struct SlotExchange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScanPlace(pub String);
 
+/// When a booking changed, as a scan shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScannedChanges {
+    /// When it got each of its versions, the first first.
+    pub versions_at: Vec<Timestamp>,
+    /// Whether something is due for it, now or later.
+    pub is_under_way: bool,
+}
+
+/// A booking, as a scan shows it: nothing of whom it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScannedBooking {
+    /// Which.
+    pub id: BookingId,
+    /// From here on, the scan is behind it.
+    pub place: ScanPlace,
+    /// When it changed; `None` if this version of the code cannot read it.
+    pub changes: Option<ScannedChanges>,
+}
+
 /// A part of all bookings, in no order that means anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BookingScan {
     /// The bookings.
-    pub bookings: Vec<StoredBooking>,
-    /// Those that this version of the code cannot read.
-    pub unreadable: Vec<BookingId>,
+    pub bookings: Vec<ScannedBooking>,
     /// Where the next part begins, if there may be more. A part may be empty and not the last.
     pub next: Option<ScanPlace>,
 }
@@ -158,13 +176,12 @@ pub trait BookingStore: Send + Sync {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<BookingId>, StoreError>> + Send;
 
-    /// All bookings that were made before `created_before`, whoever's they are, a part at a time: from `after` on,
-    /// looking at not more than about `limit`. It costs what reading the whole store costs. What it shows MAY be
-    /// stale; a booking that is there from the first part's time to the last one's MUST be in one part.
+    /// All bookings, whoever's they are, a part at a time: from `after` on, looking at not more than about `limit`. It
+    /// costs what reading the whole store costs. What it shows MAY be stale; a booking that is there from the first
+    /// part's time to the last one's MUST be in one part.
     fn scan(
         &self,
         after: Option<&ScanPlace>,
-        created_before: Timestamp,
         limit: usize,
     ) -> impl Future<Output = Result<BookingScan, StoreError>> + Send;
 }

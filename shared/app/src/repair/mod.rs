@@ -124,6 +124,7 @@ where
     }
 
     /// Carries out what followed from these versions of a booking once more. Returns how many events were published.
+    /// All is tried, whatever fails of it; then the first failure is the answer.
     async fn carry_out_again(
         &self,
         seen: &StoredBooking,
@@ -133,27 +134,35 @@ where
         let booking = &seen.booking;
         let mut events: Vec<OutgoingEvent> = Vec::new();
         let mut timers = Vec::new();
+        let mut results = Vec::new();
         for effect in holdfast_domain::effects_again(booking, versions) {
             match effect {
-                Effect::Emit(event) => {
-                    let event = outbox::outgoing(booking, &event);
-                    events.push(event.map_err(|_| StoreError::Corrupt("an event is not JSON".to_owned()))?);
-                }
+                Effect::Emit(event) => match outbox::outgoing(booking, &event) {
+                    Ok(event) => events.push(event),
+                    Err(_) => results.push(Err(StoreError::Corrupt("an event is not JSON".to_owned()))),
+                },
                 Effect::ArmTimer { due_at } => timers.push(TimerMessage::new(&booking.id, due_at)),
                 Effect::Keep(notification) => {
-                    self.mailbox.keep(&outbox::kept(booking, notification)).await?;
+                    results.push(self.mailbox.keep(&outbox::kept(booking, notification)).await);
                 }
                 Effect::DeadLetter { reason, version } if raises => {
                     let record = outbox::record(booking, version, version, reason.as_str());
-                    self.parking.dead_letter(&record).await?;
+                    results.push(self.parking.dead_letter(&record).await);
                 }
                 Effect::DeadLetter { .. } | Effect::Occupy(_) => {}
             }
         }
-        let published = if events.is_empty() { Vec::new() } else { self.bus.publish(&events).await };
-        let armed =
-            if timers.is_empty() { Vec::new() } else { self.timers.arm(&timers, self.clock.now()).await };
-        published.into_iter().chain(armed).collect::<Result<(), StoreError>>()?;
+        if !events.is_empty() {
+            results.extend(self.bus.publish(&events).await);
+        }
+        if !timers.is_empty() {
+            results.extend(self.timers.arm(&timers, self.clock.now()).await);
+        }
+        // What may succeed another time comes first: then all of it is for another time.
+        let for_another_time =
+            |result: &Result<(), StoreError>| matches!(result, Err(StoreError::Unavailable(_)));
+        results.sort_by_key(|result| !for_another_time(result));
+        results.into_iter().collect::<Result<(), StoreError>>()?;
         Ok(events.len())
     }
 }

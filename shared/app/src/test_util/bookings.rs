@@ -8,7 +8,7 @@ use holdfast_domain::{BookingId, Tenant, Timestamp};
 use super::{Fault, Faults, locked};
 use crate::ports::{
     BookingPage, BookingQuery, BookingScan, BookingStore, Claim, ListPlace, Replaced, ScanPlace,
-    SlotExchange, StoreError,
+    ScannedBooking, ScannedChanges, SlotExchange, StoreError,
 };
 use crate::stored::{SlotKey, StoredBooking};
 
@@ -264,28 +264,27 @@ impl BookingStore for MemoryBookingStore {
         self.faults.run_knowing("bookings.overdue", effect).await
     }
 
-    async fn scan(
-        &self,
-        after: Option<&ScanPlace>,
-        created_before: Timestamp,
-        limit: usize,
-    ) -> Result<BookingScan, StoreError> {
+    async fn scan(&self, after: Option<&ScanPlace>, limit: usize) -> Result<BookingScan, StoreError> {
         let effect = || {
             let state = locked(&self.state);
             let is_ahead = |id: &BookingId| after.is_none_or(|after| id.as_str() > after.0.as_str());
-            let ahead = state.items.iter().filter(|(id, _)| is_ahead(id));
-            let mut items: Vec<&StoredBooking> = ahead.map(|(_, item)| item).collect();
-            let is_more = items.len() > limit;
-            items.truncate(limit);
-            // As a table's is, it is by what was looked at.
-            let last = items.last().map(|item| ScanPlace(item.booking.id.as_str().to_owned()));
-            items.retain(|item| item.booking.created_at() < created_before);
-            BookingScan {
-                bookings: items.into_iter().cloned().collect(),
-                unreadable: Vec::new(),
-                next: last.filter(|_| is_more),
-            }
+            let mut ahead = state.items.iter().filter(|(id, _)| is_ahead(id)).map(|(_, item)| item);
+            let bookings: Vec<ScannedBooking> = ahead.by_ref().take(limit).map(scanned).collect();
+            let last = bookings.last().map(|booking| booking.place.clone());
+            BookingScan { next: last.filter(|_| ahead.next().is_some()), bookings }
         };
         self.faults.run("bookings.scan", effect).await
+    }
+}
+
+fn scanned(item: &StoredBooking) -> ScannedBooking {
+    let booking = &item.booking;
+    ScannedBooking {
+        id: booking.id.clone(),
+        place: ScanPlace(booking.id.as_str().to_owned()),
+        changes: Some(ScannedChanges {
+            versions_at: booking.history.iter().map(|entry| entry.at).collect(),
+            is_under_way: booking.due_at().is_some(),
+        }),
     }
 }

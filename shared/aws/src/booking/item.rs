@@ -43,6 +43,18 @@ pub(super) const DUE_AT: &str = "due_at";
 /// The attribute that counts the item's writes.
 pub(super) const REV: &str = "rev";
 
+/// The attribute that says the item's format.
+pub(super) const FORMAT: &str = "v";
+
+/// The attribute with the versions.
+pub(super) const HISTORY: &str = "y";
+
+/// The attribute of an operation that is under way.
+pub(super) const OPERATION: &str = "op";
+
+/// The attribute of what the provider is to be told.
+pub(super) const NOTIFICATIONS: &str = "nt";
+
 /// Every attribute of [`BookingItem`] but the key: what a replacement sets or removes. Attributes beyond
 /// these belong to other versions of the code and stay as they are.
 #[rustfmt::skip]

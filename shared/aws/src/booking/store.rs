@@ -292,14 +292,7 @@ impl BookingStore for DynamoBookingStore {
         overdue(&self.client, &self.table, before, limit).await
     }
 
-    async fn scan(
-        &self,
-        after: Option<&ScanPlace>,
-        created_before: Timestamp,
-        limit: usize,
-    ) -> Result<BookingScan, StoreError> {
-        let mut part = scan(&self.client, &self.table, after, created_before, limit).await?;
-        part.bookings = part.bookings.into_iter().map(|stored| self.without_what_is_over(stored)).collect();
-        Ok(part)
+    async fn scan(&self, after: Option<&ScanPlace>, limit: usize) -> Result<BookingScan, StoreError> {
+        scan(&self.client, &self.table, after, limit).await
     }
 }

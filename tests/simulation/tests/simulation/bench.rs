@@ -2,23 +2,22 @@
 //! that ring, callbacks that are passed on, and the sweep.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use holdfast_app::bookings::{Breakers, Engine, ProviderCaller, TimerOutcome, acknowledge};
 use holdfast_app::outbox::{Change, Outbox};
-use holdfast_app::ports::{Clock, DeadLetterQueue, Entropy, ParkedRecord};
+use holdfast_app::ports::{Clock, Entropy, ParkedRecord};
 use holdfast_app::problem::ProblemCode;
-use holdfast_app::repair::{Operator, Repair};
 use holdfast_app::settings::ProviderSettings;
 use holdfast_app::stored::StoredBooking;
 use holdfast_app::test_util::{
-    Faults, MemoryAudit, MemoryAvailability, MemoryBookingStore, MemoryBus, MemoryDeadLetters, MemoryMailbox,
-    MemoryParking, MemoryProvider, MemorySettings, SeededEntropy, TestClock, Watcher,
+    Faults, MemoryAvailability, MemoryBookingStore, MemoryBus, MemoryMailbox, MemoryParking, MemoryProvider,
+    MemorySettings, SeededEntropy, TestClock, Watcher,
 };
 use holdfast_domain::{Booking, BookingId, ConsumerId, Mode, ProviderId, Tenant, Timestamp};
-use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
@@ -43,33 +42,11 @@ const TICK_MS: u64 = 200;
 const RETRY_MS: u64 = 1_000;
 /// How often forgotten bookings are looked for, in milliseconds.
 const SWEEP_MS: u64 = 300_000;
-/// How long after a record was given up an operator makes up for it, in milliseconds.
-const OPERATOR_COMES_MS: u64 = 900_000;
-/// How much earlier and later than records were given up an operator takes their changes to be, in milliseconds.
-const GIVEN_UP_MARGIN_MS: u64 = 3_600_000;
-/// How long an operator waits for an answer, in milliseconds.
-const REPAIR_LIMIT_MS: u64 = 30_000;
 /// How long a test may last in virtual time, in milliseconds: four days.
 const MAX_RUN_MS: u64 = 4 * 24 * 60 * 60 * 1_000;
 
 pub(crate) type MemoryEngine =
     Engine<MemoryBookingStore, MemoryProvider, MemorySettings, TestClock, SeededEntropy>;
-
-type MemoryRepair = Repair<
-    MemoryBookingStore,
-    MemoryAudit,
-    MemoryDeadLetters,
-    Timers,
-    MemoryBus,
-    MemoryMailbox,
-    MemoryParking,
-    TestClock,
-    SeededEntropy,
->;
-
-fn operator() -> Operator {
-    Operator { key_id: "ops".to_owned() }
-}
 
 /// What a world is made of.
 #[derive(Clone, Debug)]
@@ -115,15 +92,19 @@ pub(crate) struct Bench {
     pub(crate) journal: Arc<Journal>,
     /// What becomes of records of the stream, by their place from 1, instead of being carried out.
     pub(crate) fates: Mutex<BTreeMap<usize, Fate>>,
-    /// When records were given up that nobody has made up for.
-    given_up: Mutex<Vec<Timestamp>>,
+    /// The times that the changes are of whose records were given up, as far as nobody has made up for them.
+    pub(crate) given_up: Mutex<Vec<Range<Timestamp>>>,
+    /// When the stream had nothing more to show.
+    pub(crate) drained_at: Mutex<Timestamp>,
+    /// How far clocks may be apart, in milliseconds.
+    pub(crate) largest_skew_ms: u64,
     /// Whether an operator has told of a whole stretch of time again.
-    is_told_again: AtomicBool,
+    pub(crate) is_told_again: AtomicBool,
     /// Whether nobody reads what failed: a story is long.
     pub(crate) is_quiet: AtomicBool,
     outbox: Outbox<Timers, MemoryBus, MemoryParking, MemoryMailbox, MemoryAvailability, TestClock>,
-    entropy: SeededEntropy,
-    changes_seen: AtomicUsize,
+    pub(crate) entropy: SeededEntropy,
+    pub(crate) changes_seen: AtomicUsize,
     running: Arc<AtomicUsize>,
     rung: AtomicUsize,
     wake: Arc<Notify>,
@@ -229,6 +210,14 @@ impl Bench {
             journal,
             fates: Mutex::default(),
             given_up: Mutex::default(),
+            drained_at: Mutex::new(clock.now()),
+            largest_skew_ms: terms
+                .function_skews_ms
+                .iter()
+                .chain(terms.worker_skews_ms)
+                .map(|skew_ms| skew_ms.unsigned_abs())
+                .max()
+                .unwrap_or(0),
             is_told_again: AtomicBool::new(false),
             is_quiet: AtomicBool::new(false),
             outbox,
@@ -286,69 +275,6 @@ impl Bench {
         while self.step(give_up_at).await {
             assert!(self.clock.now() < give_up_at, "never quiet: {:?}", self.store.items());
         }
-    }
-
-    /// An operator has all that was parked told, as it can be read by now.
-    pub(crate) async fn redrive_parked(&self) {
-        const QUEUE: DeadLetterQueue = DeadLetterQueue::ParkedRecords;
-        let letters = MemoryDeadLetters::new();
-        for record in self.parking.records() {
-            letters.put(QUEUE, &serde_json::to_string(&record).unwrap());
-        }
-        let repair = self.repair(&letters);
-        let operator = operator();
-        let body = json!({"queue": QUEUE.as_str(), "reason": "what was written is understood by now"});
-        while !letters.waiting(QUEUE).is_empty() {
-            let redriven = repair.redrive(&operator, &body).await.unwrap();
-            assert_eq!(redriven["kept"], 0, "{redriven}");
-        }
-    }
-
-    /// Whether an operator has told of a whole stretch of time again.
-    pub(crate) fn is_told_again(&self) -> bool {
-        self.is_told_again.load(Ordering::Relaxed)
-    }
-
-    /// What operators call.
-    fn repair(&self, letters: &MemoryDeadLetters) -> MemoryRepair {
-        Repair {
-            bookings: self.store.clone(),
-            audit: MemoryAudit::new(),
-            letters: letters.clone(),
-            timers: self.timers.clone(),
-            bus: self.bus.clone(),
-            mailbox: self.mailbox.clone(),
-            parking: self.parking.clone(),
-            clock: self.clock,
-            entropy: self.entropy.clone(),
-        }
-    }
-
-    /// An operator who was called because records were given up has told again what changed at their time. Whether
-    /// nobody waits for that any more.
-    async fn make_up_for_given_up(&self) -> bool {
-        let times = self.given_up.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (Some(first), Some(last)) = (times.first(), times.last()) else { return true };
-        if self.clock.now() < last.plus_ms(OPERATOR_COMES_MS) {
-            return false;
-        }
-        self.is_told_again.store(true, Ordering::Relaxed);
-        let (from, to) = (first.minus_ms(GIVEN_UP_MARGIN_MS), last.plus_ms(GIVEN_UP_MARGIN_MS));
-        let mut body = json!({"from": from, "to": to, "reason": "the stream gave records up"});
-        loop {
-            let (letters, operator) = (MemoryDeadLetters::new(), operator());
-            let repair = self.repair(&letters);
-            let work =
-                timeout(Duration::from_millis(REPAIR_LIMIT_MS), repair.emit_period_again(&operator, &body));
-            // Whoever hears of a failure, or of nothing, calls again.
-            let Some(Ok(Ok(answer))) = Actor::new("operator").live(work).await else { return false };
-            body["cursor"] = answer["next_cursor"].clone();
-            if body["cursor"].is_null() {
-                break;
-            }
-        }
-        self.given_up.lock().unwrap_or_else(PoisonError::into_inner).retain(|at| !times.contains(at));
-        true
     }
 
     /// Lets the world go on for a time.
@@ -438,6 +364,7 @@ impl Bench {
                 .collect()
         };
         if changes.is_empty() {
+            *self.drained_at.lock().unwrap_or_else(PoisonError::into_inner) = self.clock.now();
             return true;
         }
         let limit = Duration::from_millis(DISPATCH_LIMIT_MS);
@@ -446,19 +373,6 @@ impl Bench {
         let done = results.iter().take_while(|result| result.is_ok()).count();
         self.changes_seen.store(seen + done, Ordering::Relaxed);
         done == shown_count
-    }
-
-    /// Records that come next and are given up are passed over, and an operator is called. Returns how many were seen.
-    fn pass_over_given_up(&self) -> usize {
-        let mut seen = self.changes_seen.load(Ordering::Relaxed);
-        let fates = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
-        while seen < self.store.changes_made() && fates.get(&(seen + 1)) == Some(&Fate::GivenUp) {
-            seen += 1;
-            self.journal.say(&|| format!("the stream gives its record {seen} up"));
-            self.given_up.lock().unwrap_or_else(PoisonError::into_inner).push(self.clock.now());
-        }
-        self.changes_seen.store(seen, Ordering::Relaxed);
-        seen
     }
 
     /// Runs the function for one timer, which may die at any moment.

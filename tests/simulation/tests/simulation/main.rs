@@ -23,6 +23,8 @@ mod journal;
 #[cfg(test)]
 mod mutants;
 #[cfg(test)]
+mod operator;
+#[cfg(test)]
 mod people;
 #[cfg(test)]
 mod plan;

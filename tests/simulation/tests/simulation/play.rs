@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::bench::{Bench, Terms};
 use crate::checks::Allowances;
 use crate::people::{Told, act_by_plan, drain_mailbox};
-use crate::plan::{Plan, Trouble};
+use crate::plan::{Fate, Plan, Trouble};
 use crate::timers::Mishap;
 
 /// The largest skew of a clock, in milliseconds.
@@ -261,7 +261,8 @@ async fn conclude(plan: &Plan, bench: &Arc<Bench>, told: &Mutex<Told>, healed_at
         lateness_ms: LATENESS_MS + latest.max().unwrap_or(0),
     });
     // Who fetches to the end misses only what was in a record that nobody can read.
-    let is_all_kept = !plan.troubles.iter().any(|trouble| matches!(trouble, Trouble::Record { .. }));
+    let is_unreadable = |trouble: &Trouble| matches!(trouble, Trouble::Record { fate: Fate::Unreadable, .. });
+    let is_all_kept = !plan.troubles.iter().any(is_unreadable);
     let missed = bench
         .store
         .any(|item| item.booking.history.iter().any(|entry| entry.cause == Cause::NotificationFailed));

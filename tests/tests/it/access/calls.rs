@@ -93,7 +93,7 @@ fn repairs() -> Vec<Call> {
         body: (method == "POST").then(|| json!({"reason": "a trial"})),
     };
     let letters = json!({"queue": "timers", "reason": "a trial"});
-    let period = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "reason": "a trial"});
+    let period = json!({"from": "2026-11-20T00:00:00Z", "to": "2026-11-21T00:00:00Z", "reason": "a trial"});
     vec![
         admin("GET", "/v1/admin/stuck", Names::Nothing),
         admin("GET", "/v1/admin/audit", Names::Nothing),

@@ -2,26 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use holdfast_app::ports::{BookingScan, BookingStore, Claim, ScanPlace};
+use aws_sdk_dynamodb::types::AttributeValue;
+use holdfast_app::ports::{BookingScan, BookingStore, Claim, ScanPlace, ScannedBooking, ScannedChanges};
 use holdfast_app::stored::{StoredBooking, claim};
 use holdfast_app::test_util::MemoryBookingStore;
-use holdfast_domain::{BookingId, Patience, Tenant, Timestamp};
+use holdfast_domain::{BookingId, Patience, Tenant};
 
 use super::embedded::{BOOKING_TABLE, Embedded};
-use super::fixtures::{claimed, confirmed, now, tenant};
+use super::fixtures::{cancelled, claimed, confirmed, now, tenant, waiting};
 
 on_both!(
     MemoryBookingStore::new(), bookings;
     every_booking_is_in_one_part,
-    bookings_of_later_are_left_out,
+    a_scan_goes_on_behind_any_booking,
     a_booking_is_shown_as_it_is,
     slots_are_no_bookings,
 );
-
-/// More than any booking's time here.
-fn later() -> Timestamp {
-    now().plus_ms(1_000_000_000)
-}
 
 fn made(tenant: &Tenant, key: &str, offset_ms: u64) -> StoredBooking {
     let mut new = claimed(key, Patience::Synchronous);
@@ -31,11 +27,24 @@ fn made(tenant: &Tenant, key: &str, offset_ms: u64) -> StoredBooking {
     new
 }
 
+/// So many bookings of two tenants.
+async fn some(store: &impl BookingStore, count: u64) -> BTreeSet<BookingId> {
+    let other = Tenant::parse("live:other").unwrap();
+    let mut ids = BTreeSet::new();
+    for number in 0..count {
+        let tenant = if number % 2 == 0 { tenant() } else { other.clone() };
+        let new = made(&tenant, &format!("key-{number}"), number);
+        store.claim(&new).await.unwrap();
+        ids.insert(new.booking.id);
+    }
+    ids
+}
+
 /// All parts of a scan.
-async fn parts(store: &impl BookingStore, created_before: Timestamp, limit: usize) -> Vec<BookingScan> {
+async fn parts(store: &impl BookingStore, limit: usize) -> Vec<BookingScan> {
     let (mut parts, mut after): (Vec<BookingScan>, Option<ScanPlace>) = (Vec::new(), None);
     loop {
-        let part = store.scan(after.as_ref(), created_before, limit).await.unwrap();
+        let part = store.scan(after.as_ref(), limit).await.unwrap();
         after = part.next.clone();
         parts.push(part);
         if after.is_none() {
@@ -45,21 +54,14 @@ async fn parts(store: &impl BookingStore, created_before: Timestamp, limit: usiz
 }
 
 fn ids(parts: &[BookingScan]) -> Vec<BookingId> {
-    parts.iter().flat_map(|part| &part.bookings).map(|stored| stored.booking.id.clone()).collect()
+    parts.iter().flat_map(|part| &part.bookings).map(|booking| booking.id.clone()).collect()
 }
 
 async fn every_booking_is_in_one_part(store: &impl BookingStore) {
-    assert_eq!(parts(store, later(), 10).await, [BookingScan::default()]);
-    let other = Tenant::parse("live:other").unwrap();
-    let mut expected = BTreeSet::new();
-    for number in 0..23_u64 {
-        let tenant = if number % 2 == 0 { tenant() } else { other.clone() };
-        let new = made(&tenant, &format!("key-{number}"), number);
-        store.claim(&new).await.unwrap();
-        expected.insert(new.booking.id);
-    }
+    assert_eq!(parts(store, 10).await, [BookingScan::default()]);
+    let expected = some(store, 23).await;
     for limit in [1, 4, 23, 100] {
-        let parts = parts(store, later(), limit).await;
+        let parts = parts(store, limit).await;
         assert!(parts.iter().all(|part| part.bookings.len() <= limit), "{limit}");
         let ids = ids(&parts);
         assert_eq!(ids.len(), 23, "{limit}");
@@ -67,28 +69,33 @@ async fn every_booking_is_in_one_part(store: &impl BookingStore) {
     }
 }
 
-/// A part says where the next one begins, even if there is nothing in it that is wanted.
-async fn bookings_of_later_are_left_out(store: &impl BookingStore) {
-    let mut expected = BTreeSet::new();
-    for number in 0..12 {
-        let new = made(&tenant(), &format!("key-{number}"), number);
-        store.claim(&new).await.unwrap();
-        if number < 3 {
-            expected.insert(new.booking.id);
-        }
+async fn a_scan_goes_on_behind_any_booking(store: &impl BookingStore) {
+    some(store, 9).await;
+    let all = store.scan(None, 100).await.unwrap().bookings;
+    for (number, booking) in (1..).zip(&all) {
+        let rest = store.scan(Some(&booking.place), 100).await.unwrap();
+        assert_eq!(rest, BookingScan { bookings: all[number..].to_vec(), next: None });
     }
-    let parts = parts(store, now().plus_ms(3), 2).await;
-    assert!(parts.len() >= 6, "{parts:?}");
-    assert_eq!(ids(&parts).into_iter().collect::<BTreeSet<_>>(), expected);
 }
 
 async fn a_booking_is_shown_as_it_is(store: &impl BookingStore) {
-    let first = claimed("key", Patience::Synchronous);
+    let first = claimed("key", Patience::Background);
     store.claim(&first).await.unwrap();
-    let settled = confirmed(&first);
-    store.replace(1, &settled).await.unwrap();
-    let expected = BookingScan { bookings: vec![settled], ..BookingScan::default() };
-    assert_eq!(store.scan(None, later(), 10).await.unwrap(), expected);
+    let mut rev = 1;
+    let steps = [waiting(&first, 5_000), confirmed(&first), cancelled(&confirmed(&first))];
+    for mut next in std::iter::once(first.clone()).chain(steps) {
+        if next != first {
+            next.rev = rev + 1;
+            store.replace(rev, &next).await.unwrap();
+            rev += 1;
+        }
+        let [shown] = <[ScannedBooking; 1]>::try_from(store.scan(None, 10).await.unwrap().bookings).unwrap();
+        let expected = ScannedChanges {
+            versions_at: next.booking.history.iter().map(|entry| entry.at).collect(),
+            is_under_way: next.booking.due_at().is_some(),
+        };
+        assert_eq!((shown.id, shown.changes), (first.booking.id.clone(), Some(expected)), "{rev}");
+    }
 }
 
 async fn slots_are_no_bookings(store: &impl BookingStore) {
@@ -97,23 +104,31 @@ async fn slots_are_no_bookings(store: &impl BookingStore) {
     assert_eq!(claim(store, &first).await.unwrap(), Claim::Claimed);
     assert_eq!(first.slots().len(), 1);
     for limit in [1, 10] {
-        assert_eq!(ids(&parts(store, later(), limit).await), [first.booking.id.clone()]);
+        assert_eq!(ids(&parts(store, limit).await), [first.booking.id.clone()]);
     }
 }
 
+/// Items that cannot be read, and one that was written before lists were.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_read_is_named_and_hides_nothing() {
     let database = Embedded::start().await;
     let store = database.bookings();
-    let (first, second) = (made(&tenant(), "a", 0), made(&tenant(), "b", 0));
-    store.claim(&first).await.unwrap();
-    store.claim(&second).await.unwrap();
-    let key = aws_sdk_dynamodb::types::AttributeValue::S(format!("BKG#{}", first.booking.id));
-    let update = database.client.update_item().table_name(BOOKING_TABLE).key("pk", key);
-    let later_format = aws_sdk_dynamodb::types::AttributeValue::N("99".to_owned());
-    let update =
-        update.update_expression("SET v = :format").expression_attribute_values(":format", later_format);
-    update.send().await.unwrap();
-    let part = store.scan(None, later(), 10).await.unwrap();
-    assert_eq!(part, BookingScan { bookings: vec![second], unreadable: vec![first.booking.id], next: None });
+    let set = |key: &'static str, update: &'static str, value: Option<AttributeValue>| {
+        let pk = AttributeValue::S(format!("BKG#{}", BookingId::derived(&tenant(), key, 0)));
+        let item = database.client.update_item().table_name(BOOKING_TABLE).key("pk", pk);
+        let item = item.update_expression(update);
+        let values = value.map(|value| [(":value".to_owned(), value)].into());
+        item.set_expression_attribute_values(values).send()
+    };
+    for key in ["later", "broken", "older", "usual"] {
+        store.claim(&made(&tenant(), key, 0)).await.unwrap();
+    }
+    set("later", "SET v = :value", Some(AttributeValue::N("99".to_owned()))).await.unwrap();
+    set("broken", "SET y = :value", Some(AttributeValue::S("?".to_owned()))).await.unwrap();
+    set("older", "REMOVE ca", None).await.unwrap();
+    let part = store.scan(None, 10).await.unwrap();
+    let readable = part.bookings.into_iter().map(|booking| (booking.id, booking.changes.is_some()));
+    let expected = [("later", false), ("broken", false), ("older", true), ("usual", true)]
+        .map(|(key, is_readable)| (BookingId::derived(&tenant(), key, 0), is_readable));
+    assert_eq!(readable.collect::<BTreeSet<_>>(), BTreeSet::from(expected));
 }

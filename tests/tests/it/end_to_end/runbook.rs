@@ -172,9 +172,53 @@ async fn a_stretch_of_time_is_told_again(world: &World, consumer: &Consumer<'_>,
     let output = tokio::time::timeout(SETTLED, bash.output()).await.unwrap().unwrap();
     let printed = String::from_utf8_lossy(&output.stdout);
     let last: Value = serde_json::from_str(printed.lines().rfind(|line| !line.is_empty()).unwrap()).unwrap();
-    assert_eq!((&last["next_cursor"], &last["unreadable"]), (&Value::Null, &json!(0)), "{output:?}");
+    assert!(output.status.success() && last["next_cursor"].is_null() && last["failed"] == 0, "{output:?}");
     // Others' bookings may have changed then, too.
     assert!(last["bookings"].as_u64() >= Some(1) && last["events"].as_u64() >= Some(2), "{output:?}");
+}
+
+/// What the runbook's `re_emit` does if it is answered these, one after the other: how it ends, the bodies that it sends,
+/// and what it says last.
+async fn re_emitted(answers: &[&str]) -> (bool, Vec<Value>, String) {
+    // Each call is a process of its own, which tells of its body there.
+    let stub = format!(
+        "calls=$(mktemp); answers='{}'
+         repair() {{ echo \"$2\" >> \"$calls\"; sed -n \"$(wc -l < \"$calls\")p\" <<< \"$answers\"; }}",
+        answers.join("\n")
+    );
+    let script = format!(
+        "{stub}\n{}re_emit 2026-11-21T04:10:00Z 2026-11-21T05:30:00Z 'dispatch was down' && ended=0 || ended=1
+         echo; cat \"$calls\"; rm \"$calls\"; exit $ended",
+        shell("re_emit() {", "\n}\n")
+    );
+    let mut bash = tokio::process::Command::new("bash");
+    let output = bash.arg("-uc").arg(script).kill_on_drop(true).output();
+    let output = tokio::time::timeout(SOON, output).await.unwrap().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let (_, calls) = printed.split_once("\n\n").unwrap();
+    let bodies = calls.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (output.status.success(), bodies, String::from_utf8(output.stderr).unwrap())
+}
+
+#[tokio::test]
+async fn a_stretch_of_time_is_asked_for_until_it_is_done() {
+    let (more, done) = (r#"{"bookings":1,"next_cursor":"AQ_-7"}"#, r#"{"bookings":2,"next_cursor":null}"#);
+    let begin = json!({
+        "from": "2026-11-21T04:10:00Z", "to": "2026-11-21T05:30:00Z", "reason": "dispatch was down",
+    });
+    let mut next = begin.clone();
+    next["cursor"] = "AQ_-7".into();
+    let (is_done, bodies, said) = re_emitted(&[more, more, done]).await;
+    assert_eq!((is_done, bodies, said.as_str()), (true, vec![begin.clone(), next.clone(), next.clone()], ""));
+    // Whoever is answered a problem hears where to go on, and that it is not done.
+    let (is_done, bodies, said) = re_emitted(&[more, r#"{"status":503}"#]).await;
+    assert_eq!((is_done, bodies), (false, vec![begin.clone(), next]));
+    assert!(
+        said.ends_with("re_emit 2026-11-21T04:10:00Z 2026-11-21T05:30:00Z 'dispatch was down' AQ_-7\n"),
+        "{said}"
+    );
+    let (is_done, bodies, _) = re_emitted(&[""]).await;
+    assert_eq!((is_done, bodies), (false, vec![begin]));
 }
 
 /// Puts a letter where the alarm would ring for it, and has it served as the runbook says.
