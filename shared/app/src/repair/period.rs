@@ -95,7 +95,8 @@ where
     /// Carries out once more what followed from all changes from `from` on and before `to`: events are published with
     /// the ids that they have, and what somebody has to look at is raised. Of these bookings, and of all others for
     /// which something is due, timers are armed and notifications kept. `next_cursor` of the answer is for the next
-    /// call; it is null when all bookings were looked at. A problem means that nothing was done since the cursor.
+    /// call; it is null when all bookings were looked at. After a problem the next call has the cursor that this one
+    /// had; what this one did all the same is done again, without harm.
     pub async fn emit_period_again(&self, operator: &Operator, body: &Value) -> Result<Value, Problem> {
         let Asked { period, after, reason, cursors } = read(body, self.clock.now())?;
         // Two times with a slash between them: ISO 8601's interval.

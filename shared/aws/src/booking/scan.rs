@@ -1,5 +1,5 @@
-//! All bookings, a part of the table at a time: when each changed, and nothing of whom it is for, which never leaves the
-//! table (the role of the function that scans may ask for these attributes alone).
+//! All bookings, a part of the table at a time: when each changed, and nothing of the customer, who never leaves the
+//! table by a scan (the role of the function that scans may ask for these attributes alone).
 //!
 //! The table has other items too, which a filter leaves out. DynamoDB counts what it looked at, not what it returns.
 
