@@ -53,9 +53,18 @@ struct Asked {
 #[derive(Default)]
 struct Progress {
     after: Option<ScanPlace>,
+    has_moved: bool,
+    is_done: bool,
     bookings: usize,
     events: usize,
     failed: usize,
+}
+
+impl Progress {
+    fn move_to(&mut self, place: ScanPlace) {
+        self.after = Some(place);
+        self.has_moved = true;
+    }
 }
 
 /// What is meant of a booking.
@@ -73,12 +82,6 @@ enum Again {
     Done(usize),
     /// It cannot be read, or what followed from it is refused, as it will be next time.
     Failed,
-}
-
-/// Whether there is more to be looked at.
-enum Left {
-    Something,
-    Nothing,
 }
 
 impl<S, L, D, T, B, M, P, C, E> Repair<S, L, D, T, B, M, P, C, E>
@@ -103,43 +106,37 @@ where
         let subject = format!("{}/{}", period.start, period.end);
         self.note(operator, "re_emit", &subject, &reason).await?;
         let deadline = Instant::now() + TIME_LIMIT;
-        let begin = after.clone();
         let mut progress = Progress { after, ..Progress::default() };
-        let left = loop {
+        while !progress.is_done && Instant::now() < deadline {
             match self.go_on(&period, &mut progress, deadline).await {
-                Ok(Left::Nothing) => break Left::Nothing,
-                Ok(Left::Something) if Instant::now() < deadline => {}
-                Ok(Left::Something) => break Left::Something,
+                Ok(()) => {}
                 // What was done counts, and the next call hears of the failure if there is one still.
-                Err(error) if progress.after != begin => {
+                Err(error) if progress.has_moved => {
                     tracing::warn!(%error, "A repair of a stretch of time is broken off.");
-                    break Left::Something;
+                    break;
                 }
                 Err(error) => return Err(problem(&error)),
             }
-        };
-        let Progress { after, bookings, events, failed } = progress;
-        let next = match left {
-            Left::Something => after.map(|place| cursors.cursor(&place.0)),
-            Left::Nothing => None,
-        };
+        }
+        let Progress { after, is_done, bookings, events, failed, .. } = progress;
+        let next = after.filter(|_| !is_done).map(|place| cursors.cursor(&place.0));
         Ok(json!({ "bookings": bookings, "events": events, "failed": failed, "next_cursor": next }))
     }
 
-    /// Looks at a part of all bookings, as far as the time suffices.
+    /// Looks at a part of all bookings, as far as the time suffices; however slow it is, a call moves.
     async fn go_on(
         &self,
         period: &Range<Timestamp>,
         progress: &mut Progress,
         deadline: Instant,
-    ) -> Result<Left, StoreError> {
+    ) -> Result<(), StoreError> {
         let BookingScan { bookings, next } =
             self.bookings.scan(progress.after.as_ref(), SCANNED_AT_ONCE).await?;
         let meant: Vec<(&ScannedBooking, Meant)> =
             bookings.iter().filter_map(|booking| Some((booking, meant(booking, period)?))).collect();
         for some in meant.chunks(CONCURRENT) {
-            if Instant::now() >= deadline {
-                return Ok(Left::Something);
+            if progress.has_moved && Instant::now() >= deadline {
+                return Ok(());
             }
             // A list of them may move between threads; the compiler cannot tell that of what makes it.
             let all: Vec<_> =
@@ -154,15 +151,15 @@ where
                     Again::Failed => progress.failed = progress.failed.saturating_add(1),
                 }
             }
-            progress.after = some.last().map(|(booking, _)| booking.place.clone());
+            if let Some((last, _)) = some.last() {
+                progress.move_to(last.place.clone());
+            }
         }
         match next {
-            Some(next) => {
-                progress.after = Some(next);
-                Ok(Left::Something)
-            }
-            None => Ok(Left::Nothing),
+            Some(next) => progress.move_to(next),
+            None => progress.is_done = true,
         }
+        Ok(())
     }
 
     /// The booking is read anew: a scan may show it as it was a moment ago.

@@ -1,5 +1,5 @@
-//! All bookings, a part of the table at a time: when each changed, and nothing of the customer, who never leaves the
-//! table by a scan (the role of the function that scans may ask for these attributes alone).
+//! All bookings, a part of the table at a time: when each changed, and whether something is due for it. Nothing that
+//! people wrote leaves the table by a scan, and the role of the function that scans may ask for no other attributes.
 //!
 //! The table has other items too, which a filter leaves out. DynamoDB counts what it looked at, not what it returns.
 
@@ -16,8 +16,12 @@ use super::item::{DUE_AT, FORMAT, HISTORY, ITEM_FORMAT, NOTIFICATIONS, OPERATION
 use crate::error::store_error;
 use crate::item::{PK, SdkItem, text};
 
-/// What is asked for of each item. The template names the same attributes.
+/// The attributes of which something is asked for. The template names the same.
 const ATTRIBUTES: [&str; 6] = [PK, FORMAT, HISTORY, OPERATION, NOTIFICATIONS, DUE_AT];
+
+/// What is asked for. An operation's kind (`k`) says that there is one, and nothing of the words that it may have; so it is
+/// with the first notification.
+const PROJECTION: &str = "#pk, #v, #y, #op.k, #nt[0].k, #due_at";
 
 /// Bookings from a place on; not more than `limit` items are looked at.
 pub(super) async fn scan(
@@ -30,7 +34,7 @@ pub(super) async fn scan(
         .scan()
         .table_name(table)
         .select(Select::SpecificAttributes)
-        .projection_expression(ATTRIBUTES.map(|attribute| format!("#{attribute}")).join(", "))
+        .projection_expression(PROJECTION)
         .set_expression_attribute_names(Some(HashMap::from(
             ATTRIBUTES.map(|attribute| (format!("#{attribute}"), attribute.to_owned())),
         )))

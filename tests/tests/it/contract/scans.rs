@@ -7,9 +7,12 @@ use holdfast_app::ports::{BookingScan, BookingStore, Claim, ScanPlace, ScannedBo
 use holdfast_app::stored::{StoredBooking, claim};
 use holdfast_app::test_util::MemoryBookingStore;
 use holdfast_domain::{BookingId, Patience, Tenant};
+use serde_json::json;
 
-use super::embedded::{BOOKING_TABLE, Embedded};
+use super::canned::canned;
+use super::embedded::{BOOKING_TABLE, Embedded, bookings_through};
 use super::fixtures::{cancelled, claimed, confirmed, now, tenant, waiting};
+use crate::observability::resources_of;
 
 on_both!(
     MemoryBookingStore::new(), bookings;
@@ -131,4 +134,22 @@ async fn what_cannot_be_read_is_named_and_hides_nothing() {
     let expected = [("later", false), ("broken", false), ("older", true), ("usual", true)]
         .map(|(key, is_readable)| (BookingId::derived(&tenant(), key, 0), is_readable));
     assert_eq!(readable.collect::<BTreeSet<_>>(), BTreeSet::from(expected));
+}
+
+/// The role of the function that scans may ask for what the scan asks for, and for nothing more.
+#[tokio::test]
+async fn the_template_lets_a_scan_ask_for_these_attributes_alone() {
+    let (clients, requests) = canned(|_| (200, json!({"Items": [], "Count": 0, "ScannedCount": 0})));
+    bookings_through(&clients.dynamodb).scan(None, 10).await.unwrap();
+    let request = requests.lock().unwrap()[0].clone();
+    let names = request["ExpressionAttributeNames"].as_object().unwrap().values();
+    let asked: BTreeSet<&str> = names.map(|name| name.as_str().unwrap()).collect();
+    let role = &resources_of("AWS::IAM::Role")["RepairRole"];
+    let statements = role["Policies"][0]["PolicyDocument"]["Statement"].as_array().unwrap();
+    let scans =
+        statements.iter().filter(|statement| statement["Action"].to_string().contains("dynamodb:Scan"));
+    let [scan] = scans.collect::<Vec<_>>()[..] else { panic!("one statement lets it scan") };
+    let granted = scan["Condition"]["ForAllValues:StringEquals"]["dynamodb:Attributes"].as_array().unwrap();
+    assert_eq!(granted.iter().map(|name| name.as_str().unwrap()).collect::<BTreeSet<_>>(), asked);
+    assert_eq!(scan["Condition"]["StringEquals"]["dynamodb:Select"], request["Select"]);
 }
