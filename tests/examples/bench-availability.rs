@@ -18,7 +18,6 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use availability::{Route, Service};
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
@@ -34,7 +33,7 @@ use holdfast_app::ports::{
 use holdfast_app::rates::{MAX_REQUESTS_PER_SECOND, RequestRates};
 use holdfast_app::settings::{ConsumerSettings, KeyOwner, ProviderSettings};
 use holdfast_app::settings_cache::SettingsCache;
-use holdfast_aws::{AwsClients, AwsConfig, AwsCredentials, DynamoAvailability, DynamoSettings};
+use holdfast_aws::{AwsClients, AwsConfig, AwsCredentials, DynamoAvailability, DynamoDb, DynamoSettings};
 use holdfast_domain::{AttemptError, ConsumerId, Mode, OpenSlot, ProviderId, Timestamp, Zone};
 use holdfast_lambda::http::{Request, Routed};
 use holdfast_lambda::{SystemClock, SystemEntropy};
@@ -78,7 +77,7 @@ async fn serve() -> Result<(), Failure> {
     Ok(())
 }
 
-async fn create_table(client: &Client, name: &str) -> Result<(), Failure> {
+async fn create_table(client: &DynamoDb, name: &str) -> Result<(), Failure> {
     let mut create = client.create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
     for (attribute, kind) in [("pk", KeyType::Hash), ("sk", KeyType::Range)] {
         let kind_of_value = ScalarAttributeType::S;
@@ -121,7 +120,7 @@ fn three_weeks(number: usize, as_of: Timestamp) -> Result<KnownAvailability, Fai
 
 struct World {
     service: TestService,
-    client: Client,
+    client: DynamoDb,
     key: String,
     provider_id: ProviderId,
 }
@@ -134,7 +133,7 @@ impl World {
             session_token: None,
         };
         let config = AwsConfig { region: "eu-central-1".to_owned(), endpoint_url: Some(url), credentials };
-        let client = AwsClients::new(&config).dynamodb;
+        let client = AwsClients::new(&config)?.dynamodb;
         for table in [AVAILABILITY, CONFIG] {
             create_table(&client, table).await?;
         }

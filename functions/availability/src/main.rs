@@ -17,7 +17,7 @@ static ALLOCATOR: holdfast_lambda::Allocator = holdfast_lambda::Allocator;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), RunError> {
     telemetry::init()?;
-    let aws = AwsClients::new(&config::aws()?);
+    let aws = AwsClients::new(&config::aws()?)?;
     let (store, configuration) = (stores::availability(&aws)?, stores::settings(&aws)?);
     let client = SafeClient::new(AllowedHosts::from_iter(AllowedPrivateHosts::from_env()?.0))?;
     let gateway = ProtocolGateway::new(client, SystemClock);

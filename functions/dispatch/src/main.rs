@@ -13,7 +13,7 @@ static ALLOCATOR: holdfast_lambda::Allocator = holdfast_lambda::Allocator;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), RunError> {
     telemetry::init()?;
-    let aws = AwsClients::new(&config::aws()?);
+    let aws = AwsClients::new(&config::aws()?)?;
     let queues = ParkingQueues::from_env()?;
     let mailbox = stores::mailbox(&aws)?;
     let slots = stores::availability(&aws)?;

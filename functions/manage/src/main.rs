@@ -14,7 +14,7 @@ static ALLOCATOR: holdfast_lambda::Allocator = holdfast_lambda::Allocator;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), RunError> {
     telemetry::init()?;
-    let clients = AwsClients::new(&config::aws()?);
+    let clients = AwsClients::new(&config::aws()?)?;
     let stores = Stores {
         settings: stores::settings(&clients)?,
         availability: stores::availability(&clients)?,

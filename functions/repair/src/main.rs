@@ -14,7 +14,7 @@ static ALLOCATOR: holdfast_lambda::Allocator = holdfast_lambda::Allocator;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), RunError> {
     telemetry::init()?;
-    let aws = AwsClients::new(&config::aws()?);
+    let aws = AwsClients::new(&config::aws()?)?;
     let queues = config::ParkingQueues::from_env()?;
     let letters = config::DeadLetterQueues::from_env()?;
     let settings = stores::settings(&aws)?;

@@ -15,7 +15,7 @@ static ALLOCATOR: holdfast_lambda::Allocator = holdfast_lambda::Allocator;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), RunError> {
     telemetry::init()?;
-    let aws = AwsClients::new(&config::aws()?);
+    let aws = AwsClients::new(&config::aws()?)?;
     let queues = config::DeliveryQueues::from_env()?;
     let slow_queue_name = queue_name(&queues.slow_delivery_queue_url);
     let client = SafeClient::new(config::AllowedPrivateHosts::from_env()?.0.into_iter().collect())?;

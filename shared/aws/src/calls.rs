@@ -4,15 +4,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_sdk_dynamodb::config::interceptors::{
-    BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
-};
-use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_dynamodb::error::BoxError;
-use aws_smithy_types::config_bag::{Storable, StoreReplace};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 
 /// The header that names the operation in the JSON protocols of DynamoDB, SQS and EventBridge.
-const TARGET_HEADER: &str = "x-amz-target";
+pub(crate) const TARGET_HEADER: &str = "x-amz-target";
 
 /// The operations called, in order, one entry an attempt.
 #[derive(Clone, Debug, Default)]
@@ -32,14 +28,6 @@ struct Call {
     ended: Option<usize>,
 }
 
-/// Which entry of the log a call is, kept with the call.
-#[derive(Debug)]
-struct Entry(usize);
-
-impl Storable for Entry {
-    type Storer = StoreReplace<Self>;
-}
-
 impl CallLog {
     /// An empty log.
     pub fn new() -> Self {
@@ -48,6 +36,20 @@ impl CallLog {
 
     fn with<T>(&self, look: impl FnOnce(&mut Log) -> T) -> T {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A connector whose calls are noted here.
+    pub(crate) fn over(&self, connector: SharedHttpConnector) -> SharedHttpConnector {
+        SharedHttpConnector::new(LoggedConnector { connector, log: self.clone() })
+    }
+
+    fn begin(&self, operation: String) -> Underway {
+        let entry = self.with(|log| {
+            log.moments += 1;
+            log.calls.push(Call { operation, begun: log.moments, ended: None });
+            log.calls.len() - 1
+        });
+        Underway { log: self.clone(), entry }
     }
 
     /// The names of the operations called so far: `PutItem`, `SendMessageBatch`.
@@ -76,43 +78,41 @@ impl CallLog {
     }
 }
 
-impl Intercept for CallLog {
-    fn name(&self) -> &'static str {
-        "CallLog"
-    }
+/// A connector whose calls are noted.
+#[derive(Debug)]
+struct LoggedConnector {
+    connector: SharedHttpConnector,
+    log: CallLog,
+}
 
-    fn read_before_transmit(
-        &self,
-        context: &BeforeTransmitInterceptorContextRef<'_>,
-        _components: &RuntimeComponents,
-        config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let target = context.request().headers().get(TARGET_HEADER).unwrap_or_default();
-        let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
-        let entry = self.with(|log| {
+impl HttpConnector for LoggedConnector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let target = request.headers().get(TARGET_HEADER).unwrap_or_default();
+        let underway = self.log.begin(target.rsplit('.').next().unwrap_or_default().to_owned());
+        let answer = self.connector.call(request);
+        HttpConnectorFuture::new(async move {
+            let answer = answer.await;
+            drop(underway);
+            answer
+        })
+    }
+}
+
+/// A call that ends when this is dropped, since an attempt may be given up.
+#[derive(Debug)]
+struct Underway {
+    log: CallLog,
+    entry: usize,
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.log.with(|log| {
             log.moments += 1;
-            log.calls.push(Call { operation, begun: log.moments, ended: None });
-            log.calls.len() - 1
+            let moment = log.moments;
+            if let Some(call) = log.calls.get_mut(self.entry) {
+                call.ended = Some(moment);
+            }
         });
-        config.interceptor_state().store_put(Entry(entry));
-        Ok(())
-    }
-
-    fn read_after_attempt(
-        &self,
-        _context: &FinalizerInterceptorContextRef<'_>,
-        _components: &RuntimeComponents,
-        config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        if let Some(Entry(entry)) = config.load::<Entry>() {
-            self.with(|log| {
-                log.moments += 1;
-                let moment = log.moments;
-                if let Some(call) = log.calls.get_mut(*entry) {
-                    call.ended = Some(moment);
-                }
-            });
-        }
-        Ok(())
     }
 }

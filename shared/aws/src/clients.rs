@@ -6,16 +6,22 @@
 use std::fmt;
 use std::time::Duration;
 
+use aws_sdk_dynamodb::config::endpoint::{DefaultResolver, InvalidParams, Params, ResolveEndpoint};
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{
-    BehaviorVersion, Credentials, IdentityCache, Region, SharedHttpClient, StalledStreamProtectionConfig,
+    BehaviorVersion, Credentials, IdentityCache, Region, StalledStreamProtectionConfig,
 };
-use aws_smithy_http_client::tls;
+use aws_sdk_dynamodb::error::BoxError;
 use aws_smithy_runtime::client::retries::RetryPartition;
+use aws_smithy_runtime_api::client::http::{SharedHttpConnector, http_client_fn};
+use futures_util::FutureExt;
+use holdfast_tls::TlsError;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::CallLog;
+use crate::direct::{Caller, DynamoDb};
+use crate::http::{Answering, connector};
 use crate::user_agent::ShortUserAgent;
 
 /// How long connecting may take, TLS included, in milliseconds. The SDK's default, 3.1 s, exceeds the
@@ -58,8 +64,7 @@ impl fmt::Debug for AwsCredentials {
 pub struct AwsConfig {
     /// The region, such as `eu-central-1`.
     pub region: String,
-    /// Where to call instead of the region's endpoints (`AWS_ENDPOINT_URL`). With `http://` no TLS is set
-    /// up at all.
+    /// Where to call instead of the region's endpoints (`AWS_ENDPOINT_URL`).
     pub endpoint_url: Option<String>,
     /// As whom.
     pub credentials: AwsCredentials,
@@ -68,8 +73,8 @@ pub struct AwsConfig {
 /// What tests change in the clients.
 #[derive(Clone, Debug, Default)]
 pub struct AwsHooks {
-    /// Sends the requests instead of the client for HTTP that the configuration asks for.
-    pub http_client: Option<SharedHttpClient>,
+    /// Sends the requests instead of the client for HTTP.
+    pub connector: Option<SharedHttpConnector>,
     /// Notes every call.
     pub call_log: Option<CallLog>,
     /// How many times as long as usual every time limit is, so that a busy machine misses none.
@@ -79,75 +84,117 @@ pub struct AwsHooks {
     pub own_retry_quota: bool,
 }
 
+impl AwsHooks {
+    /// Requests are answered by a function, and nothing is sent: it is given the operation, such as `PutItem`, and the
+    /// body, and gives a status and a body.
+    pub fn answered_by(answer: impl Fn(&str, &[u8]) -> (u16, String) + Send + Sync + 'static) -> Self {
+        Self { connector: Some(SharedHttpConnector::new(Answering(answer))), ..Self::default() }
+    }
+}
+
+/// The clients could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// There is no TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The client for HTTP itself.
+    #[error("the HTTP client cannot be made")]
+    Http(#[from] reqwest::Error),
+    /// Nobody knows where DynamoDB is.
+    #[error("DynamoDB has no endpoint in region {region}")]
+    Endpoint {
+        /// The region.
+        region: String,
+        /// What the SDK's rules say.
+        source: BoxError,
+    },
+}
+
 /// The clients of the services that Holdfast uses. They are cheap to clone, and share their connections.
 ///
 /// All functions have tables; what a function does not use besides is not linked into it.
 #[derive(Clone, Debug)]
 pub struct AwsClients {
     /// Tables.
-    pub dynamodb: aws_sdk_dynamodb::Client,
+    pub dynamodb: DynamoDb,
     config: AwsConfig,
     hooks: AwsHooks,
-    http_client: SharedHttpClient,
+    connector: SharedHttpConnector,
 }
 
 macro_rules! client {
-    ($sdk:ident, $config:expr, $http_client:expr, $hooks:expr) => {{
+    ($sdk:ident, $config:expr, $connector:expr, $hooks:expr) => {{
+        let connector = $connector.clone();
         let mut builder = $sdk::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new($config.region.clone()))
             .credentials_provider(credentials(&$config.credentials))
             .retry_config(retries())
-            .timeout_config(timeouts($hooks.time_limits_times.unwrap_or(1)))
+            .timeout_config(timeouts($hooks))
             // What is sent and answered is short, and the time limits bound it.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             // Credentials from the environment are there; a cache only asks whether they are.
             .identity_cache(IdentityCache::no_cache())
             .interceptor(ShortUserAgent)
-            .http_client($http_client.clone());
+            .http_client(http_client_fn(move |_, _| connector.clone()));
         if let Some(endpoint_url) = &$config.endpoint_url {
             builder = builder.endpoint_url(endpoint_url);
         }
         if $hooks.own_retry_quota {
             builder = builder.retry_partition(RetryPartition::custom("own").build());
         }
-        if let Some(call_log) = &$hooks.call_log {
-            builder = builder.interceptor(call_log.clone());
-        }
         $sdk::Client::from_conf(builder.build())
     }};
 }
 
 impl AwsClients {
-    /// The clients. Nothing is connected before the first call.
-    pub fn new(config: &AwsConfig) -> Self {
+    /// The clients. Nothing is connected before the first call. An error if there is no TLS to be had.
+    pub fn new(config: &AwsConfig) -> Result<Self, ClientError> {
         Self::with_hooks(config, &AwsHooks::default())
     }
 
     /// The clients with something changed.
-    pub fn with_hooks(config: &AwsConfig, hooks: &AwsHooks) -> Self {
-        let http_client = hooks.http_client.clone().unwrap_or_else(|| http_client(config));
-        let dynamodb = client!(aws_sdk_dynamodb, config, http_client, hooks);
-        Self { dynamodb, config: config.clone(), hooks: hooks.clone(), http_client }
+    pub fn with_hooks(config: &AwsConfig, hooks: &AwsHooks) -> Result<Self, ClientError> {
+        let connector = match &hooks.connector {
+            Some(connector) => connector.clone(),
+            None => connector(limit(CONNECT_TIMEOUT_MS, hooks))?,
+        };
+        let connector = match &hooks.call_log {
+            Some(call_log) => call_log.over(connector),
+            None => connector,
+        };
+        let caller = Caller {
+            connector: connector.clone(),
+            credentials: credentials(&config.credentials),
+            region: config.region.clone(),
+            endpoint_url: endpoint_url(config)?,
+            attempt_limit: limit(ATTEMPT_TIMEOUT_MS, hooks),
+            operation_limit: limit(OPERATION_TIMEOUT_MS, hooks),
+        };
+        let dynamodb = DynamoDb::new(client!(aws_sdk_dynamodb, config, connector, hooks), caller);
+        Ok(Self { dynamodb, config: config.clone(), hooks: hooks.clone(), connector })
     }
 
     /// Queues.
     pub fn sqs(&self) -> aws_sdk_sqs::Client {
-        client!(aws_sdk_sqs, self.config, self.http_client, self.hooks)
+        client!(aws_sdk_sqs, self.config, self.connector, &self.hooks)
     }
 
     /// The bus.
     pub fn eventbridge(&self) -> aws_sdk_eventbridge::Client {
-        client!(aws_sdk_eventbridge, self.config, self.http_client, self.hooks)
+        client!(aws_sdk_eventbridge, self.config, self.connector, &self.hooks)
     }
 }
 
-fn http_client(config: &AwsConfig) -> SharedHttpClient {
-    let builder = aws_smithy_http_client::Builder::new();
-    if config.endpoint_url.as_deref().is_some_and(|url| url.starts_with("http://")) {
-        return builder.build_http();
-    }
-    builder.tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc)).build_https()
+/// Where DynamoDB is called, by the SDK's rules.
+fn endpoint_url(config: &AwsConfig) -> Result<String, ClientError> {
+    let failed = |source| ClientError::Endpoint { region: config.region.clone(), source };
+    let params = Params::builder().region(&config.region).set_endpoint(config.endpoint_url.clone());
+    let params = params.build().map_err(|error: InvalidParams| failed(error.into()))?;
+    let rules = DefaultResolver::new();
+    let endpoint = rules.resolve_endpoint(&params).now_or_never().ok_or_else(|| failed("not now".into()))?;
+    Ok(endpoint.map_err(failed)?.url().to_owned())
 }
 
 fn credentials(credentials: &AwsCredentials) -> Credentials {
@@ -163,12 +210,15 @@ fn retries() -> RetryConfig {
         .with_initial_backoff(Duration::from_millis(FIRST_BACKOFF_MS))
 }
 
-fn timeouts(times: u32) -> TimeoutConfig {
-    let limit = |usual_ms| Duration::from_millis(usual_ms) * times;
+/// A time limit, as long as the hooks want it.
+fn limit(usual_ms: u64, hooks: &AwsHooks) -> Duration {
+    Duration::from_millis(usual_ms) * hooks.time_limits_times.unwrap_or(1)
+}
+
+/// The limits of calls; connecting is limited by who connects.
+fn timeouts(hooks: &AwsHooks) -> TimeoutConfig {
     TimeoutConfig::builder()
-        .connect_timeout(limit(CONNECT_TIMEOUT_MS))
-        .read_timeout(limit(ATTEMPT_TIMEOUT_MS))
-        .operation_attempt_timeout(limit(ATTEMPT_TIMEOUT_MS))
-        .operation_timeout(limit(OPERATION_TIMEOUT_MS))
+        .operation_attempt_timeout(limit(ATTEMPT_TIMEOUT_MS, hooks))
+        .operation_timeout(limit(OPERATION_TIMEOUT_MS, hooks))
         .build()
 }

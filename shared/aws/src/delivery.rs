@@ -16,7 +16,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
@@ -28,6 +27,7 @@ use holdfast_app::webhook::{DELIVERY_KEPT_MS, Delivery, DeliveryState, MAX_SCHED
 use holdfast_domain::{EventId, Tenant, Timestamp, WebhookEndpointId};
 use serde::{Deserialize, Serialize};
 
+use crate::DynamoDb;
 use crate::batch::{MAX_BATCH_KEYS, batch_get};
 use crate::error::store_error;
 use crate::item::{
@@ -47,7 +47,7 @@ const CREATED_AT: &str = "ca";
 /// Deliveries in a DynamoDB table.
 #[derive(Clone)]
 pub struct DynamoDeliveryStore {
-    client: Client,
+    client: DynamoDb,
     table: String,
     entropy: Arc<dyn Entropy>,
 }
@@ -180,7 +180,7 @@ enum Put {
 
 impl DynamoDeliveryStore {
     /// The deliveries in `table`.
-    pub fn new(client: Client, table: impl Into<String>, entropy: Arc<dyn Entropy>) -> Self {
+    pub fn new(client: DynamoDb, table: impl Into<String>, entropy: Arc<dyn Entropy>) -> Self {
         Self { client, table: table.into(), entropy }
     }
 

@@ -10,7 +10,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem, Update};
 use holdfast_app::ports::{
     Entropy, EventFeed, FEED_RETENTION_MS, FeedEntry, FeedPage, MAX_APPENDED, NewEntry, StoreError,
@@ -18,6 +17,7 @@ use holdfast_app::ports::{
 use holdfast_domain::{EventId, Tenant, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::DynamoDb;
 use crate::batch::{batch_get, jittered_ms};
 use crate::error::{incomplete_request, store_error};
 use crate::item::{PK, SK, SdkItem, from_sdk_item, key, number, text, to_sdk_item};
@@ -139,7 +139,7 @@ struct Before<'a> {
 /// Feeds in a DynamoDB table.
 #[derive(Clone)]
 pub struct DynamoFeed {
-    client: Client,
+    client: DynamoDb,
     table: String,
     entropy: Arc<dyn Entropy>,
 }
@@ -152,7 +152,7 @@ impl fmt::Debug for DynamoFeed {
 
 impl DynamoFeed {
     /// The feeds in `table`.
-    pub fn new(client: Client, table: impl Into<String>, entropy: Arc<dyn Entropy>) -> Self {
+    pub fn new(client: DynamoDb, table: impl Into<String>, entropy: Arc<dyn Entropy>) -> Self {
         Self { client, table: table.into(), entropy }
     }
 

@@ -18,12 +18,15 @@ mod clients;
 mod dead_letters;
 mod delivery;
 mod digest;
+mod direct;
 mod error;
 mod feed;
+mod http;
 mod item;
 mod mailbox;
 mod queues;
 mod settings;
+mod signing;
 mod trace;
 mod transact;
 mod user_agent;
@@ -40,9 +43,10 @@ pub use bus::{
     EVENT_SOURCE, EventBridgeBus, booking_of_resources, endpoint_of_resources, tenant_of_resources,
 };
 pub use calls::CallLog;
-pub use clients::{AwsClients, AwsConfig, AwsCredentials, AwsHooks};
+pub use clients::{AwsClients, AwsConfig, AwsCredentials, AwsHooks, ClientError};
 pub use dead_letters::SqsDeadLetters;
 pub use delivery::{CREATED_INDEX, DynamoDeliveryStore};
+pub use direct::DynamoDb;
 pub use feed::DynamoFeed;
 pub use mailbox::DynamoMailbox;
 pub use queues::{SqsDeliveries, SqsParking, SqsRefreshes, SqsReplays, SqsTimers};

@@ -9,7 +9,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{Delete, Put, ReturnValuesOnConditionCheckFailure, Select, TransactWriteItem};
@@ -21,6 +20,7 @@ use holdfast_app::ports::{
 use holdfast_domain::{BookingId, FETCH_LIMIT_MS, Notification, ProviderId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::DynamoDb;
 use crate::booking::{NotificationItem, whole_notification, whole_notification_of};
 use crate::error::{incomplete_request, store_error};
 use crate::item::{
@@ -186,7 +186,7 @@ enum Wrote {
 /// Mailboxes in a DynamoDB table.
 #[derive(Clone)]
 pub struct DynamoMailbox {
-    client: Client,
+    client: DynamoDb,
     table: String,
     entropy: Arc<dyn Entropy>,
 }
@@ -199,7 +199,7 @@ impl fmt::Debug for DynamoMailbox {
 
 impl DynamoMailbox {
     /// The mailboxes in `table`.
-    pub fn new(client: Client, table: impl Into<String>, entropy: Arc<dyn Entropy>) -> Self {
+    pub fn new(client: DynamoDb, table: impl Into<String>, entropy: Arc<dyn Entropy>) -> Self {
         Self { client, table: table.into(), entropy }
     }
 

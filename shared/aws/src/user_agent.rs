@@ -11,7 +11,8 @@ use aws_smithy_runtime_api::client::interceptors::disable_interceptor;
 const HEADER: &str = "user-agent";
 
 /// What Holdfast calls itself.
-const USER_AGENT: &str = concat!("holdfast/", env!("CARGO_PKG_VERSION"), " lib/aws-sdk-rust");
+pub(crate) const SHORT_USER_AGENT: &str =
+    concat!("holdfast/", env!("CARGO_PKG_VERSION"), " lib/aws-sdk-rust");
 
 /// Says who calls in few words. The SDK's own two headers list its version, the system's, the compiler's and which of
 /// its features are in use; composing them, and signing one, is a thirtieth of a booking's instructions.
@@ -39,7 +40,7 @@ impl Intercept for ShortUserAgent {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        context.request_mut().headers_mut().insert(HEADER, USER_AGENT);
+        context.request_mut().headers_mut().insert(HEADER, SHORT_USER_AGENT);
         Ok(())
     }
 }
@@ -48,10 +49,7 @@ impl Intercept for ShortUserAgent {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use aws_sdk_dynamodb::config::SharedHttpClient;
-    use aws_smithy_runtime_api::client::http::{
-        HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
-    };
+    use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
     use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
     use aws_smithy_types::body::SdkBody;
     use secrecy::SecretString;
@@ -75,7 +73,6 @@ mod tests {
     async fn there_is_one_header_and_it_is_short() {
         let noted = Noted::default();
         let connector = SharedHttpConnector::new(noted.clone());
-        let http_client: SharedHttpClient = http_client_fn(move |_, _| connector.clone());
         let config = AwsConfig {
             region: "eu-central-1".to_owned(),
             endpoint_url: Some("http://localhost:1".to_owned()),
@@ -85,12 +82,12 @@ mod tests {
                 session_token: None,
             },
         };
-        let hooks = AwsHooks { http_client: Some(http_client), ..AwsHooks::default() };
-        let clients = AwsClients::with_hooks(&config, &hooks);
+        let hooks = AwsHooks { connector: Some(connector), ..AwsHooks::default() };
+        let clients = AwsClients::with_hooks(&config, &hooks).unwrap();
         clients.dynamodb.list_tables().send().await.unwrap();
         clients.sqs().list_queues().send().await.unwrap();
         clients.eventbridge().list_event_buses().send().await.unwrap();
-        let sent = (HEADER.to_owned(), USER_AGENT.to_owned());
+        let sent = (HEADER.to_owned(), SHORT_USER_AGENT.to_owned());
         assert_eq!(*noted.0.lock().unwrap(), [sent.clone(), sent.clone(), sent]);
     }
 }

@@ -21,7 +21,6 @@ mod targets;
 #[cfg(test)]
 mod test_util;
 mod text;
-mod tls;
 mod webhook;
 
 pub use gateway::ProtocolGateway;
@@ -30,5 +29,4 @@ pub use retry_after::MAX_RETRY_AFTER_MS;
 pub use safe_client::{ClientError, MAX_ANSWER_BYTES, SafeClient};
 pub use signing::SigningKey;
 pub use targets::AllowedHosts;
-pub use tls::TlsError;
 pub use webhook::WebhookClient;

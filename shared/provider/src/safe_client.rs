@@ -8,6 +8,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use holdfast_tls::TlsError;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method};
 use reqwest::redirect::Policy;
@@ -16,7 +17,6 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::once_body::OnceBody;
 use crate::targets::{AllowedHosts, TargetRefused, Targets};
-use crate::tls::{self, TlsError};
 
 /// The most bytes of an answer's body that are read: 1 MiB.
 pub const MAX_ANSWER_BYTES: usize = 1024 * 1024;
@@ -118,7 +118,7 @@ impl SafeClient {
             .dns_resolver(targets.clone())
             // Only HTTP/1 lets the body prove that a request was not sent; see `once_body`.
             .http1_only()
-            .tls_backend_preconfigured(tls::config()?)
+            .tls_backend_preconfigured(holdfast_tls::config()?)
             .no_proxy()
             .redirect(Policy::none())
             .referer(false)

@@ -130,7 +130,8 @@ async fn seed(database: &Database, provider: &Provider, now: Timestamp) -> Resul
         session_token: None,
     };
     let endpoint_url = Some(format!("http://{}", database.address));
-    let clients = AwsClients::new(&AwsConfig { region: REGION.to_owned(), endpoint_url, credentials });
+    let config = AwsConfig { region: REGION.to_owned(), endpoint_url, credentials };
+    let clients = AwsClients::new(&config)?;
     let settings = DynamoSettings::new(clients.dynamodb, CONFIG_TABLE, Arc::new(Chance));
     let consumer_id = ConsumerId::parse("demo-marketplace")?;
     let consumer = ConsumerSettings {

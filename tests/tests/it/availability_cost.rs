@@ -82,7 +82,7 @@ fn taken(said: &KnownAvailability, location: u64, number: u8) -> SlotChange {
 }
 
 struct World {
-    client: aws_sdk_dynamodb::Client,
+    client: holdfast_aws::DynamoDb,
     store: DynamoAvailability,
     meter: Meter,
     embedded: Embedded,

@@ -38,13 +38,13 @@ type TestService = Service<
 struct World {
     service: TestService,
     log: CallLog,
-    client: aws_sdk_dynamodb::Client,
+    client: holdfast_aws::DynamoDb,
     key: String,
     _embedded: Embedded,
 }
 
 /// An engine that knows nothing of breakers yet.
-fn engine(client: &aws_sdk_dynamodb::Client) -> TestEngine {
+fn engine(client: &holdfast_aws::DynamoDb) -> TestEngine {
     let breakers = Breakers::new(DynamoSettings::new(client.clone(), CONFIG_TABLE, entropy()));
     Engine::new(bookings_through(client), Outside::default(), breakers, SystemClock, SystemEntropy)
 }

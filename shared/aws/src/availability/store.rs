@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
@@ -20,6 +19,7 @@ use super::changes::{change_item, change_of, claim_key, is_change, since_key};
 use super::content::{pack, unpack};
 use super::known::KnownPlaces;
 use super::{CONTENT_SK, POINTER_SK, WHAT, partition_key, time, ttl};
+use crate::DynamoDb;
 use crate::error::store_error;
 use crate::item::{Bytes, PK, SK, SdkItem, TTL, binary, from_sdk_item, key, number, text, to_sdk_item};
 
@@ -140,7 +140,7 @@ fn refresh_state(pointer: &PointerItem, said_at: Option<Timestamp>) -> Result<Re
 /// Availability in a DynamoDB table.
 #[derive(Clone)]
 pub struct DynamoAvailability {
-    client: Client,
+    client: DynamoDb,
     table: String,
     known: Arc<KnownPlaces>,
 }
@@ -153,7 +153,7 @@ impl fmt::Debug for DynamoAvailability {
 
 impl DynamoAvailability {
     /// The availability in `table`.
-    pub fn new(client: Client, table: impl Into<String>) -> Self {
+    pub fn new(client: DynamoDb, table: impl Into<String>) -> Self {
         Self { client, table: table.into(), known: Arc::default() }
     }
 

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::put_item::{PutItem, PutItemError, PutItemInput};
+use aws_sdk_dynamodb::operation::update_item::{UpdateItem, UpdateItemError, UpdateItemInput};
 use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update};
 use holdfast_app::ports::{
     BookingPage, BookingQuery, BookingScan, BookingStore, Claim, Clock, Entropy, Replaced, ScanPlace,
@@ -22,6 +21,7 @@ use super::list::Lists;
 use super::overdue::overdue;
 use super::scan::scan;
 use super::transaction::{SlotWrite, Tries, Written};
+use crate::DynamoDb;
 use crate::error::{incomplete_request, store_error};
 use crate::item::{Bytes, PK, SdkItem, TTL, nonce, number, text, to_sdk_item, written_by};
 use crate::transact::CALL;
@@ -44,7 +44,7 @@ const NOBODY_YET: &str = "attribute_not_exists(pk)";
 /// Bookings in a DynamoDB table.
 #[derive(Clone)]
 pub struct DynamoBookingStore {
-    client: Client,
+    client: DynamoDb,
     table: String,
     retention_ms: u64,
     clock: Arc<dyn Clock>,
@@ -62,7 +62,7 @@ impl DynamoBookingStore {
     /// slot; fewer than 15 count as 15. Removing may take it days, but from that moment on by `clock` nobody
     /// reads any more whom the booking was for.
     pub fn new(
-        client: Client,
+        client: DynamoDb,
         table: impl Into<String>,
         retention_days: u32,
         clock: Arc<dyn Clock>,
@@ -179,14 +179,15 @@ impl BookingStore for DynamoBookingStore {
         let mut tries = Tries::begin();
         loop {
             // Another try is rare, and makes the same item anew; a copy would cost every booking.
-            let put = self
-                .client
-                .put_item()
-                .table_name(&self.table)
-                .set_item(Some(self.encode_with(&nonce, new)?))
-                .condition_expression(NOBODY_YET)
-                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-            let Err(error) = Box::pin(put.send()).await else {
+            let put = || {
+                let put = PutItemInput::builder()
+                    .table_name(&self.table)
+                    .set_item(Some(self.encode_with(&nonce, new)?))
+                    .condition_expression(NOBODY_YET)
+                    .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+                Ok(put)
+            };
+            let Err(error) = Box::pin(self.client.call::<PutItem>(put)).await? else {
                 return Ok(Claim::Claimed);
             };
             match error.as_service_error() {
@@ -212,19 +213,20 @@ impl BookingStore for DynamoBookingStore {
         let nonce = nonce(self.entropy.as_ref());
         let mut tries = Tries::begin();
         loop {
-            let item = self.encode_with(&nonce, next)?;
-            let Replacement { key, update, condition, names, values } = Replacement::new(seen_rev, item);
-            let update = self
-                .client
-                .update_item()
-                .table_name(&self.table)
-                .set_key(Some(key))
-                .update_expression(update)
-                .condition_expression(condition)
-                .set_expression_attribute_names(Some(names))
-                .set_expression_attribute_values(Some(values))
-                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-            let Err(error) = Box::pin(update.send()).await else {
+            let update = || {
+                let item = self.encode_with(&nonce, next)?;
+                let Replacement { key, update, condition, names, values } = Replacement::new(seen_rev, item);
+                let update = UpdateItemInput::builder()
+                    .table_name(&self.table)
+                    .set_key(Some(key))
+                    .update_expression(update)
+                    .condition_expression(condition)
+                    .set_expression_attribute_names(Some(names))
+                    .set_expression_attribute_values(Some(values))
+                    .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+                Ok(update)
+            };
+            let Err(error) = Box::pin(self.client.call::<UpdateItem>(update)).await? else {
                 return Ok(Replaced::Done);
             };
             match error.as_service_error() {

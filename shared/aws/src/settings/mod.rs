@@ -34,12 +34,12 @@ mod requests;
 use std::fmt;
 use std::sync::Arc;
 
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use holdfast_app::ports::{Entropy, StoreError};
 
+use crate::DynamoDb;
 use crate::error::store_error;
 use crate::item::{PK, SK, SdkItem, key, text};
 
@@ -69,7 +69,7 @@ async fn update(builder: UpdateItemFluentBuilder) -> Result<Updated, StoreError>
 /// The configuration in a DynamoDB table.
 #[derive(Clone)]
 pub struct DynamoSettings {
-    client: Client,
+    client: DynamoDb,
     table: String,
     entropy: Arc<dyn Entropy>,
 }
@@ -82,7 +82,7 @@ impl fmt::Debug for DynamoSettings {
 
 impl DynamoSettings {
     /// The configuration in `table`.
-    pub fn new(client: Client, table: impl Into<String>, entropy: Arc<dyn Entropy>) -> Self {
+    pub fn new(client: DynamoDb, table: impl Into<String>, entropy: Arc<dyn Entropy>) -> Self {
         Self { client, table: table.into(), entropy }
     }
 

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use aws_smithy_http_client::test_util::infallible_client_fn;
 use holdfast_aws::{AwsClients, AwsConfig, AwsCredentials, AwsHooks};
 use serde_json::{Value, json};
 
@@ -37,8 +36,7 @@ impl Table {
     fn made() -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         let kept = Arc::clone(&state);
-        let http_client = infallible_client_fn(move |request| {
-            let body = request.body().bytes().unwrap_or_default();
+        let hooks = AwsHooks::answered_by(move |_, body| {
             let body: Value = serde_json::from_slice(body).expect("the SDK sends JSON");
             let mut state = kept.lock().expect("nobody panics here");
             if body.get("Item").is_some() {
@@ -49,7 +47,7 @@ impl Table {
             } else {
                 json!({})
             };
-            http::Response::builder().status(200).body(answer.to_string()).expect("a response")
+            (200, answer.to_string())
         });
         let credentials = AwsCredentials {
             access_key_id: "test".to_owned(),
@@ -58,8 +56,7 @@ impl Table {
         };
         let endpoint_url = Some(format!("http://{NOWHERE}"));
         let config = AwsConfig { region: "eu-central-1".to_owned(), endpoint_url, credentials };
-        let hooks = AwsHooks { http_client: Some(http_client), ..AwsHooks::default() };
-        Self { clients: AwsClients::with_hooks(&config, &hooks), state }
+        Self { clients: AwsClients::with_hooks(&config, &hooks).unwrap(), state }
     }
 
     /// The item written last.

@@ -91,7 +91,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn start(client: &aws_sdk_dynamodb::Client, clock: TestClock, around: &Around) -> Self {
+    pub(super) fn start(client: &holdfast_aws::DynamoDb, clock: TestClock, around: &Around) -> Self {
         let Around { outside, openings, replays, bus, timers } = around;
         let client = || client.clone();
         let settings = || DynamoSettings::new(client(), CONFIG_TABLE, entropy());

@@ -92,7 +92,7 @@ pub(super) struct World {
     /// Every call of the store.
     pub(super) log: CallLog,
     embedded: Embedded,
-    client: aws_sdk_dynamodb::Client,
+    client: holdfast_aws::DynamoDb,
     clock: TestClock,
     around: Around,
     process: Process,

@@ -3,12 +3,12 @@
 //! Only what differs is counted: the calls of the tables around the provider's. Lists, events and webhooks would need
 //! the same indexes and the same functions.
 
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, Put, ScalarAttributeType,
     TransactWriteItem, Update,
 };
 use holdfast_aws::AwsHooks;
+use holdfast_aws::DynamoDb;
 
 use super::pipes::Sent;
 use super::work::{DATABASE_CALL_MS, Function, Work, float, prices};
@@ -77,7 +77,7 @@ impl Alternative {
 
 /// A table and its meter.
 struct Counted {
-    client: Client,
+    client: DynamoDb,
     meter: Meter,
     _embedded: Embedded,
 }

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use aws_smithy_http_client::test_util::infallible_client_fn;
 use holdfast_app::ports::Clock;
 use holdfast_aws::{AwsClients, AwsHooks};
 use holdfast_domain::Timestamp;
@@ -57,16 +56,11 @@ impl Pipes {
     /// Clients that send into them.
     pub(super) fn clients(&self) -> AwsClients {
         let pipes = self.clone();
-        let http_client = infallible_client_fn(move |request| {
-            let body: Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
-            let target = request.headers()["x-amz-target"].to_str().unwrap();
-            let answer = pipes.take_in(target.rsplit('.').next().unwrap(), &body);
-            http::Response::builder().status(200).body(answer.to_string()).unwrap()
+        let hooks = AwsHooks::answered_by(move |operation, body| {
+            let body: Value = serde_json::from_slice(body).unwrap();
+            (200, pipes.take_in(operation, &body).to_string())
         });
-        clients_of(
-            ([127, 0, 0, 1], 9).into(),
-            &AwsHooks { http_client: Some(http_client), ..AwsHooks::default() },
-        )
+        clients_of(([127, 0, 0, 1], 9).into(), &hooks)
     }
 
     /// The message that is due first, and when.

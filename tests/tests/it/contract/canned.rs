@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use aws_smithy_http_client::test_util::infallible_client_fn;
 use holdfast_aws::{AwsClients, AwsHooks};
 use serde_json::Value;
 
@@ -17,13 +16,12 @@ pub(crate) fn canned(
 ) -> (AwsClients, Requests) {
     let requests = Requests::default();
     let kept = requests.clone();
-    let http_client = infallible_client_fn(move |request| {
-        let body: Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
+    let hooks = AwsHooks::answered_by(move |_, body| {
+        let body: Value = serde_json::from_slice(body).unwrap();
         let (status, answer) = answer(&body);
         kept.lock().unwrap().push(body);
-        http::Response::builder().status(status).body(answer.to_string()).unwrap()
+        (status, answer.to_string())
     });
-    let hooks =
-        AwsHooks { http_client: Some(http_client), time_limits_times: Some(1), ..AwsHooks::default() };
+    let hooks = AwsHooks { time_limits_times: Some(1), ..hooks };
     (clients_of(([127, 0, 0, 1], 9).into(), &hooks), requests)
 }

@@ -1,13 +1,7 @@
 //! What the store of bookings in DynamoDB promises beyond the port: its costs, its repeats, its items.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::interceptors::{
-    AfterDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
-};
-use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_dynamodb::error::BoxError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use holdfast_app::ports::{BookingStore, Claim, DeliveryClaim, DeliveryStore, Replaced, StoreError};
 use holdfast_app::stored::{claim, replace};
@@ -15,68 +9,22 @@ use holdfast_app::test_util::TestClock;
 use holdfast_aws::codec::stored_from_image;
 use holdfast_aws::{AwsHooks, CallLog, DynamoBookingStore, DynamoDeliveryStore};
 use holdfast_domain::{Patience, Timestamp};
-use serde_json::Value;
 
 use super::deliveries::delivery;
 use super::embedded::{BOOKING_TABLE, DELIVERY_TABLE, Embedded, bookings_through, clients_of, entropy};
 use super::fixtures::{cancelled, claimed, confirmed, now, waiting};
 use super::lossy_proxy::lossy_proxy;
+use super::metering_proxy::{Call, Meter, metering_proxy};
 
-/// What a call costs: the table's write units, and those of all indexes.
-type Units = (f64, f64);
-
-/// Asks DynamoDB what each call costs, beside what the store asks.
-#[derive(Clone, Debug, Default)]
-struct Meter(Arc<Mutex<Vec<Units>>>);
-
-impl Meter {
-    fn take(&self) -> Vec<Units> {
-        std::mem::take(&mut *self.0.lock().unwrap())
-    }
+/// A store whose calls are metered.
+async fn metered(database: &Embedded) -> (DynamoBookingStore, Meter) {
+    let (address, meter) = metering_proxy(database.address).await;
+    (bookings_through(&clients_of(address, &AwsHooks::default()).dynamodb), meter)
 }
 
-impl Intercept for Meter {
-    fn name(&self) -> &'static str {
-        "Meter"
-    }
-
-    fn modify_before_signing(
-        &self,
-        context: &mut BeforeTransmitInterceptorContextMut<'_>,
-        _components: &RuntimeComponents,
-        _config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let request = context.request_mut();
-        let mut body: Value = serde_json::from_slice(request.body().bytes().unwrap())?;
-        body["ReturnConsumedCapacity"] = "INDEXES".into();
-        let body = serde_json::to_vec(&body)?;
-        request.headers_mut().insert("content-length", body.len().to_string());
-        *request.body_mut() = body.into();
-        Ok(())
-    }
-
-    fn read_after_deserialization(
-        &self,
-        context: &AfterDeserializationInterceptorContextRef<'_>,
-        _components: &RuntimeComponents,
-        _config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let body: Value = serde_json::from_slice(context.response().body().bytes().unwrap())?;
-        // A transaction tells of each table.
-        let consumed = &body["ConsumedCapacity"];
-        let consumed = consumed.get(0).unwrap_or(consumed);
-        let units = |of: &Value| of["CapacityUnits"].as_f64().unwrap_or(-1.0);
-        let indexes = consumed["GlobalSecondaryIndexes"].as_object();
-        let indexes = indexes.into_iter().flatten().map(|(_, index)| units(index)).sum();
-        self.0.lock().unwrap().push((units(&consumed["Table"]), indexes));
-        Ok(())
-    }
-}
-
-fn metered(database: &Embedded) -> (DynamoBookingStore, Meter) {
-    let meter = Meter::default();
-    let config = database.client.config().to_builder().interceptor(meter.clone()).build();
-    (bookings_through(&Client::from_conf(config)), meter)
+/// What each call since the last time cost: half units of the table, and those of its indexes.
+fn half_units(meter: &Meter) -> Vec<(u64, u64)> {
+    meter.take().iter().map(Call::table_and_index).collect()
 }
 
 async fn raw_item(database: &Embedded, key: &str) -> serde_dynamo::Item {
@@ -89,12 +37,12 @@ async fn raw_item(database: &Embedded, key: &str) -> serde_dynamo::Item {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_example_costs_one_write_unit_a_write_and_one_for_a_replay() {
     let database = Embedded::start().await;
-    let (store, meter) = metered(&database);
+    let (store, meter) = metered(&database).await;
     let first = claimed("key", Patience::Synchronous);
     store.claim(&first).await.unwrap();
     store.replace(1, &confirmed(&first)).await.unwrap();
     // The indexes that lists read are written once, when the booking is made.
-    assert_eq!(meter.take(), [(1.0, 2.0), (1.0, 0.0)]);
+    assert_eq!(half_units(&meter), [(2, 4), (2, 0)]);
     // An answer in the background costs the index's two entries beside: put in, and taken out.
     let first = claimed("background", Patience::Background);
     store.claim(&first).await.unwrap();
@@ -103,12 +51,12 @@ async fn the_example_costs_one_write_unit_a_write_and_one_for_a_replay() {
     let mut third = confirmed(&first);
     third.rev = 3;
     store.replace(2, &third).await.unwrap();
-    assert_eq!(meter.take(), [(1.0, 2.0), (1.0, 1.0), (1.0, 1.0)]);
+    assert_eq!(half_units(&meter), [(2, 4), (2, 2), (2, 2)]);
     // Without a reference there is an index less.
     let mut first = claimed("no-reference", Patience::Synchronous);
     first.booking.request.reference = None;
     store.claim(&first).await.unwrap();
-    assert_eq!(meter.take(), [(1.0, 1.0)]);
+    assert_eq!(half_units(&meter), [(2, 2)]);
     // Transactions cost double: the booking and its slot, when it is taken and when it is given up. The write
     // between touches the booking alone.
     let mut first = claimed("exclusive", Patience::Synchronous);
@@ -117,8 +65,8 @@ async fn the_example_costs_one_write_unit_a_write_and_one_for_a_replay() {
     let second = confirmed(&first);
     replace(&store, &first, &second).await.unwrap();
     replace(&store, &second, &cancelled(&second)).await.unwrap();
-    let table: Vec<f64> = meter.take().into_iter().map(|(table, _)| table).collect();
-    assert_eq!(table, [4.0, 1.0, 4.0]);
+    let table: Vec<u64> = half_units(&meter).into_iter().map(|(table, _)| table).collect();
+    assert_eq!(table, [8, 2, 8]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

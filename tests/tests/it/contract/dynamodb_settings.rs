@@ -326,6 +326,7 @@ async fn https_clients_are_built_and_fail_within_their_limit() {
     };
     let config = AwsConfig { region: "eu-central-1".to_owned(), endpoint_url, credentials };
     assert!(!format!("{config:?}").contains("sesame"));
-    let refused = BreakerStore::read(&settings_through(&AwsClients::new(&config)), &provider_id()).await;
+    let refused =
+        BreakerStore::read(&settings_through(&AwsClients::new(&config).unwrap()), &provider_id()).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
 }

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
     ProjectionType, ScalarAttributeType, TimeToLiveSpecification,
@@ -12,7 +11,7 @@ use aws_sdk_dynamodb::types::{
 use holdfast_app::test_util::{SeededEntropy, TestClock};
 use holdfast_aws::{
     AwsClients, AwsConfig, AwsCredentials, AwsHooks, CREATED_INDEX, DynamoAvailability, DynamoBookingStore,
-    DynamoDeliveryStore, DynamoFeed, DynamoMailbox, DynamoSettings, OVERDUE_INDEX, REFERENCE_INDEX,
+    DynamoDb, DynamoDeliveryStore, DynamoFeed, DynamoMailbox, DynamoSettings, OVERDUE_INDEX, REFERENCE_INDEX,
     TENANT_INDEX,
 };
 
@@ -30,7 +29,7 @@ pub(crate) const RETENTION_DAYS: u32 = 400;
 pub(crate) struct Embedded {
     pub(crate) database: dynoxide::Database,
     pub(crate) address: SocketAddr,
-    pub(crate) client: Client,
+    pub(crate) client: DynamoDb,
     _counted: Counted,
 }
 
@@ -73,7 +72,8 @@ pub(crate) fn clients_of(address: SocketAddr, hooks: &AwsHooks) -> AwsClients {
     let endpoint_url = Some(format!("http://{address}"));
     let config = AwsConfig { region: "eu-central-1".to_owned(), endpoint_url, credentials };
     let time_limits_times = hooks.time_limits_times.or(Some(PATIENCE));
-    AwsClients::with_hooks(&config, &AwsHooks { time_limits_times, own_retry_quota: true, ..hooks.clone() })
+    let hooks = AwsHooks { time_limits_times, own_retry_quota: true, ..hooks.clone() };
+    AwsClients::with_hooks(&config, &hooks).unwrap()
 }
 
 /// Random numbers that differ between the stores of one test, as those of two processes do.
@@ -125,7 +125,7 @@ impl Embedded {
 }
 
 /// The store of bookings through a client.
-pub(crate) fn bookings_through(client: &Client) -> DynamoBookingStore {
+pub(crate) fn bookings_through(client: &DynamoDb) -> DynamoBookingStore {
     let clock = Arc::new(TestClock::starting_at(now()));
     DynamoBookingStore::new(client.clone(), BOOKING_TABLE, RETENTION_DAYS, clock, entropy())
 }
@@ -148,7 +148,7 @@ fn index(name: &str, hash: &str, range: &str) -> GlobalSecondaryIndex {
         .unwrap()
 }
 
-pub(crate) async fn create_tables(client: &Client) {
+pub(crate) async fn create_tables(client: &DynamoDb) {
     client
         .create_table()
         .table_name(BOOKING_TABLE)

@@ -26,6 +26,11 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// Capacity units of tables, and those of their indexes, in halves.
+    pub(crate) fn table_and_index(&self) -> (u64, u64) {
+        (self.table_half_units, self.index_half_units)
+    }
+
     /// Capacity units altogether, in halves.
     pub(crate) fn half_units(&self) -> u64 {
         self.table_half_units + self.index_half_units
@@ -57,12 +62,13 @@ async fn serve(mut client: TcpStream, target: SocketAddr, meter: Meter) {
     let mut server = TcpStream::connect(target).await.unwrap();
     while let Some(request) = message(&mut client).await {
         let (head, body) = parts(&request);
-        let operation = header(&head, "x-amz-target").rsplit('.').next().unwrap().to_owned();
+        let operation = header(&head, "x-amz-target").unwrap().rsplit('.').next().unwrap().to_owned();
         server.write_all(&asking(&head, body)).await.unwrap();
         let answer = message(&mut server).await.unwrap();
         let (_, body) = parts(&answer);
-        // On a busy machine the SDK gives a call up and repeats it, which is no other call.
-        if header(&head, "amz-sdk-request").contains("attempt=1") {
+        // On a busy machine the SDK gives a call up and repeats it, which is no other call. It says so; what is called
+        // without it does not.
+        if header(&head, "amz-sdk-request").is_none_or(|told| told.contains("attempt=1")) {
             let (table_half_units, index_half_units) = half_units_of(&body["ConsumedCapacity"]);
             let is_refused = !answer.starts_with(b"HTTP/1.1 200");
             let call = Call { operation, table_half_units, index_half_units, is_refused };
@@ -82,9 +88,9 @@ fn parts(message: &[u8]) -> (String, Value) {
     (head, serde_json::from_slice(&message[end + HEAD_END.len()..]).unwrap())
 }
 
-fn header<'a>(head: &'a str, wanted: &str) -> &'a str {
+fn header<'a>(head: &'a str, wanted: &str) -> Option<&'a str> {
     let mut headers = head.lines().filter_map(|line| line.split_once(':'));
-    headers.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).unwrap().1.trim()
+    headers.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim())
 }
 
 /// The request, asking for its cost as well.

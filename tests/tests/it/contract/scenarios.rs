@@ -4,7 +4,6 @@
 
 use std::fmt::Debug;
 
-use aws_sdk_dynamodb::Client;
 use holdfast_app::ports::{
     AttemptLog, AvailabilityStore, BookingKeySecretStore, BookingQuery, BookingStore, BreakerStore,
     ConfigurationStore, DeliveryStore, EndpointStore, EventFeed, LimitStore, LocationStore,
@@ -14,7 +13,7 @@ use holdfast_app::ports::{
 use holdfast_app::settings::{ConsumerSettings, KeyOwner};
 use holdfast_app::stored::{StoredBooking, claim, replace};
 use holdfast_app::webhook::{Delivery, DeliveryState, DisabledReason, Speed, WebhookEndpoint};
-use holdfast_aws::DynamoSettings;
+use holdfast_aws::{DynamoDb, DynamoSettings};
 use holdfast_domain::{ConsumerId, Patience};
 
 use super::availability::{change, place, said, slot};
@@ -57,7 +56,7 @@ pub(super) trait Scenario: Sync {
     async fn view(&self) -> String;
 }
 
-pub(super) fn settings(client: Client) -> DynamoSettings {
+pub(super) fn settings(client: DynamoDb) -> DynamoSettings {
     DynamoSettings::new(client, CONFIG_TABLE, entropy())
 }
 

@@ -5,12 +5,11 @@
 //! the adapter, behind a proxy that swallows requests or loses answers. After every call both are read, so that
 //! what a simulation over the ports in memory shows is what the tables would have shown.
 
-use aws_sdk_dynamodb::Client;
 use holdfast_app::test_util::{
     Fault, Faults, MemoryAvailability, MemoryBookingStore, MemoryDeliveryStore, MemoryFeed, MemoryMailbox,
     MemorySettings,
 };
-use holdfast_aws::{AwsHooks, DynamoAvailability, DynamoDeliveryStore, DynamoFeed, DynamoMailbox};
+use holdfast_aws::{AwsHooks, DynamoAvailability, DynamoDb, DynamoDeliveryStore, DynamoFeed, DynamoMailbox};
 
 use super::embedded::{AVAILABILITY_TABLE, DELIVERY_TABLE, Embedded, bookings_through, clients_of, entropy};
 use super::lossy_proxy::{Trouble, troubled_proxy};
@@ -43,7 +42,7 @@ impl<M: Scenario, D: Scenario> Pair<M, D> {
     async fn before(
         place: usize,
         memory: impl Fn(Faults) -> M,
-        dynamodb: impl Fn(Client) -> D,
+        dynamodb: impl Fn(DynamoDb) -> D,
     ) -> Result<Self, Disturbed> {
         let database = Embedded::start().await;
         let (address, trouble) = troubled_proxy(database.address).await;

@@ -8,7 +8,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::types::AttributeValue;
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use holdfast_local::stack_file::StackFile;
@@ -20,6 +19,7 @@ use super::reply::Reply;
 use super::sockets::{Ending, Fault, Wire};
 use super::stack::rough;
 use super::world::{Consumer, Protocol, Provider, SETTLED, SOON, World, text};
+use super::wrap_up::clients;
 
 const NAME: &str = "Zqcanaryname Lovelace";
 const EMAIL: &str = "zqcanaryemail@example.com";
@@ -273,18 +273,6 @@ async fn fly(world: &World, consumer: &Consumer<'_>, marks: &mut Vec<Mark>) -> F
     Flight { answers, messages, bookings }
 }
 
-fn dynamodb(stack: &StackFile) -> aws_sdk_dynamodb::Client {
-    let credentials =
-        Credentials::new(&stack.aws_access_key_id, &stack.aws_secret_access_key, None, None, "stack.json");
-    let config = aws_sdk_dynamodb::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(stack.aws_region.clone()))
-        .endpoint_url(&stack.aws_endpoint_url)
-        .credentials_provider(credentials)
-        .build();
-    aws_sdk_dynamodb::Client::from_conf(config)
-}
-
 /// All of a value's text, in binary attributes too.
 fn all_text(value: &AttributeValue) -> String {
     match value {
@@ -304,7 +292,7 @@ fn all_text(value: &AttributeValue) -> String {
 /// Every item of a table: its keys, in the table and in indexes, and all of it.
 async fn items(stack: &StackFile, table: &str) -> Vec<(String, String)> {
     const KEYS: [&str; 7] = ["pk", "sk", "due_shard", "due_at", "t", "fd", "ca"];
-    let client = dynamodb(stack);
+    let client = clients(stack).dynamodb;
     let mut pages = client.scan().table_name(&stack.resources[table]).into_paginator().items().send();
     let mut all = Vec::new();
     while let Some(item) = pages.next().await {

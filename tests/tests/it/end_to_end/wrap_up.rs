@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_sqs::types::QueueAttributeName;
+use holdfast_aws::{AwsClients, AwsConfig, AwsCredentials};
 use holdfast_local::stack_file::StackFile;
 use serde_json::{Value, json};
 
@@ -26,16 +26,20 @@ const EMPTY_AT_THE_END: [&str; 7] = [
 const OTHERS_LIMIT: Duration = Duration::from_mins(10);
 const POLL: Duration = Duration::from_millis(500);
 
+/// Clients of the emulator's services.
+pub(super) fn clients(stack: &StackFile) -> AwsClients {
+    let credentials = AwsCredentials {
+        access_key_id: stack.aws_access_key_id.clone(),
+        secret_access_key: stack.aws_secret_access_key.clone().into(),
+        session_token: None,
+    };
+    let (region, endpoint_url) = (stack.aws_region.clone(), Some(stack.aws_endpoint_url.clone()));
+    AwsClients::new(&AwsConfig { region, endpoint_url, credentials }).unwrap()
+}
+
+/// The client of its queues.
 pub(super) fn client(stack: &StackFile) -> Client {
-    let credentials =
-        Credentials::new(&stack.aws_access_key_id, &stack.aws_secret_access_key, None, None, "stack.json");
-    let config = aws_sdk_sqs::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(stack.aws_region.clone()))
-        .endpoint_url(&stack.aws_endpoint_url)
-        .credentials_provider(credentials)
-        .build();
-    Client::from_conf(config)
+    clients(stack).sqs()
 }
 
 /// Waits for a dead letter about a booking. Others' stay where they are.

@@ -1,11 +1,11 @@
-//! Whom to believe over TLS.
+//! Whom to believe over TLS: one configuration for providers, receivers and Amazon.
 //!
 //! Mozilla's list of authorities is linked into the program, ready to be used: to read the system's, a file of some 140
 //! certificates, takes a cold process as long as a third of its start. The system's list, which may be younger or have
 //! authorities of one's own (`SSL_CERT_FILE`, `SSL_CERT_DIR`), is read once a certificate is met that is not good by
 //! Mozilla's; what is good by either is believed.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -28,10 +28,16 @@ pub enum TlsError {
     Authorities(#[from] VerifierBuilderError),
 }
 
-/// What connections are made with.
-pub(crate) fn config() -> Result<ClientConfig, TlsError> {
+/// What connections are made with. It is made once; copies share the lists of authorities and what is known of earlier
+/// handshakes. An error if there is no TLS to be had.
+pub fn config() -> Result<ClientConfig, TlsError> {
+    static MADE: OnceLock<ClientConfig> = OnceLock::new();
+    if let Some(made) = MADE.get() {
+        return Ok(made.clone());
+    }
     let bundled = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
-    believing(bundled, system_authorities)
+    let made = believing(bundled, system_authorities)?;
+    Ok(MADE.get_or_init(|| made).clone())
 }
 
 /// The same with other lists.
