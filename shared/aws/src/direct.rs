@@ -8,7 +8,8 @@
 //!
 //! Nothing is decided here about failures. Whatever is neither a success nor the item's answer to the call's condition
 //! (no connection, a time limit, throttling, a clock that is wrong) is left to the SDK, which makes the call as if there
-//! had been no attempt; until it succeeds, it makes all calls. So repetitions are the SDK's, with its quota.
+//! had been no attempt, but with one attempt less; until it succeeds, it makes all calls. So repetitions are the SDK's,
+//! with its quota.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::{ConfigBag, Credentials, FrozenLayer, RuntimePlugin};
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::get_item::builders::GetItemInputBuilder;
@@ -170,6 +172,8 @@ pub(crate) struct Caller {
 
 #[derive(Debug)]
 struct Direct {
+    /// Makes what is left of a call after an attempt: one attempt less than the client itself.
+    repeating: Client,
     connector: SharedHttpConnector,
     signer: Signer,
     endpoint_url: String,
@@ -194,6 +198,7 @@ impl DynamoDb {
         let Caller { connector, credentials, region, endpoint_url, attempt_limit, operation_limit } = caller;
         let signer = Signer::new(credentials, region, SERVICE, &endpoint_url);
         let direct = signer.map(|signer| Direct {
+            repeating: with_an_attempt_less(&client),
             connector,
             signer,
             endpoint_url,
@@ -214,14 +219,16 @@ impl DynamoDb {
             return Ok(O::by_sdk(request()?, &self.client).await);
         };
         let until = Instant::now() + direct.operation_limit;
-        if !direct.is_in_trouble.load(Ordering::Relaxed)
-            && let Some(answered) = direct.attempt::<O>(request()?).await
-        {
+        let client = if direct.is_in_trouble.load(Ordering::Relaxed) {
+            &self.client
+        } else if let Some(answered) = direct.attempt::<O>(request()?).await {
             return Ok(answered);
-        }
+        } else {
+            &direct.repeating
+        };
         // On the heap, since it is large and rare.
-        let repeated = Box::pin(O::by_sdk(request()?, &self.client));
-        let answered = match timeout_at(until, repeated).await {
+        let by_sdk = Box::pin(O::by_sdk(request()?, client));
+        let answered = match timeout_at(until, by_sdk).await {
             Ok(answered) => answered,
             Err(late) => Err(SdkError::timeout_error(late)),
         };
@@ -232,6 +239,14 @@ impl DynamoDb {
         direct.is_in_trouble.store(!is_over, Ordering::Relaxed);
         Ok(answered)
     }
+}
+
+/// The client, but for one attempt of each call.
+fn with_an_attempt_less(client: &Client) -> Client {
+    let config = client.config();
+    let retries = config.retry_config().cloned().unwrap_or_else(RetryConfig::standard);
+    let max_attempts = retries.max_attempts().saturating_sub(1).max(1);
+    Client::from_conf(config.to_builder().retry_config(retries.with_max_attempts(max_attempts)).build())
 }
 
 impl Direct {
@@ -426,10 +441,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn trouble_that_stays_is_met_by_the_sdk_alone() {
-        let server = Server::with(&[Fate::Refused(500, "InternalServerError"); 7]);
+        let server = Server::with(&[Fate::Refused(500, "InternalServerError"); 6]);
         let client = server.client();
         put(&client).await.unwrap_err();
-        assert_eq!(server.take(), ["direct", "SDK", "SDK", "SDK"]);
+        assert_eq!(server.take(), ["direct", "SDK", "SDK"]);
         put(&client).await.unwrap_err();
         assert_eq!(server.take(), ["SDK", "SDK", "SDK"]);
         put(&client).await.unwrap();
