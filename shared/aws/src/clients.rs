@@ -7,13 +7,13 @@ use std::fmt;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::config::endpoint::{DefaultResolver, InvalidParams, Params, ResolveEndpoint};
-use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::retry::{ReconnectMode, RetryConfig};
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{
     BehaviorVersion, Credentials, IdentityCache, Region, StalledStreamProtectionConfig,
 };
 use aws_sdk_dynamodb::error::BoxError;
-use aws_smithy_runtime::client::retries::RetryPartition;
+use aws_smithy_runtime::client::retries::{RetryPartition, TokenBucket};
 use aws_smithy_runtime_api::client::http::{SharedHttpConnector, http_client_fn};
 use futures_util::FutureExt;
 use holdfast_tls::TlsError;
@@ -34,10 +34,17 @@ const ATTEMPT_TIMEOUT_MS: u64 = 1_000;
 /// How long a call may take with all its attempts, in milliseconds.
 const OPERATION_TIMEOUT_MS: u64 = 2_500;
 
-/// How often a call is attempted at most, as long as the process may repeat anything: the SDK has a quota of 500 for each
-/// service and region, of which a repetition takes 10 after a time-out or a broken connection and 5 otherwise, until it
-/// succeeds; a call that succeeds at once gives back 1 (`TokenBucket` of `aws-smithy-runtime`).
+/// How often a call is attempted at most, as long as the client may repeat anything: it has a quota of 500, of which a
+/// repetition takes 10 after a time-out or a broken connection and 5 otherwise, until it succeeds; a call of the SDK that
+/// succeeds at once gives back 1 (`TokenBucket` of `aws-smithy-runtime`).
 const MAX_ATTEMPTS: u32 = 3;
+
+/// What else the quota gets back, a second: it is full again after eight minutes, though the SDK does not hear of calls
+/// that go well without it.
+const QUOTA_REFILL_PER_S: f32 = 1.0;
+
+/// The property of an endpoint by which the SDK's rules say how it is signed for.
+const AUTH_SCHEMES: &str = "authSchemes";
 
 /// The bound of the first delay between two attempts, in milliseconds; it doubles, with jitter.
 const FIRST_BACKOFF_MS: u64 = 50;
@@ -79,9 +86,6 @@ pub struct AwsHooks {
     pub call_log: Option<CallLog>,
     /// How many times as long as usual every time limit is, so that a busy machine misses none.
     pub time_limits_times: Option<u32>,
-    /// Repetitions are counted for these clients alone. As a rule all clients of a process draw on one quota for each
-    /// service and region, and once it is used up they repeat nothing until enough calls succeed.
-    pub own_retry_quota: bool,
 }
 
 impl AwsHooks {
@@ -131,6 +135,7 @@ macro_rules! client {
             .region(Region::new($config.region.clone()))
             .credentials_provider(credentials(&$config.credentials))
             .retry_config(retries())
+            .retry_partition(RetryPartition::custom(stringify!($sdk)).token_bucket(quota()).build())
             .timeout_config(timeouts($hooks))
             // What is sent and answered is short, and the time limits bound it.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
@@ -140,9 +145,6 @@ macro_rules! client {
             .http_client(http_client_fn(move |_, _| connector.clone()));
         if let Some(endpoint_url) = &$config.endpoint_url {
             builder = builder.endpoint_url(endpoint_url);
-        }
-        if $hooks.own_retry_quota {
-            builder = builder.retry_partition(RetryPartition::custom("own").build());
         }
         $sdk::Client::from_conf(builder.build())
     }};
@@ -164,11 +166,14 @@ impl AwsClients {
             Some(call_log) => call_log.over(connector),
             None => connector,
         };
+        let config =
+            &AwsConfig { endpoint_url: config.endpoint_url.as_deref().map(as_sent), ..config.clone() };
         let caller = Caller {
             connector: connector.clone(),
             credentials: credentials(&config.credentials),
             region: config.region.clone(),
             endpoint_url: endpoint_url(config)?,
+            pause_limit: Duration::from_millis(FIRST_BACKOFF_MS),
             attempt_limit: limit(ATTEMPT_TIMEOUT_MS, hooks),
             operation_limit: limit(OPERATION_TIMEOUT_MS, hooks),
         };
@@ -187,14 +192,21 @@ impl AwsClients {
     }
 }
 
-/// Where DynamoDB is called, by the SDK's rules.
-fn endpoint_url(config: &AwsConfig) -> Result<String, ClientError> {
+/// A URL as it is sent, which is what has to be signed: hosts are in small letters.
+fn as_sent(url: &str) -> String {
+    reqwest::Url::parse(url).map_or_else(|_| url.to_owned(), String::from)
+}
+
+/// Where DynamoDB is called, by the SDK's rules; nothing if they want it to be signed for elsewhere.
+fn endpoint_url(config: &AwsConfig) -> Result<Option<String>, ClientError> {
     let failed = |source| ClientError::Endpoint { region: config.region.clone(), source };
     let params = Params::builder().region(&config.region).set_endpoint(config.endpoint_url.clone());
     let params = params.build().map_err(|error: InvalidParams| failed(error.into()))?;
     let rules = DefaultResolver::new();
     let endpoint = rules.resolve_endpoint(&params).now_or_never().ok_or_else(|| failed("not now".into()))?;
-    Ok(endpoint.map_err(failed)?.url().to_owned())
+    let endpoint = endpoint.map_err(failed)?;
+    let is_usual = !endpoint.properties().contains_key(AUTH_SCHEMES);
+    Ok(is_usual.then(|| endpoint.url().to_owned()))
 }
 
 fn credentials(credentials: &AwsCredentials) -> Credentials {
@@ -208,6 +220,12 @@ fn retries() -> RetryConfig {
     RetryConfig::standard()
         .with_max_attempts(MAX_ATTEMPTS)
         .with_initial_backoff(Duration::from_millis(FIRST_BACKOFF_MS))
+        // A connection that brought a 5xx is used again: the connector names none, and the SDK would log that as an error.
+        .with_reconnect_mode(ReconnectMode::ReuseAllConnections)
+}
+
+fn quota() -> TokenBucket {
+    TokenBucket::builder().refill_rate(QUOTA_REFILL_PER_S).build()
 }
 
 /// A time limit, as long as the hooks want it.

@@ -7,21 +7,20 @@
 //! own deserializer.
 //!
 //! Nothing is decided here about failures. Whatever is neither a success nor the item's answer to the call's condition
-//! (no connection, a time limit, throttling, a clock that is wrong) is left to the SDK, which makes the call as if there
-//! had been no attempt, but with one attempt less; until it succeeds, it makes all calls. So repetitions are the SDK's,
-//! with its quota.
+//! (no connection, a time limit, throttling, a clock that is wrong) is left to the SDK, which makes the call with one
+//! attempt less; until it succeeds, it makes all calls. A refusal that the SDK does not meet is logged, and keeps calls
+//! with the SDK for [`DISTRUST_S`], so that what is wrong here is seen and costs little.
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::{ConfigBag, Credentials, FrozenLayer, RuntimePlugin};
-use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::get_item::builders::GetItemInputBuilder;
 use aws_sdk_dynamodb::operation::get_item::{GetItem, GetItemError, GetItemOutput};
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemInputBuilder;
@@ -35,16 +34,19 @@ use aws_smithy_runtime_api::client::ser_de::{
     DeserializeResponse, SerializeRequest, SharedRequestSerializer, SharedResponseDeserializer,
 };
 use holdfast_app::ports::StoreError;
-use http::HeaderValue;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::calls::TARGET_HEADER;
+use crate::error::coded_error;
 use crate::signing::{Signable, Signer};
 use crate::user_agent::SHORT_USER_AGENT;
 
 /// The name of DynamoDB in signatures.
 const SERVICE: &str = "dynamodb";
+
+/// For how long the SDK makes all calls, in seconds, after it has made one that was refused here.
+const DISTRUST_S: u64 = 60;
 
 const DATE_HEADER: &str = "x-amz-date";
 const SECURITY_TOKEN_HEADER: &str = "x-amz-security-token";
@@ -62,7 +64,7 @@ pub(crate) trait Operation {
     /// A success.
     type Output: fmt::Debug + Send + Sync + 'static;
     /// A failure.
-    type Error: StdError + Send + Sync + 'static;
+    type Error: StdError + ProvideErrorMetadata + Send + Sync + 'static;
 
     /// The request as the serializer takes it.
     fn input(request: Self::Request) -> Result<Input, Failure>;
@@ -162,8 +164,10 @@ pub(crate) struct Caller {
     pub(crate) credentials: Credentials,
     /// The region that signatures are for.
     pub(crate) region: String,
-    /// Where.
-    pub(crate) endpoint_url: String,
+    /// Where; nothing if the SDK has to make all calls.
+    pub(crate) endpoint_url: Option<String>,
+    /// The longest pause between the attempt here and the SDK's.
+    pub(crate) pause_limit: Duration,
     /// How long an attempt may take.
     pub(crate) attempt_limit: Duration,
     /// How long a call may take with all its attempts.
@@ -177,11 +181,33 @@ struct Direct {
     connector: SharedHttpConnector,
     signer: Signer,
     endpoint_url: String,
+    pause_limit: Duration,
     attempt_limit: Duration,
     operation_limit: Duration,
     layers: Layers,
-    /// Whether the SDK makes all calls, since an attempt has failed and nothing has succeeded from then on.
-    is_in_trouble: AtomicBool,
+    way: Mutex<Way>,
+}
+
+/// Who makes the next call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    /// The first attempt is made here.
+    Direct,
+    /// The SDK, since an attempt has failed and nothing has succeeded from then on.
+    Sdk,
+    /// The SDK until then, since it could make a call that was refused here.
+    SdkUntil(Instant),
+}
+
+/// Why an attempt came to nothing.
+#[derive(Debug)]
+enum Trouble {
+    /// There is no connection, or it broke.
+    NotAnswered,
+    /// There was no whole answer in time, or one that tells to come again.
+    Passing,
+    /// It was refused, with this code, or could not be made.
+    Refused(String),
 }
 
 impl Deref for DynamoDb {
@@ -195,19 +221,8 @@ impl Deref for DynamoDb {
 impl DynamoDb {
     /// The client, and what it takes to go without it.
     pub(crate) fn new(client: Client, caller: Caller) -> Self {
-        let Caller { connector, credentials, region, endpoint_url, attempt_limit, operation_limit } = caller;
-        let signer = Signer::new(credentials, region, SERVICE, &endpoint_url);
-        let direct = signer.map(|signer| Direct {
-            repeating: with_an_attempt_less(&client),
-            connector,
-            signer,
-            endpoint_url,
-            attempt_limit,
-            operation_limit,
-            layers: Layers::new(),
-            is_in_trouble: AtomicBool::new(false),
-        });
-        Self { client, direct: direct.map(Arc::new) }
+        let direct = Direct::new(&client, caller).map(Arc::new);
+        Self { client, direct }
     }
 
     /// Makes a call. `request` gives the same request each time that it is asked; its own error is handed on.
@@ -219,13 +234,19 @@ impl DynamoDb {
             return Ok(O::by_sdk(request()?, &self.client).await);
         };
         let until = Instant::now() + direct.operation_limit;
-        let client = if direct.is_in_trouble.load(Ordering::Relaxed) {
-            &self.client
-        } else if let Some(answered) = direct.attempt::<O>(request()?).await {
-            return Ok(answered);
-        } else {
-            &direct.repeating
-        };
+        let mut trouble = None;
+        if direct.is_next() {
+            match direct.attempt::<O>(request()?).await {
+                Ok(answered) => return Ok(answered),
+                Err(met) => {
+                    // Now already, since whoever waits may give up.
+                    direct.take(Way::Sdk);
+                    direct.pause(&met).await;
+                    trouble = Some(met);
+                }
+            }
+        }
+        let client = if trouble.is_some() { &direct.repeating } else { &self.client };
         // On the heap, since it is large and rare.
         let by_sdk = Box::pin(O::by_sdk(request()?, client));
         let answered = match timeout_at(until, by_sdk).await {
@@ -236,7 +257,7 @@ impl DynamoDb {
             Ok(_) => true,
             Err(error) => error.as_service_error().is_some_and(O::is_answer),
         };
-        direct.is_in_trouble.store(!is_over, Ordering::Relaxed);
+        direct.learn(is_over, trouble.as_ref());
         Ok(answered)
     }
 }
@@ -250,25 +271,103 @@ fn with_an_attempt_less(client: &Client) -> Client {
 }
 
 impl Direct {
-    /// One attempt. Nothing, if the SDK should make the call.
-    async fn attempt<O: Operation>(&self, request: O::Request) -> Option<Answered<O>> {
-        let layer = O::layer(&self.layers)?;
+    /// Nothing, if calls cannot be signed here.
+    fn new(client: &Client, caller: Caller) -> Option<Self> {
+        let endpoint_url = caller.endpoint_url?;
+        Some(Self {
+            repeating: with_an_attempt_less(client),
+            connector: caller.connector,
+            signer: Signer::new(caller.credentials, caller.region, SERVICE, &endpoint_url)?,
+            endpoint_url,
+            pause_limit: caller.pause_limit,
+            attempt_limit: caller.attempt_limit,
+            operation_limit: caller.operation_limit,
+            layers: Layers::new(),
+            way: Mutex::new(Way::Direct),
+        })
+    }
+
+    /// Whether the next call is attempted here.
+    fn is_next(&self) -> bool {
+        match *self.way.lock().unwrap_or_else(PoisonError::into_inner) {
+            Way::Direct => true,
+            Way::Sdk => false,
+            Way::SdkUntil(until) => until <= Instant::now(),
+        }
+    }
+
+    fn take(&self, way: Way) {
+        *self.way.lock().unwrap_or_else(PoisonError::into_inner) = way;
+    }
+
+    /// Decides about the next call after one of the SDK's, which may have followed `trouble` here.
+    fn learn(&self, is_over: bool, trouble: Option<&Trouble>) {
+        let now = Instant::now();
+        let mut way = self.way.lock().unwrap_or_else(PoisonError::into_inner);
+        *way = match (is_over, trouble) {
+            (false, _) => Way::Sdk,
+            (true, Some(Trouble::Refused(code))) => {
+                tracing::warn!(
+                    code,
+                    "DynamoDB refuses what is not signed by the SDK, which makes the calls now."
+                );
+                Way::SdkUntil(now + Duration::from_secs(DISTRUST_S))
+            }
+            (true, _) => match *way {
+                Way::SdkUntil(until) if until > now => *way,
+                Way::SdkUntil(_) | Way::Sdk | Way::Direct => Way::Direct,
+            },
+        };
+    }
+
+    /// Waits a little before a repetition, so that many do not come at once; by the clock's last digits, which is chance
+    /// enough for that. A connection that was not there is tried again at once.
+    async fn pause(&self, trouble: &Trouble) {
+        let limit_us = u64::try_from(self.pause_limit.as_micros()).unwrap_or(u64::MAX).max(1);
+        let pause_us = match trouble {
+            Trouble::NotAnswered => 0,
+            Trouble::Passing | Trouble::Refused(_) => u64::from(subsecond_us()) % limit_us,
+        };
+        tokio::time::sleep(Duration::from_micros(pause_us)).await;
+    }
+
+    /// One attempt. An error leaves the call to the SDK.
+    async fn attempt<O: Operation>(&self, request: O::Request) -> Result<Answered<O>, Trouble> {
         let mut config = ConfigBag::base();
-        config.push_shared_layer(layer.clone());
-        let serializer = layer.load::<SharedRequestSerializer>()?;
-        let request = serializer.serialize_input(O::input(request).ok()?, &mut config).ok()?;
-        let answering = self.connector.call(self.signed(request)?);
-        let response = timeout(self.attempt_limit, answering).await.ok()?.ok()?;
+        let layer = O::layer(&self.layers);
+        let Some((request, deserializer)) = layer.and_then(|layer| {
+            config.push_shared_layer(layer.clone());
+            let serializer = layer.load::<SharedRequestSerializer>()?;
+            let request = serializer.serialize_input(O::input(request).ok()?, &mut config).ok()?;
+            Some((self.signed(request)?, layer.load::<SharedResponseDeserializer>()?))
+        }) else {
+            return Err(Trouble::Refused("not a valid request".to_owned()));
+        };
+        let response = match timeout(self.attempt_limit, self.connector.call(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(_)) => return Err(Trouble::NotAnswered),
+            Err(_) => return Err(Trouble::Passing),
+        };
         // The deserializer wants all of it in memory, which is how the connector reads it.
-        response.body().bytes()?;
-        let deserializer = layer.load::<SharedResponseDeserializer>()?;
+        if response.body().bytes().is_none() {
+            return Err(Trouble::Passing);
+        }
         match deserializer.deserialize_nonstreaming_with_config(&response, &config) {
-            Ok(output) => Some(Ok(output.downcast().ok()?)),
+            Ok(output) => match output.downcast() {
+                Ok(output) => Ok(Ok(output)),
+                Err(_) => Err(Trouble::Passing),
+            },
             Err(error) => {
                 let mut modeled = None;
-                let _ = error.map_operation_error(|error: Error| modeled = error.downcast::<O::Error>().ok());
-                let answer = modeled.filter(O::is_answer)?;
-                Some(Err(SdkError::service_error(answer, response)))
+                // What it becomes is nothing: the error is taken out of it on the way.
+                drop(error.map_operation_error(|error: Error| modeled = error.downcast::<O::Error>().ok()));
+                match modeled {
+                    Some(answer) if O::is_answer(&answer) => {
+                        Ok(Err(SdkError::service_error(answer, response)))
+                    }
+                    Some(error) => Err(trouble_of(&error, response.status().as_u16())),
+                    None => Err(Trouble::Passing),
+                }
             }
         }
     }
@@ -284,192 +383,28 @@ impl Direct {
         request.set_uri(self.endpoint_url.as_str()).ok()?;
         let headers = request.headers_mut();
         headers.insert(DATE_HEADER, signed.date_time);
-        headers.insert(AUTHORIZATION, secret(&signed.authorization)?);
+        headers.insert(AUTHORIZATION, signed.authorization);
         if let Some(token) = signed.security_token {
-            headers.insert(SECURITY_TOKEN_HEADER, secret(token)?);
+            headers.insert(SECURITY_TOKEN_HEADER, token.to_owned());
         }
         headers.insert(USER_AGENT, SHORT_USER_AGENT);
         Some(request)
     }
 }
 
-/// A header's value that is not to be shown.
-fn secret(text: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
+fn trouble_of(error: &impl ProvideErrorMetadata, status: u16) -> Trouble {
+    let code = error.code().unwrap_or("no code");
+    match coded_error("call", code, status) {
+        StoreError::Refused(_) => Trouble::Refused(code.to_owned()),
+        StoreError::Unavailable(_) | StoreError::Corrupt(_) => Trouble::Passing,
+    }
+}
+
+/// Microseconds since the last second began.
+#[expect(clippy::disallowed_methods, reason = "its last digits stand for chance, and nothing is measured")]
+fn subsecond_us() -> u32 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_micros())
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::{Mutex, PoisonError};
-
-    use aws_sdk_dynamodb::operation::put_item::PutItemInput;
-    use aws_smithy_runtime_api::client::http::HttpConnectorFuture;
-    use aws_smithy_types::body::SdkBody;
-
-    use super::*;
-    use crate::error::store_error;
-    use crate::item::{PK, text};
-    use crate::{AwsClients, AwsConfig, AwsCredentials, AwsHooks};
-
-    /// The SDK says with each of its attempts which one it is.
-    const SDK_HEADER: &str = "amz-sdk-request";
-
-    /// What a server does with a request.
-    #[derive(Clone, Copy, Debug)]
-    enum Fate {
-        /// It succeeds.
-        Done,
-        /// It is answered with a status and an error's code.
-        Refused(u16, &'static str),
-        /// It is never answered.
-        Silent,
-        /// There is no connection.
-        Broken,
-    }
-
-    /// A server whose answers are foreseen; what comes after them succeeds. It notes who sent each request.
-    #[derive(Clone, Debug)]
-    struct Server(Arc<Mutex<(Vec<Fate>, Vec<&'static str>)>>);
-
-    impl Server {
-        fn with(fates: &[Fate]) -> Self {
-            let fates = fates.iter().rev().copied().collect();
-            Self(Arc::new(Mutex::new((fates, Vec::new()))))
-        }
-
-        fn client(&self) -> DynamoDb {
-            let config = AwsConfig {
-                region: "eu-central-1".to_owned(),
-                endpoint_url: None,
-                credentials: AwsCredentials {
-                    access_key_id: "id".to_owned(),
-                    secret_access_key: "secret".into(),
-                    session_token: Some("token".into()),
-                },
-            };
-            let connector = Some(SharedHttpConnector::new(self.clone()));
-            let hooks = AwsHooks { connector, own_retry_quota: true, ..AwsHooks::default() };
-            AwsClients::with_hooks(&config, &hooks).unwrap().dynamodb
-        }
-
-        /// Who sent the requests since the last time.
-        fn take(&self) -> Vec<&'static str> {
-            std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).1)
-        }
-    }
-
-    impl HttpConnector for Server {
-        fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-            assert_eq!(request.uri().trim_end_matches('/'), "https://dynamodb.eu-central-1.amazonaws.com");
-            for header in ["authorization", "x-amz-date", "x-amz-security-token", "user-agent"] {
-                assert!(request.headers().get(header).is_some(), "{header}");
-            }
-            let sender = if request.headers().get(SDK_HEADER).is_some() { "SDK" } else { "direct" };
-            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            state.1.push(sender);
-            let answer = |status: u16, body: String| {
-                HttpConnectorFuture::ready(Ok(HttpResponse::new(
-                    status.try_into().unwrap(),
-                    SdkBody::from(body),
-                )))
-            };
-            match state.0.pop().unwrap_or(Fate::Done) {
-                Fate::Done => answer(200, "{}".to_owned()),
-                Fate::Refused(status, code) => answer(status, format!(r#"{{"__type": "x#{code}"}}"#)),
-                Fate::Silent => HttpConnectorFuture::new(std::future::pending()),
-                Fate::Broken => HttpConnectorFuture::ready(Err(
-                    aws_smithy_runtime_api::client::result::ConnectorError::io("broken".into()),
-                )),
-            }
-        }
-    }
-
-    async fn put(client: &DynamoDb) -> Result<(), String> {
-        let request = || Ok(PutItemInput::builder().table_name("table").item(PK, text("key")));
-        match client.call::<PutItem>(request).await.unwrap() {
-            Ok(_) => Ok(()),
-            Err(error) => Err(store_error("PutItem", &error).to_string()),
-        }
-    }
-
-    #[tokio::test]
-    async fn what_goes_well_is_one_request_without_the_sdk() {
-        let server = Server::with(&[]);
-        let client = server.client();
-        for _ in 0..3 {
-            put(&client).await.unwrap();
-        }
-        assert_eq!(server.take(), ["direct", "direct", "direct"]);
-    }
-
-    #[tokio::test]
-    async fn what_the_item_answers_is_the_answer() {
-        for code in ["ConditionalCheckFailedException", "TransactionConflictException"] {
-            let server = Server::with(&[Fate::Refused(400, code)]);
-            let client = server.client();
-            let refused = put(&client).await.unwrap_err();
-            assert!(refused.contains(code), "{refused}");
-            assert_eq!(server.take(), ["direct"]);
-            put(&client).await.unwrap();
-            assert_eq!(server.take(), ["direct"]);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn all_other_trouble_is_left_to_the_sdk_until_something_succeeds() {
-        let troubles = [
-            Fate::Refused(500, "InternalServerError"),
-            Fate::Refused(503, "nothing that is known"),
-            Fate::Refused(400, "ThrottlingException"),
-            Fate::Refused(400, "ProvisionedThroughputExceededException"),
-            // The SDK corrects its clock by what it is told.
-            Fate::Refused(400, "InvalidSignatureException"),
-            Fate::Silent,
-            Fate::Broken,
-        ];
-        for trouble in troubles {
-            let server = Server::with(&[trouble]);
-            let client = server.client();
-            put(&client).await.unwrap();
-            assert_eq!(server.take(), ["direct", "SDK"], "{trouble:?}");
-            put(&client).await.unwrap();
-            assert_eq!(server.take(), ["direct"], "{trouble:?}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn trouble_that_stays_is_met_by_the_sdk_alone() {
-        let server = Server::with(&[Fate::Refused(500, "InternalServerError"); 6]);
-        let client = server.client();
-        put(&client).await.unwrap_err();
-        assert_eq!(server.take(), ["direct", "SDK", "SDK"]);
-        put(&client).await.unwrap_err();
-        assert_eq!(server.take(), ["SDK", "SDK", "SDK"]);
-        put(&client).await.unwrap();
-        assert_eq!(server.take(), ["SDK"]);
-        put(&client).await.unwrap();
-        assert_eq!(server.take(), ["direct"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn silence_lasts_no_longer_than_a_call_may() {
-        let server = Server::with(&[Fate::Silent; 10]);
-        let client = server.client();
-        let begun = Instant::now();
-        let late = put(&client).await.unwrap_err();
-        assert!(late.contains("timed out"), "{late}");
-        let limit = client.config().timeout_config().unwrap().operation_timeout().unwrap();
-        assert!(begun.elapsed() <= limit + Duration::from_millis(10), "{:?}", begun.elapsed());
-        assert!(server.take().len() >= 2);
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_signed_here_is_the_sdk_s() {
-        let server = Server::with(&[]);
-        let client = DynamoDb { direct: None, ..server.client() };
-        put(&client).await.unwrap();
-        assert_eq!(server.take(), ["SDK"]);
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! What sends the requests to Amazon: the client for HTTP that providers are called with too, over the same TLS.
+//! What sends the requests to Amazon: reqwest, as to providers, over the same TLS, with connections of its own.
 //!
 //! The SDK would bring a second one, with HTTP/2, which is not spoken there, and with the system's list of authorities,
 //! which every cold process would read. A connector makes each request once; repetitions are the SDK's.
@@ -20,6 +20,9 @@ use crate::clients::ClientError;
 /// How long a connection may lie idle and still be used, in seconds: as long as the SDK's own client would use it. A call
 /// that meets one that has been closed is made again.
 const POOL_IDLE_TIMEOUT_S: u64 = 90;
+
+/// What is not shown of a request.
+const SECRET_HEADERS: [&str; 2] = ["authorization", "x-amz-security-token"];
 
 /// A client for HTTP/1.1 that gives up connecting, TLS included, after `connect_limit`. It takes no proxy from the
 /// environment and follows no redirect. How long a request may take is for who makes it.
@@ -61,7 +64,12 @@ impl HttpConnector for Sender {
 
 /// The request as the client has it. The bodies of ours are in memory.
 fn outgoing(request: HttpRequest) -> Result<Request, Box<dyn Error + Send + Sync>> {
-    let request = request.try_into_http1x()?;
+    let mut request = request.try_into_http1x()?;
+    for name in SECRET_HEADERS {
+        if let Some(value) = request.headers_mut().get_mut(name) {
+            value.set_sensitive(true);
+        }
+    }
     let in_memory = request.body().bytes().ok_or("the body is not in memory")?.to_vec();
     Ok(Request::try_from(request.map(|_| Body::from(in_memory)))?)
 }

@@ -38,7 +38,6 @@ struct DayKey {
 }
 
 /// What a signed request has besides what was signed.
-#[derive(Debug)]
 pub(crate) struct Signed<'a> {
     /// `x-amz-date`
     pub(crate) date_time: String,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use aws_sdk_dynamodb::operation::get_item::{GetItem, GetItemInput};
 use aws_sdk_dynamodb::operation::put_item::{PutItem, PutItemError, PutItemInput};
 use aws_sdk_dynamodb::operation::update_item::{UpdateItem, UpdateItemError, UpdateItemInput};
 use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update};
@@ -202,8 +203,11 @@ impl BookingStore for DynamoBookingStore {
     }
 
     async fn read(&self, id: &BookingId) -> Result<Option<StoredBooking>, StoreError> {
-        let get = self.client.get_item().table_name(&self.table).key(PK, text(partition_key(id)));
-        let answer = Box::pin(get.consistent_read(true).send()).await;
+        let get = || {
+            let get = GetItemInput::builder().table_name(&self.table).key(PK, text(partition_key(id)));
+            Ok(get.consistent_read(true))
+        };
+        let answer = Box::pin(self.client.call::<GetItem>(get)).await?;
         let answer = answer.map_err(|error| store_error("GetItem", &error))?;
         let found = answer.item.map(decoded).transpose()?;
         Ok(found.map(|stored| self.without_what_is_over(stored)))

@@ -72,7 +72,7 @@ pub(crate) fn clients_of(address: SocketAddr, hooks: &AwsHooks) -> AwsClients {
     let endpoint_url = Some(format!("http://{address}"));
     let config = AwsConfig { region: "eu-central-1".to_owned(), endpoint_url, credentials };
     let time_limits_times = hooks.time_limits_times.or(Some(PATIENCE));
-    let hooks = AwsHooks { time_limits_times, own_retry_quota: true, ..hooks.clone() };
+    let hooks = AwsHooks { time_limits_times, ..hooks.clone() };
     AwsClients::with_hooks(&config, &hooks).unwrap()
 }
 

@@ -11,7 +11,11 @@ use super::lossy_proxy::message;
 
 /// What calls cost.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Meter(Arc<Mutex<Vec<Call>>>);
+pub(crate) struct Meter {
+    calls: Arc<Mutex<Vec<Call>>>,
+    /// The last first attempt that was not the SDK's.
+    direct: Arc<Mutex<Option<Value>>>,
+}
 
 /// What one call cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,9 +42,22 @@ impl Call {
 }
 
 impl Meter {
+    /// Whether a request is a call of its own. On a busy machine calls are given up and repeated: the SDK says which
+    /// attempt it is, the first one may have been made without it.
+    fn is_another(&self, attempt: Option<&str>, asked: Value) -> bool {
+        let mut direct = self.direct.lock().unwrap();
+        match attempt {
+            None => {
+                *direct = Some(asked);
+                true
+            }
+            Some(attempt) => attempt.contains("attempt=1") && direct.take() != Some(asked),
+        }
+    }
+
     /// All calls so far; none are left.
     pub(crate) fn take(&self) -> Vec<Call> {
-        std::mem::take(&mut *self.0.lock().unwrap())
+        std::mem::take(&mut *self.calls.lock().unwrap())
     }
 }
 
@@ -58,21 +75,19 @@ pub(crate) async fn metering_proxy(target: SocketAddr) -> (SocketAddr, Meter) {
     (address, meter)
 }
 
-async fn serve(mut client: TcpStream, target: SocketAddr, meter: Meter) {
+async fn serve(mut client: TcpStream, target: SocketAddr, metered: Meter) {
     let mut server = TcpStream::connect(target).await.unwrap();
     while let Some(request) = message(&mut client).await {
-        let (head, body) = parts(&request);
+        let (head, asked) = parts(&request);
         let operation = header(&head, "x-amz-target").unwrap().rsplit('.').next().unwrap().to_owned();
-        server.write_all(&asking(&head, body)).await.unwrap();
+        server.write_all(&asking(&head, asked.clone())).await.unwrap();
         let answer = message(&mut server).await.unwrap();
         let (_, body) = parts(&answer);
-        // On a busy machine the SDK gives a call up and repeats it, which is no other call. It says so; what is called
-        // without it does not.
-        if header(&head, "amz-sdk-request").is_none_or(|told| told.contains("attempt=1")) {
+        if metered.is_another(header(&head, "amz-sdk-request"), asked) {
             let (table_half_units, index_half_units) = half_units_of(&body["ConsumedCapacity"]);
             let is_refused = !answer.starts_with(b"HTTP/1.1 200");
             let call = Call { operation, table_half_units, index_half_units, is_refused };
-            meter.0.lock().unwrap().push(call);
+            metered.calls.lock().unwrap().push(call);
         }
         if client.write_all(&answer).await.is_err() {
             return;
