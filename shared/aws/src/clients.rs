@@ -34,17 +34,14 @@ const ATTEMPT_TIMEOUT_MS: u64 = 1_000;
 /// How long a call may take with all its attempts, in milliseconds.
 const OPERATION_TIMEOUT_MS: u64 = 2_500;
 
-/// How often a call is attempted at most, as long as the client may repeat anything: it has a quota of 500, of which a
-/// repetition takes 10 after a time-out or a broken connection and 5 otherwise, until it succeeds; a call of the SDK that
+/// How often a call is attempted at most, as long as the service's clients may repeat anything: they have a quota of 500
+/// together, of which a repetition takes 10 after a time-out or a broken connection and 5 otherwise, until it succeeds; a call of the SDK that
 /// succeeds at once gives back 1 (`TokenBucket` of `aws-smithy-runtime`).
 const MAX_ATTEMPTS: u32 = 3;
 
 /// What else the quota gets back, a second: it is full again after eight minutes, though the SDK does not hear of calls
 /// that go well without it.
 const QUOTA_REFILL_PER_S: f32 = 1.0;
-
-/// The property of an endpoint by which the SDK's rules say how it is signed for.
-const AUTH_SCHEMES: &str = "authSchemes";
 
 /// The bound of the first delay between two attempts, in milliseconds; it doubles, with jitter.
 const FIRST_BACKOFF_MS: u64 = 50;
@@ -125,17 +122,21 @@ pub struct AwsClients {
     config: AwsConfig,
     hooks: AwsHooks,
     connector: SharedHttpConnector,
+    /// What all clients of queues may repeat together.
+    sqs_quota: RetryPartition,
+    /// What all clients of the bus may repeat together.
+    eventbridge_quota: RetryPartition,
 }
 
 macro_rules! client {
-    ($sdk:ident, $config:expr, $connector:expr, $hooks:expr) => {{
+    ($sdk:ident, $config:expr, $connector:expr, $quota:expr, $hooks:expr) => {{
         let connector = $connector.clone();
         let mut builder = $sdk::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new($config.region.clone()))
             .credentials_provider(credentials(&$config.credentials))
             .retry_config(retries())
-            .retry_partition(RetryPartition::custom(stringify!($sdk)).token_bucket(quota()).build())
+            .retry_partition($quota)
             .timeout_config(timeouts($hooks))
             // What is sent and answered is short, and the time limits bound it.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
@@ -177,18 +178,25 @@ impl AwsClients {
             attempt_limit: limit(ATTEMPT_TIMEOUT_MS, hooks),
             operation_limit: limit(OPERATION_TIMEOUT_MS, hooks),
         };
-        let dynamodb = DynamoDb::new(client!(aws_sdk_dynamodb, config, connector, hooks), caller);
-        Ok(Self { dynamodb, config: config.clone(), hooks: hooks.clone(), connector })
+        let client = client!(aws_sdk_dynamodb, config, connector, quota("dynamodb"), hooks);
+        Ok(Self {
+            dynamodb: DynamoDb::new(client, caller),
+            config: config.clone(),
+            hooks: hooks.clone(),
+            connector,
+            sqs_quota: quota("sqs"),
+            eventbridge_quota: quota("events"),
+        })
     }
 
     /// Queues.
     pub fn sqs(&self) -> aws_sdk_sqs::Client {
-        client!(aws_sdk_sqs, self.config, self.connector, &self.hooks)
+        client!(aws_sdk_sqs, self.config, self.connector, self.sqs_quota.clone(), &self.hooks)
     }
 
     /// The bus.
     pub fn eventbridge(&self) -> aws_sdk_eventbridge::Client {
-        client!(aws_sdk_eventbridge, self.config, self.connector, &self.hooks)
+        client!(aws_sdk_eventbridge, self.config, self.connector, self.eventbridge_quota.clone(), &self.hooks)
     }
 }
 
@@ -205,7 +213,7 @@ fn endpoint_url(config: &AwsConfig) -> Result<Option<String>, ClientError> {
     let rules = DefaultResolver::new();
     let endpoint = rules.resolve_endpoint(&params).now_or_never().ok_or_else(|| failed("not now".into()))?;
     let endpoint = endpoint.map_err(failed)?;
-    let is_usual = !endpoint.properties().contains_key(AUTH_SCHEMES);
+    let is_usual = endpoint.auth_schemes().is_empty();
     Ok(is_usual.then(|| endpoint.url().to_owned()))
 }
 
@@ -224,8 +232,10 @@ fn retries() -> RetryConfig {
         .with_reconnect_mode(ReconnectMode::ReuseAllConnections)
 }
 
-fn quota() -> TokenBucket {
-    TokenBucket::builder().refill_rate(QUOTA_REFILL_PER_S).build()
+/// A quota of repetitions, which copies draw on together.
+fn quota(service: &'static str) -> RetryPartition {
+    let bucket = TokenBucket::builder().refill_rate(QUOTA_REFILL_PER_S).build();
+    RetryPartition::custom(service).token_bucket(bucket).build()
 }
 
 /// A time limit, as long as the hooks want it.
@@ -239,4 +249,66 @@ fn timeouts(hooks: &AwsHooks) -> TimeoutConfig {
         .operation_attempt_timeout(limit(ATTEMPT_TIMEOUT_MS, hooks))
         .operation_timeout(limit(OPERATION_TIMEOUT_MS, hooks))
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn config() -> AwsConfig {
+        AwsConfig {
+            region: "eu-central-1".to_owned(),
+            endpoint_url: None,
+            credentials: AwsCredentials {
+                access_key_id: "id".to_owned(),
+                secret_access_key: "secret".into(),
+                session_token: None,
+            },
+        }
+    }
+
+    /// More calls than the quota has room for, if each is repeated until it gives up.
+    const CALLS: usize = 60;
+
+    #[tokio::test(start_paused = true)]
+    async fn all_clients_of_a_service_repeat_from_one_quota() {
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&requests);
+        let hooks = AwsHooks::answered_by(move |_, _| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            (500, "{}".to_owned())
+        });
+        let clients = AwsClients::with_hooks(&config(), &hooks).unwrap();
+        let (first, second) = (clients.sqs(), clients.clone().sqs());
+        first.list_queues().send().await.unwrap_err();
+        assert_eq!(requests.swap(0, Ordering::Relaxed), 3, "repeated");
+        for _ in 0..CALLS {
+            first.list_queues().send().await.unwrap_err();
+        }
+        requests.store(0, Ordering::Relaxed);
+        second.list_queues().send().await.unwrap_err();
+        assert_eq!(requests.swap(0, Ordering::Relaxed), 1, "not repeated any more");
+        clients.eventbridge().list_event_buses().send().await.unwrap_err();
+        assert_eq!(requests.load(Ordering::Relaxed), 3, "another service");
+    }
+
+    #[test]
+    fn hosts_are_signed_as_they_are_sent() {
+        assert_eq!(as_sent("http://LocalHost:4566"), "http://localhost:4566/");
+        assert_eq!(as_sent("nonsense"), "nonsense");
+    }
+
+    #[test]
+    fn an_endpoint_that_is_signed_for_elsewhere_is_the_sdk_s() {
+        let local = AwsConfig { region: "local".to_owned(), ..config() };
+        assert_eq!(endpoint_url(&local).unwrap(), None);
+        let china = AwsConfig { region: "cn-north-1".to_owned(), ..config() };
+        assert_eq!(
+            endpoint_url(&china).unwrap().as_deref(),
+            Some("https://dynamodb.cn-north-1.amazonaws.com.cn")
+        );
+    }
 }

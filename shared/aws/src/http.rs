@@ -101,3 +101,61 @@ where
         HttpConnectorFuture::ready(status.map(|status| HttpResponse::new(status, SdkBody::from(body))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    fn request(url: &str) -> HttpRequest {
+        let mut request = HttpRequest::new(SdkBody::from("{}"));
+        request.set_method("POST").unwrap();
+        request.set_uri(url).unwrap();
+        request
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer_and_not_followed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let answering = async {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut read = Vec::new();
+            while !read.ends_with(b"{}") {
+                assert!(connection.read_buf(&mut read).await.unwrap() > 0, "the request ends early");
+            }
+            let answer = b"HTTP/1.1 307 Elsewhere\r\nLocation: /elsewhere\r\nContent-Length: 4\r\n\r\nbody";
+            connection.write_all(answer).await.unwrap();
+            connection
+        };
+        let call = connector(LIMIT).unwrap().call(request(&url));
+        let (answer, _connection) = tokio::join!(call, answering);
+        let answer = answer.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.body().bytes()), (307, Some(&b"body"[..])));
+        assert_eq!(answer.headers().get("location"), Some("/elsewhere"));
+    }
+
+    #[tokio::test]
+    async fn who_is_not_there_is_not_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/secret-path", listener.local_addr().unwrap());
+        drop(listener);
+        let error = connector(LIMIT).unwrap().call(request(&url)).await.unwrap_err();
+        assert!(error.is_io(), "{error:?}");
+        let shown = format!("{error:?}");
+        assert!(!shown.contains("secret-path"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_secret_is_not_shown() {
+        let mut request = request("http://localhost/");
+        request.headers_mut().insert("authorization", "signed");
+        request.headers_mut().insert("x-amz-security-token", "token");
+        let shown = format!("{:?}", outgoing(request).unwrap().headers());
+        assert!(!shown.contains("signed") && !shown.contains("token\": \"token"), "{shown}");
+    }
+}
