@@ -4,6 +4,7 @@
 //! environment, and whoever reads the environment hands them in. All clients share one connection pool.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::config::endpoint::{DefaultResolver, InvalidParams, Params, ResolveEndpoint};
@@ -119,6 +120,12 @@ pub enum ClientError {
 pub struct AwsClients {
     /// Tables.
     pub dynamodb: DynamoDb,
+    others: Arc<Others>,
+}
+
+/// What the clients of other services are made of.
+#[derive(Debug)]
+struct Others {
     config: AwsConfig,
     hooks: AwsHooks,
     connector: SharedHttpConnector,
@@ -179,24 +186,26 @@ impl AwsClients {
             operation_limit: limit(OPERATION_TIMEOUT_MS, hooks),
         };
         let client = client!(aws_sdk_dynamodb, config, connector, quota("dynamodb"), hooks);
-        Ok(Self {
-            dynamodb: DynamoDb::new(client, caller),
+        let others = Others {
             config: config.clone(),
             hooks: hooks.clone(),
             connector,
             sqs_quota: quota("sqs"),
             eventbridge_quota: quota("events"),
-        })
+        };
+        Ok(Self { dynamodb: DynamoDb::new(client, caller), others: Arc::new(others) })
     }
 
     /// Queues.
     pub fn sqs(&self) -> aws_sdk_sqs::Client {
-        client!(aws_sdk_sqs, self.config, self.connector, self.sqs_quota.clone(), &self.hooks)
+        let Others { config, hooks, connector, sqs_quota, .. } = &*self.others;
+        client!(aws_sdk_sqs, config, connector, sqs_quota.clone(), hooks)
     }
 
     /// The bus.
     pub fn eventbridge(&self) -> aws_sdk_eventbridge::Client {
-        client!(aws_sdk_eventbridge, self.config, self.connector, self.eventbridge_quota.clone(), &self.hooks)
+        let Others { config, hooks, connector, eventbridge_quota, .. } = &*self.others;
+        client!(aws_sdk_eventbridge, config, connector, eventbridge_quota.clone(), hooks)
     }
 }
 
@@ -253,7 +262,6 @@ fn timeouts(hooks: &AwsHooks) -> TimeoutConfig {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;

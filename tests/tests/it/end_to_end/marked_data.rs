@@ -17,9 +17,8 @@ use serde_json::{Value, json};
 use super::killed::calm;
 use super::reply::Reply;
 use super::sockets::{Ending, Fault, Wire};
-use super::stack::rough;
+use super::stack::{clients, rough};
 use super::world::{Consumer, Protocol, Provider, SETTLED, SOON, World, text};
-use super::wrap_up::clients;
 
 const NAME: &str = "Zqcanaryname Lovelace";
 const EMAIL: &str = "zqcanaryemail@example.com";

@@ -19,6 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::types::QueueAttributeName;
+use holdfast_aws::{AwsClients, AwsConfig, AwsCredentials};
 use holdfast_local::stack_file::{STACK_FILE_NAME, StackFile};
 
 use super::sockets::Wire;
@@ -283,4 +284,15 @@ fn workspace() -> &'static Path {
 /// Tells whoever runs the tests, such as why the first of them takes long; the test harness hides what is printed.
 pub(super) fn tell(what: &str) {
     writeln!(io::stderr().lock(), "{what}").ok();
+}
+
+/// Clients of the emulator's services.
+pub(super) fn clients(stack: &StackFile) -> AwsClients {
+    let credentials = AwsCredentials {
+        access_key_id: stack.aws_access_key_id.clone(),
+        secret_access_key: stack.aws_secret_access_key.clone().into(),
+        session_token: None,
+    };
+    let (region, endpoint_url) = (stack.aws_region.clone(), Some(stack.aws_endpoint_url.clone()));
+    AwsClients::new(&AwsConfig { region, endpoint_url, credentials }).unwrap()
 }

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName;
-use holdfast_aws::{AwsClients, AwsConfig, AwsCredentials};
 use holdfast_local::stack_file::StackFile;
 use serde_json::{Value, json};
 
-use super::stack::rough_if_started;
+use super::stack::{clients, rough_if_started};
 use super::world::{World, until};
 use super::{permissions, told};
 
@@ -26,18 +25,7 @@ const EMPTY_AT_THE_END: [&str; 7] = [
 const OTHERS_LIMIT: Duration = Duration::from_mins(10);
 const POLL: Duration = Duration::from_millis(500);
 
-/// Clients of the emulator's services.
-pub(super) fn clients(stack: &StackFile) -> AwsClients {
-    let credentials = AwsCredentials {
-        access_key_id: stack.aws_access_key_id.clone(),
-        secret_access_key: stack.aws_secret_access_key.clone().into(),
-        session_token: None,
-    };
-    let (region, endpoint_url) = (stack.aws_region.clone(), Some(stack.aws_endpoint_url.clone()));
-    AwsClients::new(&AwsConfig { region, endpoint_url, credentials }).unwrap()
-}
-
-/// The client of its queues.
+/// The client of the emulator's queues.
 pub(super) fn client(stack: &StackFile) -> Client {
     clients(stack).sqs()
 }
