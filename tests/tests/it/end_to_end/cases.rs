@@ -1,8 +1,6 @@
 //! Cases of harm: one operation at a provider behind a wire of its own, and an ambush for the process that waits for an
 //! answer on it.
 
-use std::net::SocketAddr;
-
 use futures_util::future::join_all;
 use holdfast_domain::{BookingId, Tenant};
 use reqwest::RequestBuilder;
@@ -12,7 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::operations::{assert_made, booked, held, wish};
 use super::processes::{Frozen, Process};
 use super::reply::Reply;
-use super::sockets::{Ending, Fault, Gate, Passing, Planned, Wire};
+use super::sockets::{Ending, Fault, Gate, Met, Passing, Planned, Wire};
 use super::world::{Consumer, Provider, SETTLED, SHORT_MS, World};
 
 /// Every operation that a provider is asked for.
@@ -85,16 +83,16 @@ impl Ambush {
     /// Waits for the request, does harm to who made it, and lets it be decided and answered.
     pub(super) async fn strike(&mut self) -> Option<Frozen> {
         let met = self.planned.met(1, SETTLED).await;
-        let frozen = harm(met[0].client, self.harm).await;
+        let frozen = harm(met[0], self.harm).await;
         self.decides.open();
         self.answers.open();
         frozen
     }
 }
 
-async fn harm(client: SocketAddr, harm: Harm) -> Option<Frozen> {
+async fn harm(met: Met, harm: Harm) -> Option<Frozen> {
     // Another test may have killed it for what else it did; it is as dead then.
-    let process = Process::connected_from(client)?;
+    let process = Process::connected(met.client, met.proxy)?;
     match harm {
         Harm::Kill => {
             process.kill().await;

@@ -200,9 +200,11 @@ async fn what_a_killed_or_frozen_dispatch_had_to_tell_is_told() {
 #[tokio::test]
 async fn a_delivery_whose_worker_is_killed_or_frozen_is_made() {
     let world = World::rough();
-    let (_calm, consumer, provider) = (calm().await, world.consumer().await, world.provider().await);
+    let (_calm, provider) = (calm().await, world.provider().await);
     join_all([Harm::Kill, Harm::Freeze].into_iter().flat_map(|harm| MOMENTS.map(|at| (harm, at))).map(
         async |(harm, moment)| {
+            // Of its own, so that its endpoint is told of this one booking alone.
+            let consumer = world.consumer().await;
             let (wire, inbox) = Wire::before_url(&world.stack.webhook_inbox_url).await;
             let hook = consumer.hook_at(&inbox, json!({"retry_schedule_seconds": [0, 1, 1, 1]})).await;
             let mut ambush = Ambush::at(&wire, &["POST /hooks/", "booking.confirmed"], moment, harm);

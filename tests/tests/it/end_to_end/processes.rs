@@ -1,9 +1,10 @@
 //! The processes of a local stack, found by their connections, and what is done to them.
 //!
-//! Whoever has a connection is found by its local port, so that a test reaches the very process that works for it.
+//! Whoever has a connection is found by its two ends, so that a test reaches the very process that works for it. One end
+//! is not enough: connections to different servers may have the same local port.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
@@ -19,18 +20,19 @@ const SEEN: Duration = Duration::from_secs(10);
 pub(super) struct Process(u32);
 
 impl Process {
-    /// Who has the connection whose local end is this; nobody if it is gone.
-    pub(super) fn connected_from(local: SocketAddr) -> Option<Self> {
-        Self::of_socket(local, ESTABLISHED)
+    /// Who has the connection from the one address to the other; nobody if it is gone.
+    pub(super) fn connected(from: SocketAddr, to: SocketAddr) -> Option<Self> {
+        Self::of_socket(from, to, ESTABLISHED)
     }
 
     /// Who listens at an address.
     pub(super) fn listening_at(address: SocketAddr) -> Option<Self> {
-        Self::of_socket(address, LISTENING)
+        Self::of_socket(address, (Ipv4Addr::UNSPECIFIED, 0).into(), LISTENING)
     }
 
-    fn of_socket(local: SocketAddr, state: &str) -> Option<Self> {
-        let inode = inode_of(local, state)?;
+    fn of_socket(local: SocketAddr, remote: SocketAddr, state: &str) -> Option<Self> {
+        let table = fs::read_to_string("/proc/net/tcp").ok()?;
+        let inode = inode_of(&table, local, remote, state)?;
         let link = format!("socket:[{inode}]");
         let processes = fs::read_dir("/proc").ok()?;
         let ids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -94,19 +96,46 @@ impl Drop for Frozen {
 const ESTABLISHED: &str = "01";
 const LISTENING: &str = "0A";
 
-fn inode_of(local: SocketAddr, state: &str) -> Option<String> {
-    let SocketAddr::V4(local) = local else { return None };
-    // Addresses are shown as numbers of the machine's own byte order.
-    let address = format!("{:08X}:{:04X}", u32::from_ne_bytes(local.ip().octets()), local.port());
-    let table = fs::read_to_string("/proc/net/tcp").ok()?;
+fn inode_of(table: &str, local: SocketAddr, remote: SocketAddr, state: &str) -> Option<String> {
+    let wanted = [shown(local)?, shown(remote)?, state.to_owned()];
     table.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let is_it = fields.get(1) == Some(&address.as_str()) && fields.get(3) == Some(&state);
+        let is_it = fields.get(1..4)? == wanted;
         is_it.then(|| fields.get(9).map(ToString::to_string)).flatten()
     })
+}
+
+/// An address as the table has it: as a number of the machine's own byte order.
+fn shown(address: SocketAddr) -> Option<String> {
+    let SocketAddr::V4(address) = address else { return None };
+    Some(format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port()))
 }
 
 fn has_file(id: u32, wanted: &str) -> bool {
     let Ok(files) = fs::read_dir(format!("/proc/{id}/fd")) else { return false };
     files.flatten().any(|file| fs::read_link(file.path()).is_ok_and(|link| link.as_os_str() == wanted))
+}
+
+#[test]
+fn a_connection_is_found_by_both_its_ends() {
+    let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let line = |local: u16, remote: u16, state: &str, inode: u32| {
+        let (local, remote) = (shown(at(local)).unwrap(), shown(at(remote)).unwrap());
+        format!(
+            "   0: {local} {remote} {state} 00000000:00000000 00:00000000 00000000     0        0 {inode} 1"
+        )
+    };
+    let table = [
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"
+            .to_owned(),
+        line(40_000, 5_001, ESTABLISHED, 11),
+        line(40_000, 5_002, "06", 12),
+        line(40_000, 5_002, ESTABLISHED, 13),
+        line(5_002, 40_000, ESTABLISHED, 14),
+    ]
+    .join("\n");
+    let found = |local: u16, remote: u16| inode_of(&table, at(local), at(remote), ESTABLISHED);
+    assert_eq!(found(40_000, 5_002).as_deref(), Some("13"));
+    assert_eq!(found(40_000, 5_001).as_deref(), Some("11"));
+    assert_eq!(found(40_000, 5_003), None);
 }

@@ -104,6 +104,8 @@ impl Gate {
 pub(super) struct Met {
     /// The client's end of its connection.
     pub(super) client: SocketAddr,
+    /// The other end.
+    pub(super) proxy: SocketAddr,
 }
 
 #[derive(Debug)]
@@ -201,7 +203,7 @@ impl Wire {
         let is_it = |rule: &&mut Rule| rule.needles.iter().all(|needle| text.contains(needle));
         let rule = rules.iter_mut().filter(|rule| rule.left > 0).find(is_it)?;
         rule.left -= 1;
-        rule.met.send_modify(|met| met.push(Met { client }));
+        rule.met.send_modify(|met| met.push(Met { client, proxy: self.address }));
         Some(rule.fault.clone())
     }
 

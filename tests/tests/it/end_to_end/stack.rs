@@ -12,7 +12,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
@@ -33,6 +33,8 @@ const START_POLL: Duration = Duration::from_millis(50);
 /// for.
 const CALM: Duration = Duration::from_secs(1);
 const CALM_LIMIT: Duration = Duration::from_mins(4);
+/// How much of what a stack said is told when it has ended.
+const LAST_LINES: usize = 60;
 /// State folders begin so; the rest is the id of the process that made it.
 const FOLDER_PREFIX: &str = "end-to-end-";
 
@@ -127,8 +129,8 @@ fn running() -> &'static Running {
 struct Running {
     file: StackFile,
     folder: PathBuf,
-    /// Holds the writing end of the stack's standard input, for as long as this process lives.
-    _child: Child,
+    /// The stack runs until this closes, which happens when this process ends.
+    _lifeline: Option<ChildStdin>,
 }
 
 /// Waits until the tests that keep processors busy are over: what the stack cannot answer in time because of them
@@ -160,7 +162,20 @@ fn start_with(suffix: &str, options: &[&str]) -> Result<Running, String> {
     let mut child = launch(&program, &folder, &log, options)
         .map_err(|error| format!("{}: {error}", program.display()))?;
     let file = wait_until_ready(&mut child, &folder, &log)?;
-    Ok(Running { file, folder, _child: child })
+    // Waiting for a child closes its input.
+    let lifeline = child.stdin.take();
+    thread::spawn(move || tell_of_end(child, &log));
+    Ok(Running { file, folder, _lifeline: lifeline })
+}
+
+/// Waits for a stack to end while tests use it, and says what it said last: otherwise all that they tell is that nobody
+/// answers.
+fn tell_of_end(mut child: Child, log: &Path) {
+    let how = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+    let said = fs::read_to_string(log).unwrap_or_else(|error| error.to_string());
+    let lines: Vec<&str> = said.lines().collect();
+    let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+    tell(&format!("The local stack of {} has ended ({how}). It said last:\n{last}", log.display()));
 }
 
 fn start_rough() -> Result<Rough, String> {
