@@ -34,7 +34,7 @@ const START_POLL: Duration = Duration::from_millis(50);
 const CALM: Duration = Duration::from_secs(1);
 const CALM_LIMIT: Duration = Duration::from_mins(4);
 /// How much of what a stack said is told when it has ended.
-const LAST_LINES: usize = 60;
+const LAST_LINES: usize = 25;
 /// State folders begin so; the rest is the id of the process that made it.
 const FOLDER_PREFIX: &str = "end-to-end-";
 
