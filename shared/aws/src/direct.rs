@@ -3,8 +3,7 @@
 //!
 //! The SDK puts each call together anew: components are merged, interceptors asked, rules evaluated for an endpoint that
 //! is always the same. Its code for that is so wide that a quarter of a booking's processor time went into it. Here a
-//! call is what the operation's own serializer writes, signed, sent by the same connector, and read by the operation's
-//! own deserializer.
+//! call is what its caller writes, signed, sent by the same connector, and read by the operation's own deserializer.
 //!
 //! Nothing is decided here about failures. Whatever is neither a success nor the item's answer to the call's condition
 //! (no connection, a time limit, throttling, a clock that is wrong) is left to the SDK, which makes the call with one
@@ -28,11 +27,10 @@ use aws_sdk_dynamodb::operation::put_item::{PutItem, PutItemError, PutItemOutput
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemInputBuilder;
 use aws_sdk_dynamodb::operation::update_item::{UpdateItem, UpdateItemError, UpdateItemOutput};
 use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector};
-use aws_smithy_runtime_api::client::interceptors::context::{Error, Input};
+use aws_smithy_runtime_api::client::interceptors::context::Error;
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-use aws_smithy_runtime_api::client::ser_de::{
-    DeserializeResponse, SerializeRequest, SharedRequestSerializer, SharedResponseDeserializer,
-};
+use aws_smithy_runtime_api::client::ser_de::{DeserializeResponse, SharedResponseDeserializer};
+use aws_smithy_types::body::SdkBody;
 use holdfast_app::ports::StoreError;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -48,6 +46,9 @@ const SERVICE: &str = "dynamodb";
 /// For how long the SDK makes all calls, in seconds, after it has made one that was refused here.
 const DISTRUST_S: u64 = 60;
 
+/// The type of DynamoDB's JSON ("DynamoDB low-level API" in its developer guide).
+const JSON: &str = "application/x-amz-json-1.0";
+
 const DATE_HEADER: &str = "x-amz-date";
 const SECURITY_TOKEN_HEADER: &str = "x-amz-security-token";
 
@@ -55,19 +56,25 @@ const SECURITY_TOKEN_HEADER: &str = "x-amz-security-token";
 pub(crate) type Answered<O> =
     Result<<O as Operation>::Output, SdkError<<O as Operation>::Error, HttpResponse>>;
 
-type Failure = Box<dyn StdError + Send + Sync>;
+/// A call, in the two forms in which it may be made. Both say the same, whenever they are asked for.
+pub(crate) trait Call<O: Operation> {
+    /// The request's body.
+    fn body(&self) -> Result<Vec<u8>, StoreError>;
+
+    /// The request for the SDK.
+    fn request(&self) -> Result<O::Request, StoreError>;
+}
 
 /// An operation that can be called directly.
 pub(crate) trait Operation {
-    /// What makes the request.
+    /// The operation as requests name it.
+    const TARGET: &'static str;
+    /// What makes the request for the SDK.
     type Request;
     /// A success.
     type Output: fmt::Debug + Send + Sync + 'static;
     /// A failure.
     type Error: StdError + ProvideErrorMetadata + Send + Sync + 'static;
-
-    /// The request as the serializer takes it.
-    fn input(request: Self::Request) -> Result<Input, Failure>;
 
     /// What the SDK knows of the operation.
     fn layer(layers: &Layers) -> Option<&FrozenLayer>;
@@ -79,7 +86,7 @@ pub(crate) trait Operation {
     fn by_sdk(request: Self::Request, client: &Client) -> impl Future<Output = Answered<Self>> + Send;
 }
 
-/// What the SDK knows of each operation: how it is written, and read.
+/// What the SDK knows of each operation: how its answers are read.
 #[derive(Debug)]
 pub(crate) struct Layers {
     get: Option<FrozenLayer>,
@@ -100,13 +107,10 @@ impl Layers {
 macro_rules! operation {
     ($operation:ident, $layer:ident, $request:ident, $output:ident, $error:ident, $answers:pat) => {
         impl Operation for $operation {
+            const TARGET: &'static str = concat!("DynamoDB_20120810.", stringify!($operation));
             type Request = $request;
             type Output = $output;
             type Error = $error;
-
-            fn input(request: $request) -> Result<Input, Failure> {
-                Ok(Input::erase(request.build()?))
-            }
 
             fn layer(layers: &Layers) -> Option<&FrozenLayer> {
                 layers.$layer.as_ref()
@@ -225,18 +229,15 @@ impl DynamoDb {
         Self { client, direct }
     }
 
-    /// Makes a call. `request` gives the same request each time that it is asked; its own error is handed on.
-    pub(crate) async fn call<O: Operation>(
-        &self,
-        request: impl Fn() -> Result<O::Request, StoreError>,
-    ) -> Result<Answered<O>, StoreError> {
+    /// Makes a call. An error of its own is handed on.
+    pub(crate) async fn call<O: Operation>(&self, call: &impl Call<O>) -> Result<Answered<O>, StoreError> {
         let Some(direct) = &self.direct else {
-            return Ok(O::by_sdk(request()?, &self.client).await);
+            return Ok(O::by_sdk(call.request()?, &self.client).await);
         };
         let until = Instant::now() + direct.operation_limit;
         let mut trouble = None;
         if direct.is_next() {
-            match direct.attempt::<O>(request()?).await {
+            match direct.attempt::<O>(call.body()?).await {
                 Ok(answered) => return Ok(answered),
                 Err(met) => {
                     // Now already, since whoever waits may give up.
@@ -248,7 +249,7 @@ impl DynamoDb {
         }
         let client = if trouble.is_some() { &direct.repeating } else { &self.client };
         // On the heap, since it is large and rare.
-        let by_sdk = Box::pin(O::by_sdk(request()?, client));
+        let by_sdk = Box::pin(O::by_sdk(call.request()?, client));
         let answered = match timeout_at(until, by_sdk).await {
             Ok(answered) => answered,
             Err(late) => Err(SdkError::timeout_error(late)),
@@ -332,15 +333,10 @@ impl Direct {
     }
 
     /// One attempt. An error leaves the call to the SDK.
-    async fn attempt<O: Operation>(&self, request: O::Request) -> Result<Answered<O>, Trouble> {
-        let mut config = ConfigBag::base();
-        let layer = O::layer(&self.layers);
-        let Some((request, deserializer)) = layer.and_then(|layer| {
-            config.push_shared_layer(layer.clone());
-            let serializer = layer.load::<SharedRequestSerializer>()?;
-            let request = serializer.serialize_input(O::input(request).ok()?, &mut config).ok()?;
-            Some((self.signed(request)?, layer.load::<SharedResponseDeserializer>()?))
-        }) else {
+    async fn attempt<O: Operation>(&self, body: Vec<u8>) -> Result<Answered<O>, Trouble> {
+        let deserializer =
+            O::layer(&self.layers).and_then(|layer| layer.load::<SharedResponseDeserializer>());
+        let (Some(deserializer), Some(request)) = (deserializer, self.signed(O::TARGET, body)) else {
             return Err(Trouble::Refused("not a valid request".to_owned()));
         };
         let response = match timeout(self.attempt_limit, self.connector.call(request)).await {
@@ -352,7 +348,7 @@ impl Direct {
         if response.body().bytes().is_none() {
             return Err(Trouble::Passing);
         }
-        match deserializer.deserialize_nonstreaming_with_config(&response, &config) {
+        match deserializer.deserialize_nonstreaming_with_config(&response, &ConfigBag::base()) {
             Ok(output) => match output.downcast() {
                 Ok(output) => Ok(Ok(output)),
                 Err(_) => Err(Trouble::Passing),
@@ -373,15 +369,16 @@ impl Direct {
     }
 
     /// The request as it is sent.
-    fn signed(&self, mut request: HttpRequest) -> Option<HttpRequest> {
-        let headers = request.headers();
-        let signable =
-            Signable { content_type: headers.get(CONTENT_TYPE)?, target: headers.get(TARGET_HEADER)? };
+    fn signed(&self, target: &'static str, body: Vec<u8>) -> Option<HttpRequest> {
         #[expect(clippy::disallowed_methods, reason = "as of the system's clock, which the SDK signs by too")]
         let now = SystemTime::now();
-        let signed = self.signer.sign(signable, request.body().bytes()?, now)?;
+        let signed = self.signer.sign(Signable { content_type: JSON, target }, &body, now)?;
+        let mut request = HttpRequest::new(SdkBody::from(body));
+        request.set_method("POST").ok()?;
         request.set_uri(self.endpoint_url.as_str()).ok()?;
         let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, JSON);
+        headers.insert(TARGET_HEADER, target);
         headers.insert(DATE_HEADER, signed.date_time);
         headers.insert(AUTHORIZATION, signed.authorization);
         if let Some(token) = signed.security_token {

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::mem;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
@@ -12,7 +13,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 use reqwest::redirect::Policy;
-use reqwest::{Body, Client, Request};
+use reqwest::{Body, Client, Request, Url};
 
 use crate::calls::TARGET_HEADER;
 use crate::clients::ClientError;
@@ -20,6 +21,8 @@ use crate::clients::ClientError;
 /// How long a connection may lie idle and still be used, in seconds: as long as the SDK's own client would use it. A call
 /// that meets one that has been closed is made again.
 const POOL_IDLE_TIMEOUT_S: u64 = 90;
+
+type Failure = Box<dyn Error + Send + Sync>;
 
 /// What is not shown of a request.
 const SECRET_HEADERS: [&str; 2] = ["authorization", "x-amz-security-token"];
@@ -37,20 +40,37 @@ pub(crate) fn connector(connect_limit: Duration) -> Result<SharedHttpConnector, 
         .connect_timeout(connect_limit)
         .pool_idle_timeout(Duration::from_secs(POOL_IDLE_TIMEOUT_S))
         .build()?;
-    Ok(SharedHttpConnector::new(Sender { client }))
+    Ok(SharedHttpConnector::new(Sender { client, last_url: Mutex::new(None) }))
 }
 
 /// Sends requests as they are, and reads answers whole.
 #[derive(Debug)]
 struct Sender {
     client: Client,
+    /// As it was written, and read, since reading it takes longer than sending to it.
+    last_url: Mutex<Option<(String, Url)>>,
+}
+
+impl Sender {
+    fn url(&self, text: &str) -> Result<Url, Failure> {
+        let mut last = self.last_url.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((known, url)) if known == text => Ok(url.clone()),
+            Some(_) | None => {
+                let url = Url::parse(text)?;
+                *last = Some((text.to_owned(), url.clone()));
+                Ok(url)
+            }
+        }
+    }
 }
 
 impl HttpConnector for Sender {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let client = self.client.clone();
+        let request = self.url(request.uri()).and_then(|url| outgoing(url, request));
         HttpConnectorFuture::new(async move {
-            let request = outgoing(request).map_err(ConnectorError::user)?;
+            let request = request.map_err(ConnectorError::user)?;
             let mut response = client.execute(request).await.map_err(unanswered)?;
             let (status, headers) = (response.status(), mem::take(response.headers_mut()));
             let body = response.bytes().await.map_err(unanswered)?;
@@ -63,15 +83,18 @@ impl HttpConnector for Sender {
 }
 
 /// The request as the client has it. The bodies of ours are in memory.
-fn outgoing(request: HttpRequest) -> Result<Request, Box<dyn Error + Send + Sync>> {
-    let mut request = request.try_into_http1x()?;
+fn outgoing(url: Url, request: HttpRequest) -> Result<Request, Failure> {
+    let (mut head, body) = request.try_into_http1x()?.into_parts();
     for name in SECRET_HEADERS {
-        if let Some(value) = request.headers_mut().get_mut(name) {
+        if let Some(value) = head.headers.get_mut(name) {
             value.set_sensitive(true);
         }
     }
-    let in_memory = request.body().bytes().ok_or("the body is not in memory")?.to_vec();
-    Ok(Request::try_from(request.map(|_| Body::from(in_memory)))?)
+    let in_memory = body.bytes().ok_or("the body is not in memory")?.to_vec();
+    let mut request = Request::new(head.method, url);
+    *request.headers_mut() = head.headers;
+    *request.body_mut() = Some(Body::from(in_memory));
+    Ok(request)
 }
 
 /// Why there is no whole answer, without the URL.
@@ -155,7 +178,8 @@ mod tests {
         let mut request = request("http://localhost/");
         request.headers_mut().insert("authorization", "signed");
         request.headers_mut().insert("x-amz-security-token", "token");
-        let shown = format!("{:?}", outgoing(request).unwrap().headers());
+        let url = Url::parse(request.uri()).unwrap();
+        let shown = format!("{:?}", outgoing(url, request).unwrap().headers());
         assert!(!shown.contains("signed") && !shown.contains("token\": \"token"), "{shown}");
     }
 }

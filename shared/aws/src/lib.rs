@@ -23,6 +23,7 @@ mod error;
 mod feed;
 mod http;
 mod item;
+mod json;
 mod mailbox;
 mod queues;
 mod settings;

@@ -1,6 +1,7 @@
 //! Bookings in DynamoDB: one item each, written by conditional writes alone. An exclusive slot is an item
 //! beside them, and changes hands in the transaction that writes its booking.
 
+mod calls;
 mod decode;
 mod encode;
 mod history;

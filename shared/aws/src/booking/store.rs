@@ -1,12 +1,10 @@
 //! The store of bookings.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use aws_sdk_dynamodb::operation::get_item::{GetItem, GetItemInput};
-use aws_sdk_dynamodb::operation::put_item::{PutItem, PutItemError, PutItemInput};
-use aws_sdk_dynamodb::operation::update_item::{UpdateItem, UpdateItemError, UpdateItemInput};
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update};
 use holdfast_app::ports::{
     BookingPage, BookingQuery, BookingScan, BookingStore, Claim, Clock, Entropy, Replaced, ScanPlace,
@@ -15,16 +13,16 @@ use holdfast_app::ports::{
 use holdfast_app::stored::{SlotKey, StoredBooking};
 use holdfast_domain::{BookingId, Tenant, Timestamp};
 
+use super::calls::{Claiming, NOBODY_YET, Reading, Replacement, Replacing, Writing};
 use super::decode::stored_from_image;
-use super::encode::{item_of, kept_until, partition_key};
-use super::item::{ATTRIBUTES, REV};
+use super::encode::kept_until;
 use super::list::Lists;
 use super::overdue::overdue;
 use super::scan::scan;
 use super::transaction::{SlotWrite, Tries, Written};
 use crate::DynamoDb;
 use crate::error::{incomplete_request, store_error};
-use crate::item::{Bytes, PK, SdkItem, TTL, nonce, number, text, to_sdk_item, written_by};
+use crate::item::{Bytes, SdkItem, nonce, written_by};
 use crate::transact::CALL;
 
 const MS_PER_DAY: u64 = 24 * 60 * 60 * 1_000;
@@ -32,15 +30,6 @@ const MS_PER_DAY: u64 = 24 * 60 * 60 * 1_000;
 /// The least number of days that an item is kept: an idempotency key stands for its request for 14 days,
 /// whatever else the deployment wants.
 const MIN_RETENTION_DAYS: u32 = 15;
-
-/// Those of our attributes that are words of DynamoDB's expressions ("Reserved words" in its developer guide).
-const RESERVED: [&str; 2] = ["or", TTL];
-
-/// The value of the revision that was seen. No attribute has this name.
-const SEEN: &str = ":seen";
-
-/// The condition of a claim.
-const NOBODY_YET: &str = "attribute_not_exists(pk)";
 
 /// Bookings in a DynamoDB table.
 #[derive(Clone)]
@@ -82,13 +71,8 @@ impl DynamoBookingStore {
         stored
     }
 
-    fn encode(&self, stored: &StoredBooking) -> Result<(SdkItem, Bytes), StoreError> {
-        let nonce = nonce(self.entropy.as_ref());
-        Ok((self.encode_with(&nonce, stored)?, nonce))
-    }
-
-    fn encode_with(&self, nonce: &Bytes, stored: &StoredBooking) -> Result<SdkItem, StoreError> {
-        to_sdk_item("booking", &item_of(stored, self.retention_ms, nonce.clone()))
+    fn writing<'a>(&'a self, stored: &'a StoredBooking, nonce: &'a Bytes) -> Writing<'a> {
+        Writing { table: &self.table, stored, retention_ms: self.retention_ms, nonce }
     }
 
     /// A write of the booking's item together with its slots.
@@ -107,44 +91,6 @@ impl DynamoBookingStore {
             id,
             nonce,
         }
-    }
-}
-
-/// An update that sets every attribute that an item has, removes the other known ones, and leaves those
-/// alone that only other versions of the code know; all if the revision is still the one that was seen.
-struct Replacement {
-    key: SdkItem,
-    update: String,
-    condition: String,
-    names: HashMap<String, String>,
-    values: SdkItem,
-}
-
-impl Replacement {
-    /// Attributes go by their own names, which are short, but for those that are words of DynamoDB's: names for
-    /// names would be a third of the request, which is hashed and paid for on every booking.
-    fn new(seen_rev: u64, mut item: SdkItem) -> Self {
-        let mut values = SdkItem::with_capacity(item.len() + 1);
-        values.insert(SEEN.to_owned(), number(seen_rev));
-        let mut names = HashMap::new();
-        let (mut update, mut removals) = ("SET ".to_owned(), String::new());
-        for attribute in ATTRIBUTES {
-            let is_reserved = RESERVED.contains(&attribute);
-            let mark = if is_reserved { "#" } else { "" };
-            if is_reserved {
-                names.insert(format!("#{attribute}"), attribute.to_owned());
-            }
-            if let Some(value) = item.remove(attribute) {
-                let separator = if values.len() > 1 { "," } else { "" };
-                update.extend([separator, mark, attribute, "=:", attribute]);
-                values.insert(format!(":{attribute}"), value);
-            } else {
-                let separator = if removals.is_empty() { " REMOVE " } else { "," };
-                removals.extend([separator, mark, attribute]);
-            }
-        }
-        update.push_str(&removals);
-        Self { key: item, update, condition: format!("{REV} = {SEEN}"), names, values }
     }
 }
 
@@ -177,18 +123,11 @@ impl DynamoBookingStore {
 impl BookingStore for DynamoBookingStore {
     async fn claim(&self, new: &StoredBooking) -> Result<Claim, StoreError> {
         let nonce = nonce(self.entropy.as_ref());
+        // Another try is rare, and writes the same item anew; a copy would cost every booking.
+        let claiming = Claiming(self.writing(new, &nonce));
         let mut tries = Tries::begin();
         loop {
-            // Another try is rare, and makes the same item anew; a copy would cost every booking.
-            let put = || {
-                let put = PutItemInput::builder()
-                    .table_name(&self.table)
-                    .set_item(Some(self.encode_with(&nonce, new)?))
-                    .condition_expression(NOBODY_YET)
-                    .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-                Ok(put)
-            };
-            let Err(error) = Box::pin(self.client.call::<PutItem>(put)).await? else {
+            let Err(error) = Box::pin(self.client.call(&claiming)).await? else {
                 return Ok(Claim::Claimed);
             };
             match error.as_service_error() {
@@ -203,11 +142,7 @@ impl BookingStore for DynamoBookingStore {
     }
 
     async fn read(&self, id: &BookingId) -> Result<Option<StoredBooking>, StoreError> {
-        let get = || {
-            let get = GetItemInput::builder().table_name(&self.table).key(PK, text(partition_key(id)));
-            Ok(get.consistent_read(true))
-        };
-        let answer = Box::pin(self.client.call::<GetItem>(get)).await?;
+        let answer = Box::pin(self.client.call(&Reading { table: &self.table, id })).await?;
         let answer = answer.map_err(|error| store_error("GetItem", &error))?;
         let found = answer.item.map(decoded).transpose()?;
         Ok(found.map(|stored| self.without_what_is_over(stored)))
@@ -215,22 +150,10 @@ impl BookingStore for DynamoBookingStore {
 
     async fn replace(&self, seen_rev: u64, next: &StoredBooking) -> Result<Replaced, StoreError> {
         let nonce = nonce(self.entropy.as_ref());
+        let replacing = Replacing { seen_rev, next: self.writing(next, &nonce) };
         let mut tries = Tries::begin();
         loop {
-            let update = || {
-                let item = self.encode_with(&nonce, next)?;
-                let Replacement { key, update, condition, names, values } = Replacement::new(seen_rev, item);
-                let update = UpdateItemInput::builder()
-                    .table_name(&self.table)
-                    .set_key(Some(key))
-                    .update_expression(update)
-                    .condition_expression(condition)
-                    .set_expression_attribute_names(Some(names))
-                    .set_expression_attribute_values(Some(values))
-                    .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-                Ok(update)
-            };
-            let Err(error) = Box::pin(self.client.call::<UpdateItem>(update)).await? else {
+            let Err(error) = Box::pin(self.client.call(&replacing)).await? else {
                 return Ok(Replaced::Done);
             };
             match error.as_service_error() {
@@ -245,7 +168,8 @@ impl BookingStore for DynamoBookingStore {
     }
 
     async fn claim_with_slots(&self, new: &StoredBooking, take: &[SlotKey]) -> Result<Claim, StoreError> {
-        let (item, nonce) = self.encode(new)?;
+        let nonce = nonce(self.entropy.as_ref());
+        let item = self.writing(new, &nonce).sdk_item()?;
         let put = Put::builder()
             .table_name(&self.table)
             .set_item(Some(item))
@@ -268,7 +192,8 @@ impl BookingStore for DynamoBookingStore {
         next: &StoredBooking,
         exchange: &SlotExchange,
     ) -> Result<Replaced, StoreError> {
-        let (item, nonce) = self.encode(next)?;
+        let nonce = nonce(self.entropy.as_ref());
+        let item = self.writing(next, &nonce).sdk_item()?;
         let Replacement { key, update, condition, names, values } = Replacement::new(seen_rev, item);
         let update = Update::builder()
             .table_name(&self.table)

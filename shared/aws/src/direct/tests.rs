@@ -91,9 +91,20 @@ impl HttpConnector for Server {
     }
 }
 
+struct PutKey;
+
+impl Call<PutItem> for PutKey {
+    fn body(&self) -> Result<Vec<u8>, StoreError> {
+        Ok(br#"{"TableName":"table","Item":{"pk":{"S":"key"}}}"#.to_vec())
+    }
+
+    fn request(&self) -> Result<PutItemInputBuilder, StoreError> {
+        Ok(PutItemInput::builder().table_name("table").item(PK, text("key")))
+    }
+}
+
 async fn put(client: &DynamoDb) -> Result<(), String> {
-    let request = || Ok(PutItemInput::builder().table_name("table").item(PK, text("key")));
-    match client.call::<PutItem>(request).await.unwrap() {
+    match client.call(&PutKey).await.unwrap() {
         Ok(_) => Ok(()),
         Err(error) => Err(store_error("PutItem", &error).to_string()),
     }

@@ -78,6 +78,7 @@ mod mailbox;
 pub(crate) mod metering_proxy;
 pub(crate) mod outside;
 mod queues;
+mod repetitions;
 mod requests;
 mod scans;
 mod scenarios;

@@ -242,7 +242,7 @@ prop_compose! {
 
 prop_compose! {
     /// A booking with its records.
-    pub(super) fn stored()(
+    pub(crate) fn stored()(
         request in request(), slot in slot(), state in state(), told in confirmation(),
         operation in option::of(operation()), refusal in option::of(refusal()), compensation in compensation(),
         history in vec(entry(), 1..5), records in vec(record(), 0..3), create in option::of(create()),

@@ -13,7 +13,7 @@
 
 mod bookings;
 mod cases;
-mod generated;
+pub(crate) mod generated;
 mod items;
 mod manifest;
 mod messages;
