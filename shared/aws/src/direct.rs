@@ -310,7 +310,7 @@ impl Direct {
             (true, Some(Trouble::Refused(code))) => {
                 tracing::warn!(
                     code,
-                    "DynamoDB refuses what is not signed by the SDK, which makes the calls now."
+                    "DynamoDB refuses what is not written and signed by the SDK, which makes the calls now."
                 );
                 Way::SdkUntil(now + Duration::from_secs(DISTRUST_S))
             }

@@ -47,7 +47,7 @@ pub(crate) fn connector(connect_limit: Duration) -> Result<SharedHttpConnector, 
 #[derive(Debug)]
 struct Sender {
     client: Client,
-    /// As it was written, and read, since reading it takes longer than sending to it.
+    /// As it was written, and read: nearly all requests go to one address, and reading it takes longer than comparing.
     last_url: Mutex<Option<(String, Url)>>,
 }
 
@@ -128,7 +128,7 @@ where
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -141,22 +141,40 @@ mod tests {
         request
     }
 
+    /// Takes a request from a connection, and answers it.
+    async fn answer(listener: &TcpListener, answer: &[u8]) -> TcpStream {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut read = Vec::new();
+        while !read.ends_with(b"{}") {
+            assert!(connection.read_buf(&mut read).await.unwrap() > 0, "the request ends early");
+        }
+        connection.write_all(answer).await.unwrap();
+        connection
+    }
+
+    #[tokio::test]
+    async fn each_request_goes_to_its_own_address() {
+        let connector = connector(LIMIT).unwrap();
+        let servers = [
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        ];
+        for asked in [0, 1, 1, 0] {
+            let url = format!("http://{}/", servers[asked].local_addr().unwrap());
+            let said = format!("HTTP/1.1 20{asked} Yes\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let call = connector.call(request(&url));
+            let (answer, _connection) = tokio::join!(call, answer(&servers[asked], said.as_bytes()));
+            assert_eq!(usize::from(answer.unwrap().status().as_u16()), 200 + asked);
+        }
+    }
+
     #[tokio::test]
     async fn a_redirect_is_an_answer_and_not_followed() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
-        let answering = async {
-            let (mut connection, _) = listener.accept().await.unwrap();
-            let mut read = Vec::new();
-            while !read.ends_with(b"{}") {
-                assert!(connection.read_buf(&mut read).await.unwrap() > 0, "the request ends early");
-            }
-            let answer = b"HTTP/1.1 307 Elsewhere\r\nLocation: /elsewhere\r\nContent-Length: 4\r\n\r\nbody";
-            connection.write_all(answer).await.unwrap();
-            connection
-        };
+        let said = b"HTTP/1.1 307 Elsewhere\r\nLocation: /elsewhere\r\nContent-Length: 4\r\n\r\nbody";
         let call = connector(LIMIT).unwrap().call(request(&url));
-        let (answer, _connection) = tokio::join!(call, answering);
+        let (answer, _connection) = tokio::join!(call, answer(&listener, said));
         let answer = answer.unwrap();
         assert_eq!((answer.status().as_u16(), answer.body().bytes()), (307, Some(&b"body"[..])));
         assert_eq!(answer.headers().get("location"), Some("/elsewhere"));

@@ -61,7 +61,8 @@ pub(crate) fn push_text(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).unwrap_or_default();
 }
 
-/// There is no such value in items: a fraction, a tuple, a variant with fields, a name that is not a text.
+/// There is no such value in items: a fraction, a tuple, a variant with several or named fields, a name that is not a
+/// text.
 #[derive(Debug, thiserror::Error)]
 #[error("no item has such a value")]
 struct Unwritable;
@@ -408,20 +409,25 @@ mod tests {
         none: Vec<u8>,
     }
 
+    /// Of all characters, also those that are not seen.
+    fn text() -> impl Strategy<Value = String> {
+        prop::collection::vec(any::<char>(), 0..12).prop_map(|text| text.into_iter().collect())
+    }
+
     fn inner() -> impl Strategy<Value = Inner> {
         let leaf = prop_oneof![Just(Inner::Plain), any::<u32>().prop_map(Inner::Of)];
         leaf.prop_recursive(3, 8, 2, |inner| {
-            (any::<String>(), inner, prop::collection::vec(any::<u8>(), 0..3))
+            (text(), inner, prop::collection::vec(any::<u8>(), 0..3))
                 .prop_map(|(text, inner, none)| Inner::Struct(Box::new(Nested { text, inner, none })))
         })
     }
 
     prop_compose! {
         fn everything()(
-            text in any::<String>(), number in any::<i64>(), count in any::<u64>(), flag in any::<bool>(),
+            text in text(), number in any::<i64>(), count in any::<u64>(), flag in any::<bool>(),
             nothing in prop::option::of(any::<u32>()), bytes in prop::collection::vec(any::<u8>(), 0..40),
             list in prop::collection::vec(inner(), 0..4), perhaps in prop::option::of(inner()),
-            map in prop::collection::btree_map(any::<String>(), any::<String>(), 0..4),
+            map in prop::collection::btree_map(text(), text(), 0..4),
         ) -> Everything {
             Everything { text, number, count, flag, nothing, bytes: Bytes(bytes), list, map, perhaps }
         }
@@ -463,6 +469,13 @@ mod tests {
                 .collect();
             prop_assert_eq!(Value::Object(members), by_the_library(&value));
         }
+    }
+
+    #[test]
+    fn what_is_not_seen_is_escaped() {
+        let mut body = Vec::new();
+        push_text(&mut body, "a\r\n\t\"\\\u{0}\u{7f}ż");
+        assert_eq!(String::from_utf8(body).unwrap(), "\"a\\r\\n\\t\\\"\\\\\\u0000\u{7f}ż\"");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::item::{Bytes, PK, SdkItem, TTL, number, text, to_sdk_item};
 use crate::json::{JsonItem, push_text};
 
 /// Those of our attributes that are words of DynamoDB's expressions ("Reserved words" in its developer guide).
-const RESERVED: [&str; 2] = ["or", TTL];
+pub(super) const RESERVED: [&str; 2] = ["or", TTL];
 
 /// The value of the revision that was seen. No attribute has this name.
 const SEEN: &str = ":seen";
@@ -123,7 +123,7 @@ impl Call<UpdateItem> for Replacing<'_> {
         push(&mut body, r#","UpdateExpression":"#);
         push_text(&mut body, &update_expression(|attribute| item.get(attribute).is_some()));
         push(&mut body, r#","ConditionExpression":"#);
-        push_text(&mut body, &still(SEEN));
+        push_text(&mut body, &unchanged());
         push(&mut body, r#","ExpressionAttributeNames":{"#);
         for (index, name) in RESERVED.into_iter().enumerate() {
             push(&mut body, if index > 0 { r##","#"## } else { r##""#"## });
@@ -173,13 +173,13 @@ impl Replacement {
         let mut values: SdkItem = set.collect();
         values.insert(SEEN.to_owned(), number(seen_rev));
         let names = RESERVED.map(|name| (format!("#{name}"), name.to_owned())).into();
-        Self { key: item, update, condition: still(SEEN), names, values }
+        Self { key: item, update, condition: unchanged(), names, values }
     }
 }
 
 /// The condition that nobody has written the item since.
-fn still(seen: &str) -> String {
-    format!("{REV} = {seen}")
+fn unchanged() -> String {
+    format!("{REV} = {SEEN}")
 }
 
 /// Attributes go by their own names, which are short, but for those that are words of DynamoDB's: names for
@@ -205,7 +205,8 @@ fn push(body: &mut Vec<u8>, json: &str) {
 
 /// Writes values under their names, each with what goes before it. Names are our own, and need no escapes.
 fn push_members<'a>(body: &mut Vec<u8>, members: impl Iterator<Item = (&'a str, &'a str, &'a [u8])>) {
-    let mut separator = "{\"";
+    body.push(b'{');
+    let mut separator = "\"";
     for (mark, name, value) in members {
         for part in [separator, mark, name, "\":"] {
             push(body, part);

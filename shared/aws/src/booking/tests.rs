@@ -14,6 +14,7 @@ use holdfast_domain::{
 use proptest::prelude::*;
 use serde_dynamo::{AttributeValue, Item};
 
+use super::calls::RESERVED;
 use super::encode::item_of;
 use super::item::{ATTRIBUTES, DUE_AT, DUE_SHARD};
 use super::{CodecError, ITEM_FORMAT, stored_from_image};
@@ -375,6 +376,8 @@ fn a_replacement_knows_every_attribute() {
     written.extend(image(&told()).keys().cloned());
     let known: BTreeSet<String> = ATTRIBUTES.into_iter().chain([PK]).map(str::to_owned).collect();
     assert_eq!(written, known);
+    // A name for a name that is not used would be refused.
+    assert!(RESERVED.iter().all(|name| known.contains(*name)));
 }
 
 #[test]

@@ -74,6 +74,9 @@ impl HttpConnector for Server {
         for header in ["authorization", "x-amz-date", "x-amz-security-token", "user-agent"] {
             assert!(request.headers().get(header).is_some(), "{header}");
         }
+        // The same from both, as "DynamoDB low-level API" in its developer guide has them.
+        assert_eq!(request.headers().get("content-type"), Some("application/x-amz-json-1.0"));
+        assert_eq!(request.headers().get("x-amz-target"), Some("DynamoDB_20120810.PutItem"));
         let sender = if request.headers().get(SDK_HEADER).is_some() { "SDK" } else { "direct" };
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.1.push(sender);

@@ -3,8 +3,8 @@
 //! The tests share one stack ([`stack`]) and nothing else: each has consumers, providers and webhook endpoints
 //! of its own ([`world`]), which it makes through the API, so that they run side by side and in any order.
 //! They wait by looking again until a deadline. Most of their time is waiting, for more than a minute where the
-//! contract says so; `.cargo/config.toml` therefore runs many at a time. What
-//! the code looks like inside is not their subject, and they say nothing about speed.
+//! contract says so; `.cargo/config.toml` therefore runs many at a time, as far as the machine keeps up
+//! ([`pace`]). What the code looks like inside is not their subject, and they say nothing about speed.
 
 mod afterwards;
 mod availability;
@@ -27,6 +27,7 @@ mod lost_writes;
 mod marked_data;
 mod modes;
 mod operations;
+mod pace;
 mod permissions;
 mod processes;
 mod protection;

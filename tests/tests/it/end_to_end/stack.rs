@@ -172,7 +172,8 @@ fn start_with(suffix: &str, options: &[&str]) -> Result<Running, String> {
 /// answers.
 fn tell_of_end(mut child: Child, log: &Path) {
     let how = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-    let said = fs::read_to_string(log).unwrap_or_else(|error| error.to_string());
+    let said = fs::read(log).unwrap_or_else(|error| error.to_string().into_bytes());
+    let said = String::from_utf8_lossy(&said);
     let lines: Vec<&str> = said.lines().collect();
     let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
     tell(&format!("The local stack of {} has ended ({how}). It said last:\n{last}", log.display()));

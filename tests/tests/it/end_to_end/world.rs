@@ -8,6 +8,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::pace;
 pub(super) use super::provider::{PATIENT_MS, Protocol, Provider};
 use super::reply::Reply;
 use super::stack::{rough, stack};
@@ -40,7 +41,12 @@ static WAITING: AtomicUsize = AtomicUsize::new(0);
 /// Which of those that have waited goes on.
 static TURN: Mutex<()> = Mutex::const_new(());
 /// The longest that all other tests take.
-const OTHERS_LIMIT: Duration = Duration::from_mins(8);
+const OTHERS_LIMIT: Duration = Duration::from_mins(20);
+
+/// How many tests are under way that do not wait for the others.
+fn others() -> usize {
+    WORLDS.load(Ordering::Relaxed).saturating_sub(WAITING.load(Ordering::Relaxed))
+}
 
 /// What a test has to itself.
 pub(super) struct World {
@@ -74,6 +80,7 @@ impl World {
         let http = reqwest::Client::builder().no_proxy().timeout(CALL_LIMIT).build().unwrap();
         WORLDS.fetch_add(1, Ordering::Relaxed);
         MADE.fetch_add(1, Ordering::Relaxed);
+        pace::hold_back(others);
         Self { stack, http, stands_back: AtomicBool::new(false) }
     }
 
@@ -88,7 +95,7 @@ impl World {
     pub(super) async fn turn(&self) -> MutexGuard<'static, ()> {
         self.stand_back();
         until(OTHERS_LIMIT, ASK_AGAIN, "the other tests are over", async || {
-            let others = WORLDS.load(Ordering::Relaxed).saturating_sub(WAITING.load(Ordering::Relaxed));
+            let others = others();
             if others == 0 { Ok(()) } else { Err(json!(others)) }
         })
         .await;

@@ -22,7 +22,7 @@ const EMPTY_AT_THE_END: [&str; 7] = [
     "StreamFailureQueueUrl",
 ];
 /// The longest that the other tests take.
-const OTHERS_LIMIT: Duration = Duration::from_mins(10);
+const OTHERS_LIMIT: Duration = Duration::from_mins(25);
 const POLL: Duration = Duration::from_millis(500);
 
 /// The client of the emulator's queues.

@@ -24,6 +24,11 @@ fn word() -> impl Strategy<Value = String> {
     "[a-zŻ0-9 ]{1,9}"
 }
 
+/// What people write, on more lines than one.
+fn lines() -> impl Strategy<Value = String> {
+    "[a-zŻ0-9 \\r\\n\\t\"\\\\/]{1,20}"
+}
+
 fn slot() -> impl Strategy<Value = Slot> {
     (word(), time(), 1_u64..9_000_000, option::of(word()), option::of(word())).prop_map(
         |(location_id, start, length_ms, resource_id, service_id)| Slot {
@@ -226,7 +231,7 @@ prop_compose! {
 
 prop_compose! {
     fn request()(
-        customer in option::of(customer()), reference in option::of(word()), notes in option::of(word()),
+        customer in option::of(customer()), reference in option::of(word()), notes in option::of(lines()),
         metadata in btree_map("[a-z]{1,5}", word(), 0..3),
         units in vec((word(), 1_u32..9).prop_map(|(unit_id, quantity)| UnitQuantity { unit_id, quantity }), 0..3),
         hold in any::<bool>(), availability_id in option::of(word()),

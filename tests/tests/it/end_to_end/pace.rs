@@ -1,0 +1,118 @@
+//! How many tests are under way at once: as many as the machine keeps up with.
+//!
+//! Functions wait for Amazon a second at most, as deployed, and the emulator is one process. On a slow machine as many
+//! tests as on a fast one would meet time limits that no user meets. Therefore a test begins only while the emulators
+//! answer soon, unless few others are under way; one after the other, so that each is felt before the next.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use holdfast_local::stack_file::StackFile;
+
+use super::stack::{rough_if_started, stack, tell};
+
+/// So many tests are always under way, if there are so many.
+const FEWEST: usize = 6;
+/// How soon an emulator answers that keeps up.
+const SOON: Duration = Duration::from_millis(150);
+/// How often emulators are asked, and how often a test looks what they said.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// For how long it counts how late an answer was.
+const REMEMBERED: Duration = Duration::from_secs(2);
+/// How long an answer is waited for.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// A test that was held back for longer is told of.
+const LONG: Duration = Duration::from_mins(1);
+
+/// Tests that would begin.
+static HELD_BACK: AtomicUsize = AtomicUsize::new(0);
+/// Which of them looks.
+static NEXT: Mutex<()> = Mutex::new(());
+
+/// Waits until another test may begin. `under_way` says how many are, with those that are held back.
+pub(super) fn hold_back(under_way: impl Fn() -> usize) {
+    HELD_BACK.fetch_add(1, Ordering::Relaxed);
+    let begun = Instant::now();
+    let next = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
+    let emulators = emulators();
+    loop {
+        let others = under_way().saturating_sub(HELD_BACK.load(Ordering::Relaxed));
+        if others < FEWEST || emulators.slowest() < SOON {
+            break;
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+    HELD_BACK.fetch_sub(1, Ordering::Relaxed);
+    if under_way() > FEWEST {
+        thread::sleep(LOOK_AGAIN);
+    }
+    drop(next);
+    if begun.elapsed() > LONG {
+        tell(&format!(
+            "A test was held back for {} s, until the emulator kept up.",
+            begun.elapsed().as_secs()
+        ));
+    }
+}
+
+/// What is known of the emulators.
+#[derive(Debug, Default)]
+struct Emulators {
+    /// When an emulator was asked, and what it took; nothing yet if it has not answered.
+    asked: Mutex<Vec<(Instant, Option<Duration>)>>,
+}
+
+fn emulators() -> &'static Emulators {
+    static EMULATORS: OnceLock<Emulators> = OnceLock::new();
+    EMULATORS.get_or_init(|| {
+        thread::spawn(|| emulators().ask_again_and_again());
+        Emulators::default()
+    })
+}
+
+impl Emulators {
+    /// How long an answer has taken of late at most, or has been waited for.
+    fn slowest(&self) -> Duration {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.iter().map(|(at, took)| took.unwrap_or_else(|| at.elapsed())).max().unwrap_or_default()
+    }
+
+    fn ask_again_and_again(&self) {
+        loop {
+            for file in [Some(stack()), rough_if_started()].into_iter().flatten() {
+                self.ask(file);
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    fn ask(&self, file: &StackFile) {
+        let begun = Instant::now();
+        {
+            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            asked.retain(|(at, _)| at.elapsed() < REMEMBERED);
+            asked.push((begun, None));
+        }
+        // Whether it answers at all is for tests to find out.
+        answer(&file.aws_endpoint_url).ok();
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, took)) = asked.last_mut() {
+            *took = Some(begun.elapsed());
+        }
+    }
+}
+
+/// Asks an emulator whether it is there, and waits for its whole answer.
+fn answer(url: &str) -> std::io::Result<()> {
+    let address: SocketAddr = url.trim_start_matches("http://").parse().map_err(std::io::Error::other)?;
+    let mut connection = TcpStream::connect_timeout(&address, ANSWER_LIMIT)?;
+    connection.set_read_timeout(Some(ANSWER_LIMIT))?;
+    let request = format!("GET /_ministack/ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes())?;
+    connection.read_to_end(&mut Vec::new())?;
+    Ok(())
+}
