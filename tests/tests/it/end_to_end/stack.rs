@@ -19,7 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::types::QueueAttributeName;
-use holdfast_aws::{AwsClients, AwsConfig, AwsCredentials};
+use holdfast_aws::{AwsClients, AwsConfig, AwsCredentials, AwsHooks};
 use holdfast_local::stack_file::{STACK_FILE_NAME, StackFile};
 
 use super::sockets::Wire;
@@ -310,5 +310,7 @@ pub(super) fn clients(stack: &StackFile) -> AwsClients {
         session_token: None,
     };
     let (region, endpoint_url) = (stack.aws_region.clone(), Some(stack.aws_endpoint_url.clone()));
-    AwsClients::new(&AwsConfig { region, endpoint_url, credentials }).unwrap()
+    // Tests have time.
+    let hooks = AwsHooks { time_limits_times: Some(10), ..AwsHooks::default() };
+    AwsClients::with_hooks(&AwsConfig { region, endpoint_url, credentials }, &hooks).unwrap()
 }
