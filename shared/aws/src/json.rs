@@ -81,20 +81,21 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn typed(self, descriptor: &str, value: impl Serialize) -> Result<(), Unwritable> {
-        self.out.extend_from_slice(descriptor.as_bytes());
+    fn typed(self, begin: &str, value: impl Serialize, end: &str) -> Result<(), Unwritable> {
+        self.out.extend_from_slice(begin.as_bytes());
         serde_json::to_writer(&mut *self.out, &value).map_err(Unwritable::custom)?;
-        self.out.push(b'}');
+        self.out.extend_from_slice(end.as_bytes());
         Ok(())
     }
+}
 
-    /// Numbers are texts, so that their digits stay what they are.
-    fn number(self, value: impl Serialize) -> Result<(), Unwritable> {
-        self.out.extend_from_slice(NUMBER.as_bytes());
-        serde_json::to_writer(&mut *self.out, &value).map_err(Unwritable::custom)?;
-        self.out.extend_from_slice(b"\"}");
-        Ok(())
-    }
+/// Numbers are texts, so that their digits stay what they are.
+macro_rules! numbers {
+    ($($method:ident: $number:ty),+ $(,)?) => {
+        $(fn $method(self, value: $number) -> Result<(), Unwritable> {
+            self.typed(NUMBER, value, "\"}")
+        })+
+    };
 }
 
 const TEXT: &str = r#"{"S":"#;
@@ -119,39 +120,12 @@ impl<'a> Serializer for Writer<'a> {
     type SerializeStructVariant = No;
 
     fn serialize_bool(self, value: bool) -> Result<(), Unwritable> {
-        self.typed(BOOLEAN, value)
+        self.typed(BOOLEAN, value, "}")
     }
 
-    fn serialize_i8(self, value: i8) -> Result<(), Unwritable> {
-        self.number(value)
-    }
-
-    fn serialize_i16(self, value: i16) -> Result<(), Unwritable> {
-        self.number(value)
-    }
-
-    fn serialize_i32(self, value: i32) -> Result<(), Unwritable> {
-        self.number(value)
-    }
-
-    fn serialize_i64(self, value: i64) -> Result<(), Unwritable> {
-        self.number(value)
-    }
-
-    fn serialize_u8(self, value: u8) -> Result<(), Unwritable> {
-        self.number(value)
-    }
-
-    fn serialize_u16(self, value: u16) -> Result<(), Unwritable> {
-        self.number(value)
-    }
-
-    fn serialize_u32(self, value: u32) -> Result<(), Unwritable> {
-        self.number(value)
-    }
-
-    fn serialize_u64(self, value: u64) -> Result<(), Unwritable> {
-        self.number(value)
+    numbers! {
+        serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
+        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
     }
 
     fn serialize_f32(self, _: f32) -> Result<(), Unwritable> {
@@ -163,11 +137,11 @@ impl<'a> Serializer for Writer<'a> {
     }
 
     fn serialize_char(self, value: char) -> Result<(), Unwritable> {
-        self.typed(TEXT, value)
+        self.typed(TEXT, value, "}")
     }
 
     fn serialize_str(self, value: &str) -> Result<(), Unwritable> {
-        self.typed(TEXT, value)
+        self.typed(TEXT, value, "}")
     }
 
     fn serialize_bytes(self, value: &[u8]) -> Result<(), Unwritable> {
@@ -181,7 +155,7 @@ impl<'a> Serializer for Writer<'a> {
     }
 
     fn serialize_none(self) -> Result<(), Unwritable> {
-        self.typed(NULL, true)
+        self.typed(NULL, true, "}")
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Unwritable> {
@@ -189,11 +163,11 @@ impl<'a> Serializer for Writer<'a> {
     }
 
     fn serialize_unit(self) -> Result<(), Unwritable> {
-        self.typed(NULL, true)
+        self.typed(NULL, true, "}")
     }
 
     fn serialize_unit_struct(self, _: &'static str) -> Result<(), Unwritable> {
-        self.typed(NULL, true)
+        self.typed(NULL, true, "}")
     }
 
     fn serialize_unit_variant(
@@ -202,7 +176,7 @@ impl<'a> Serializer for Writer<'a> {
         _: u32,
         variant: &'static str,
     ) -> Result<(), Unwritable> {
-        self.typed(TEXT, variant)
+        self.typed(TEXT, variant, "}")
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(

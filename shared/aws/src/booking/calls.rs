@@ -124,14 +124,10 @@ impl Call<UpdateItem> for Replacing<'_> {
         push_text(&mut body, &update_expression(|attribute| item.get(attribute).is_some()));
         push(&mut body, r#","ConditionExpression":"#);
         push_text(&mut body, &unchanged());
-        push(&mut body, r#","ExpressionAttributeNames":{"#);
-        for (index, name) in RESERVED.into_iter().enumerate() {
-            push(&mut body, if index > 0 { r##","#"## } else { r##""#"## });
-            push(&mut body, name);
-            push(&mut body, r#"":"#);
-            push_text(&mut body, name);
-        }
-        push(&mut body, r#"},"ExpressionAttributeValues":"#);
+        push(&mut body, r#","ExpressionAttributeNames":"#);
+        let names = RESERVED.map(|name| (name, format!(r#""{name}""#)));
+        push_members(&mut body, names.iter().map(|(name, text)| ("#", *name, text.as_bytes())));
+        push(&mut body, r#","ExpressionAttributeValues":"#);
         let seen = format!(r#"{{"N":"{}"}}"#, self.seen_rev);
         let values = item.attributes().filter(|(name, _)| *name != PK);
         let values = values.map(|(name, value)| (":", name, value));

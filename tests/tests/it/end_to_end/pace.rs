@@ -18,9 +18,9 @@ use super::stack::{rough_if_started, stack, tell};
 /// So many tests are always under way, if there are so many.
 const FEWEST: usize = 6;
 /// How soon an emulator answers that keeps up.
-const SOON: Duration = Duration::from_millis(150);
+const KEEPS_UP: Duration = Duration::from_millis(150);
 /// How often emulators are asked, and how often a test looks what they said.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// For how long it counts how late an answer was.
 const REMEMBERED: Duration = Duration::from_secs(2);
 /// How long an answer is waited for.
@@ -41,14 +41,14 @@ pub(super) fn hold_back(under_way: impl Fn() -> usize) {
     let emulators = emulators();
     loop {
         let others = under_way().saturating_sub(HELD_BACK.load(Ordering::Relaxed));
-        if others < FEWEST || emulators.slowest() < SOON {
+        if others < FEWEST || emulators.slowest() < KEEPS_UP {
             break;
         }
-        thread::sleep(LOOK_AGAIN);
+        thread::sleep(ASK_AGAIN);
     }
     HELD_BACK.fetch_sub(1, Ordering::Relaxed);
     if under_way() > FEWEST {
-        thread::sleep(LOOK_AGAIN);
+        thread::sleep(ASK_AGAIN);
     }
     drop(next);
     if begun.elapsed() > LONG {
@@ -86,7 +86,7 @@ impl Emulators {
             for file in [Some(stack()), rough_if_started()].into_iter().flatten() {
                 self.ask(file);
             }
-            thread::sleep(LOOK_AGAIN);
+            thread::sleep(ASK_AGAIN);
         }
     }
 
