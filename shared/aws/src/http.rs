@@ -163,7 +163,9 @@ mod tests {
             let url = format!("http://{}/", servers[asked].local_addr().unwrap());
             let said = format!("HTTP/1.1 20{asked} Yes\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             let call = connector.call(request(&url));
-            let (answer, _connection) = tokio::join!(call, answer(&servers[asked], said.as_bytes()));
+            let both = async { tokio::join!(call, answer(&servers[asked], said.as_bytes())) };
+            // Whom nobody asks waits.
+            let (answer, _connection) = tokio::time::timeout(LIMIT, both).await.expect("another was asked");
             assert_eq!(usize::from(answer.unwrap().status().as_u16()), 200 + asked);
         }
     }
