@@ -128,7 +128,7 @@ where
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -141,15 +141,20 @@ mod tests {
         request
     }
 
-    /// Takes a request from a connection, and answers it.
-    async fn answer(listener: &TcpListener, answer: &[u8]) -> TcpStream {
-        let (mut connection, _) = listener.accept().await.unwrap();
-        let mut read = Vec::new();
-        while !read.ends_with(b"{}") {
-            assert!(connection.read_buf(&mut read).await.unwrap() > 0, "the request ends early");
-        }
-        connection.write_all(answer).await.unwrap();
-        connection
+    /// What comes of a call whose one request is answered so. Whom nobody asks, or asks again, would wait for ever.
+    async fn answered(call: HttpConnectorFuture, listener: &TcpListener, answer: &[u8]) -> HttpResponse {
+        let answering = async {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut read = Vec::new();
+            while !read.ends_with(b"{}") {
+                assert!(connection.read_buf(&mut read).await.unwrap() > 0, "the request ends early");
+            }
+            connection.write_all(answer).await.unwrap();
+            connection
+        };
+        let both = async { tokio::join!(call, answering) };
+        let (answer, _connection) = tokio::time::timeout(LIMIT, both).await.expect("not one request here");
+        answer.unwrap()
     }
 
     #[tokio::test]
@@ -163,10 +168,8 @@ mod tests {
             let url = format!("http://{}/", servers[asked].local_addr().unwrap());
             let said = format!("HTTP/1.1 20{asked} Yes\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             let call = connector.call(request(&url));
-            let both = async { tokio::join!(call, answer(&servers[asked], said.as_bytes())) };
-            // Whom nobody asks waits.
-            let (answer, _connection) = tokio::time::timeout(LIMIT, both).await.expect("another was asked");
-            assert_eq!(usize::from(answer.unwrap().status().as_u16()), 200 + asked);
+            let answer = answered(call, &servers[asked], said.as_bytes()).await;
+            assert_eq!(usize::from(answer.status().as_u16()), 200 + asked);
         }
     }
 
@@ -175,9 +178,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let said = b"HTTP/1.1 307 Elsewhere\r\nLocation: /elsewhere\r\nContent-Length: 4\r\n\r\nbody";
-        let call = connector(LIMIT).unwrap().call(request(&url));
-        let (answer, _connection) = tokio::join!(call, answer(&listener, said));
-        let answer = answer.unwrap();
+        let answer = answered(connector(LIMIT).unwrap().call(request(&url)), &listener, said).await;
         assert_eq!((answer.status().as_u16(), answer.body().bytes()), (307, Some(&b"body"[..])));
         assert_eq!(answer.headers().get("location"), Some("/elsewhere"));
     }
