@@ -70,6 +70,7 @@ def main() -> None:
     import queue_mapping
     import runtime_latency
     import stream_mapping
+    import unpacked_code
     from ministack import app
 
     # The emulator has read its own level by now; a function takes its level from the template alone.
@@ -80,6 +81,7 @@ def main() -> None:
     permissions.install(os.path.join(os.path.dirname(function_log_dir), "permissions.log"))
     queue_mapping.install()
     stream_mapping.install()
+    unpacked_code.install()
     app.main()
 
 

@@ -4,7 +4,10 @@ Run with the local stack's Python: `.local/venv-*/bin/python -m unittest discove
 """
 
 import collections
+import os
+import queue
 import sys
+import tempfile
 import time
 import unittest
 from unittest import mock
@@ -12,7 +15,9 @@ from unittest import mock
 from batch_response import failed_identifiers
 
 import queue_mapping
+import runtime_latency
 import stream_mapping
+import unpacked_code
 
 KNOWN = {"1", "2", "3"}
 
@@ -155,6 +160,57 @@ class Queue(unittest.TestCase):
     def test_nothing_is_deleted_without_a_valid_answer(self):
         self.assertEqual(self.run_batch({"body": "garbage"}), [set()])
         self.assertEqual(self.run_batch({"error": True, "body": {}}), [])
+
+    def received(self, *messages):
+        """How many messages a mapping gets from a queue with these, and whether the queue was gone through."""
+        gone_through = []
+
+        def shipped(_url, max_number):
+            gone_through.append(True)
+            return list(messages)[:max_number]
+
+        with mock.patch.object(queue_mapping.sqs, "_get_q", lambda _url: {"messages": list(messages)}):
+            receive = queue_mapping.look_only_where_something_is_due(shipped)
+            return len(receive("url", 10)), bool(gone_through)
+
+    def test_a_queue_is_gone_through_when_something_is_due(self):
+        later, due, without_a_time = {"visible_at": time.time() + 60}, {"visible_at": time.time()}, {}
+        self.assertEqual(self.received(), (0, False))
+        self.assertEqual(self.received(later, later), (0, False))
+        self.assertEqual(self.received(later, due), (2, True))
+        self.assertEqual(self.received(without_a_time), (1, True))
+
+
+class Waiting(unittest.TestCase):
+    def waited_for(self, maxsize, timeout):
+        with mock.patch.object(queue.Queue, "get") as get:
+            runtime_latency._Queue(maxsize=maxsize).get(timeout=timeout)
+        return get.call_args.args[1]
+
+    def test_an_invocation_alone_is_waited_for_longer(self):
+        self.assertEqual(self.waited_for(1, 0.1), runtime_latency.LOOK_AGAIN_SECONDS)
+        self.assertIsNone(self.waited_for(1, None))
+        self.assertEqual(self.waited_for(0, 0.003), 0.003)
+
+
+class UnpackedCode(unittest.TestCase):
+    def setUp(self):
+        self.unpacked = []
+
+    def unpack(self, code_zip):
+        self.unpacked.append(code_zip)
+        return tempfile.mkdtemp(dir=self.folder)
+
+    def test_a_package_is_unpacked_once_and_again_when_its_folder_is_gone(self):
+        with tempfile.TemporaryDirectory() as self.folder:
+            folder = unpacked_code.known_by_identity(self.unpack)
+            first, other = b"one package", b"another"
+            one = folder(first)
+            self.assertEqual(folder(first), one)
+            self.assertNotEqual(folder(other), one)
+            os.rmdir(one)
+            self.assertTrue(os.path.isdir(folder(first)))
+        self.assertEqual(self.unpacked, [first, other, first])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 //!
 //! Functions wait for Amazon a second at most, as deployed, and the emulator is one process. On a slow machine as many
 //! tests as on a fast one would meet time limits that no user meets. Therefore a test begins only while the emulators
-//! answer soon, unless few others are under way; one after the other, so that each is felt before the next.
+//! answer soon, unless few others are under way; one after the other, so that each is felt before the next. Those who
+//! come at once in a test, in a crowd, are let in likewise.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,9 +17,9 @@ use holdfast_local::stack_file::StackFile;
 use super::stack::{rough_if_started, stack, tell};
 
 /// So many tests are always under way, if there are so many.
-const FEWEST: usize = 6;
+const FEWEST: usize = 4;
 /// How soon an emulator answers that keeps up.
-const KEEPS_UP: Duration = Duration::from_millis(150);
+const KEEPS_UP: Duration = Duration::from_millis(75);
 /// How often emulators are asked, and how often a test looks what they said.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// For how long it counts how late an answer was.
@@ -27,6 +28,13 @@ const REMEMBERED: Duration = Duration::from_secs(2);
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// A test that was held back for longer is told of.
 const LONG: Duration = Duration::from_mins(1);
+
+/// How often in a row an emulator that is calm answers soon.
+const CALM: usize = 15;
+/// For how long nobody is let in at most, and for how long it is waited for calm. What is then too slow fails in the
+/// test that asks for it.
+const DOOR_LIMIT: Duration = Duration::from_secs(10);
+const CALM_LIMIT: Duration = Duration::from_mins(3);
 
 /// Tests that would begin.
 static HELD_BACK: AtomicUsize = AtomicUsize::new(0);
@@ -57,6 +65,33 @@ pub(super) fn hold_back(under_way: impl Fn() -> usize) {
             begun.elapsed().as_secs()
         ));
     }
+}
+
+/// Waits until a stack's emulator answers soon, one caller after the other: on a fast machine they come at once, on a slow
+/// one as fast as it takes them in.
+pub(super) async fn let_in(stack: &'static StackFile) {
+    static DOOR: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _first = DOOR.lock().await;
+    let deadline = Instant::now() + DOOR_LIMIT;
+    while !keeps_up(stack).await && Instant::now() < deadline {}
+}
+
+/// Waits until a stack has worked off what others have left behind, so that its emulator answers soon for a while.
+pub(super) async fn calm(stack: &'static StackFile) {
+    let deadline = Instant::now() + CALM_LIMIT;
+    let mut in_a_row = 0;
+    while in_a_row < CALM && Instant::now() < deadline {
+        in_a_row = if keeps_up(stack).await { in_a_row + 1 } else { 0 };
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+async fn keeps_up(stack: &'static StackFile) -> bool {
+    let asked = tokio::task::spawn_blocking(|| {
+        let begun = Instant::now();
+        answer(&stack.aws_endpoint_url).is_ok() && begun.elapsed() < KEEPS_UP
+    });
+    asked.await.unwrap()
 }
 
 /// What is known of the emulators.

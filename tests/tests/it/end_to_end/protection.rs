@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::compensation::elapsed_ms;
 use super::operations::{booked, held, wish};
+use super::pace::let_in;
 use super::provider::time;
 use super::reply::Reply;
 use super::stack::passed_over;
@@ -37,6 +38,7 @@ const IN_FLIGHT: usize = 2;
 /// A crowd at a provider: the answers to those who wait, and to those who have patience.
 async fn crowd(consumer: &Consumer<'_>, provider: &Provider<'_>) -> (Vec<Reply>, Vec<Reply>) {
     let replies = join_all((0..CROWD).map(async |number| {
+        let_in(consumer.world.stack).await;
         let is_patient = number % PATIENT_EVERY == 0;
         (consumer.create(&provider.body(&json!({"async_confirmation": is_patient}))).await, is_patient)
     }));

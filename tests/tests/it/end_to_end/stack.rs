@@ -13,10 +13,10 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread;
+use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
+use std::{panic, thread};
 
 use aws_sdk_sqs::types::QueueAttributeName;
 use holdfast_aws::{AwsClients, AwsConfig, AwsCredentials, AwsHooks};
@@ -300,6 +300,19 @@ fn workspace() -> &'static Path {
 /// Tells whoever runs the tests, such as why the first of them takes long; the test harness hides what is printed.
 pub(super) fn tell(what: &str) {
     writeln!(io::stderr().lock(), "{what}").ok();
+}
+
+/// Tells of each test that fails when it does: the harness tells it at the end, which is long after, or never if it is
+/// ended before.
+pub(super) fn tell_failures_at_once() {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        let harness = panic::take_hook();
+        panic::set_hook(Box::new(move |failure| {
+            tell(&format!("{} failed: {failure}", thread::current().name().unwrap_or("a thread")));
+            harness(failure);
+        }));
+    });
 }
 
 /// Clients of the emulator's services.

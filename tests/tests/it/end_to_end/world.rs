@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::pace;
 pub(super) use super::provider::{PATIENT_MS, Protocol, Provider};
 use super::reply::Reply;
-use super::stack::{rough, stack};
+use super::stack::{rough, stack, tell_failures_at_once};
 
 /// What goes on in the background follows within this unless a test says otherwise. It is no promise of the
 /// product's, only far longer than a busy machine takes.
@@ -78,6 +78,7 @@ impl World {
     fn on(stack: &'static StackFile) -> Self {
         // A client belongs to its test: its connections live on that test's runtime.
         let http = reqwest::Client::builder().no_proxy().timeout(CALL_LIMIT).build().unwrap();
+        tell_failures_at_once();
         WORLDS.fetch_add(1, Ordering::Relaxed);
         MADE.fetch_add(1, Ordering::Relaxed);
         pace::hold_back(others);
@@ -90,8 +91,8 @@ impl World {
         WAITING.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits until the tests that do not wait themselves are over, so that this one has the machine to itself for
-    /// as long as it keeps what is returned.
+    /// Waits until the tests that do not wait themselves are over and the stack is calm, so that this one has the machine
+    /// to itself for as long as it keeps what is returned.
     pub(super) async fn turn(&self) -> MutexGuard<'static, ()> {
         self.stand_back();
         until(OTHERS_LIMIT, ASK_AGAIN, "the other tests are over", async || {
@@ -99,7 +100,9 @@ impl World {
             if others == 0 { Ok(()) } else { Err(json!(others)) }
         })
         .await;
-        TURN.lock().await
+        let turn = TURN.lock().await;
+        pace::calm(self.stack).await;
+        turn
     }
 
     /// How many tests are under way, this one included.
@@ -174,7 +177,7 @@ impl World {
 
 /// A consumer with one key.
 pub(super) struct Consumer<'a> {
-    world: &'a World,
+    pub(super) world: &'a World,
     pub(super) id: String,
     pub(super) key_id: String,
     pub(super) key: String,
