@@ -22,6 +22,8 @@ const FEWEST: usize = 4;
 const KEEPS_UP: Duration = Duration::from_millis(75);
 /// How often emulators are asked, and how often a test looks what they said.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// How many times as long as an answer took the next test waits: the slower all is, the later a test is felt.
+const FELT_AFTER: u32 = 20;
 /// For how long it counts how late an answer was.
 const REMEMBERED: Duration = Duration::from_secs(2);
 /// How long an answer is waited for.
@@ -56,7 +58,7 @@ pub(super) fn hold_back(under_way: impl Fn() -> usize) {
     }
     HELD_BACK.fetch_sub(1, Ordering::Relaxed);
     if under_way() > FEWEST {
-        thread::sleep(ASK_AGAIN);
+        thread::sleep(ASK_AGAIN.max(FELT_AFTER * emulators.slowest()).min(REMEMBERED));
     }
     drop(next);
     if begun.elapsed() > LONG {
@@ -67,13 +69,20 @@ pub(super) fn hold_back(under_way: impl Fn() -> usize) {
     }
 }
 
-/// Waits until a stack's emulator answers soon, one caller after the other: on a fast machine they come at once, on a slow
-/// one as fast as it takes them in.
+/// Waits until a stack's emulator answers soon, one caller after the other: on a fast machine they come within seconds, on
+/// a slow one as fast as it takes them in.
 pub(super) async fn let_in(stack: &'static StackFile) {
     static DOOR: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     let _first = DOOR.lock().await;
     let deadline = Instant::now() + DOOR_LIMIT;
-    while !keeps_up(stack).await && Instant::now() < deadline {}
+    loop {
+        let took = answer_time(stack).await;
+        // A caller costs more than the asking.
+        tokio::time::sleep((FELT_AFTER * took).min(REMEMBERED)).await;
+        if took < KEEPS_UP || Instant::now() > deadline {
+            break;
+        }
+    }
 }
 
 /// Waits until a stack has worked off what others have left behind, so that its emulator answers soon for a while.
@@ -81,15 +90,16 @@ pub(super) async fn calm(stack: &'static StackFile) {
     let deadline = Instant::now() + CALM_LIMIT;
     let mut in_a_row = 0;
     while in_a_row < CALM && Instant::now() < deadline {
-        in_a_row = if keeps_up(stack).await { in_a_row + 1 } else { 0 };
+        in_a_row = if answer_time(stack).await < KEEPS_UP { in_a_row + 1 } else { 0 };
         tokio::time::sleep(ASK_AGAIN).await;
     }
 }
 
-async fn keeps_up(stack: &'static StackFile) -> bool {
+/// How long a stack's emulator takes to answer; if it does not, as long as is waited for it.
+async fn answer_time(stack: &'static StackFile) -> Duration {
     let asked = tokio::task::spawn_blocking(|| {
         let begun = Instant::now();
-        answer(&stack.aws_endpoint_url).is_ok() && begun.elapsed() < KEEPS_UP
+        answer(&stack.aws_endpoint_url).map_or(ANSWER_LIMIT, |()| begun.elapsed())
     });
     asked.await.unwrap()
 }
