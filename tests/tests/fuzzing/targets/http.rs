@@ -109,12 +109,17 @@ impl<'a> Call<'a> {
             }
         }
         let shows_marker = problem.to_string().contains(MARKER);
-        assert!(!shows_marker || self.may_be_repeated(given.as_ref()), "a value is repeated: {problem}");
+        assert!(!shows_marker || self.may_be_repeated(code, given.as_ref()), "a value is repeated: {problem}");
     }
 
-    /// Names of members and parameters may be repeated, and values of a few parameters; values of a body not.
-    fn may_be_repeated(&self, given: Option<&Value>) -> bool {
-        self.path.contains(MARKER) || given.is_some_and(names_marker)
+    /// Names of members and parameters may be repeated, and values of a few parameters; values of a body not, but for
+    /// the provider that is not known.
+    fn may_be_repeated(&self, code: ProblemCode, given: Option<&Value>) -> bool {
+        let is_provider = |given: &Value| {
+            code == ProblemCode::UnknownProvider
+                && given["provider_id"].as_str().is_some_and(|id| id.contains(MARKER))
+        };
+        self.path.contains(MARKER) || given.is_some_and(|given| names_marker(given) || is_provider(given))
     }
 }
 
