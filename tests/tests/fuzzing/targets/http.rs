@@ -109,7 +109,10 @@ impl<'a> Call<'a> {
             }
         }
         let shows_marker = problem.to_string().contains(MARKER);
-        assert!(!shows_marker || self.may_be_repeated(code, given.as_ref()), "a value is repeated: {problem}");
+        assert!(
+            !shows_marker || self.may_be_repeated(code, given.as_ref()),
+            "a value is repeated: {problem}"
+        );
     }
 
     /// Names of members and parameters may be repeated, and values of a few parameters; values of a body not, but for
