@@ -108,21 +108,25 @@ impl<'a> Call<'a> {
                 assert!(given.as_ref().is_some_and(|given| names(given, pointer)), "{pointer} is no place");
             }
         }
-        let shows_marker = problem.to_string().contains(MARKER);
-        assert!(
-            !shows_marker || self.may_be_repeated(code, given.as_ref()),
-            "a value is repeated: {problem}"
-        );
+        let shows_marker = told_besides_the_provider(problem, code, given.as_ref()).contains(MARKER);
+        assert!(!shows_marker || self.may_be_repeated(given.as_ref()), "a value is repeated: {problem}");
     }
 
-    /// Names of members and parameters may be repeated, and values of a few parameters; values of a body not, but for
-    /// the provider that is not known.
-    fn may_be_repeated(&self, code: ProblemCode, given: Option<&Value>) -> bool {
-        let is_provider = |given: &Value| {
-            code == ProblemCode::UnknownProvider
-                && given["provider_id"].as_str().is_some_and(|id| id.contains(MARKER))
-        };
-        self.path.contains(MARKER) || given.is_some_and(|given| names_marker(given) || is_provider(given))
+    /// Names of members and parameters may be repeated, and values of a few parameters; values of a body not.
+    fn may_be_repeated(&self, given: Option<&Value>) -> bool {
+        self.path.contains(MARKER) || given.is_some_and(names_marker)
+    }
+}
+
+/// What a problem says but for the one value of a body that may be repeated: the provider that is not known, once.
+fn told_besides_the_provider(problem: &Value, code: ProblemCode, given: Option<&Value>) -> String {
+    let told = problem.to_string();
+    let provider_id = given.and_then(|given| given["provider_id"].as_str());
+    match provider_id {
+        Some(id) if code == ProblemCode::UnknownProvider => {
+            told.replacen(&format!("No provider {id} "), "", 1)
+        }
+        _ => told,
     }
 }
 

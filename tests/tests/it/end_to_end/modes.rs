@@ -341,9 +341,7 @@ async fn of_twenty_simultaneous_bookings_of_an_exclusive_slot_one_gets_it() {
         let body = provider.body(&json!({}));
         let replies = join_all((0..CROWD).map(async |number| {
             let key = format!("{}-{number}", provider.id);
-            // Whom a busy machine asks to come again comes again.
-            let asking = consumer.creating(&body).header("idempotency-key", &key);
-            (Reply::for_good(asking, SOON).await, key)
+            (consumer.create_with_key(&key, &body).await, key)
         }));
         let (won, lost): (Vec<_>, Vec<_>) =
             replies.await.into_iter().partition(|(reply, _)| reply.status == 201);

@@ -31,8 +31,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// A test that was held back for longer is told of.
 const LONG: Duration = Duration::from_mins(1);
 
-/// How often in a row an emulator that is calm answers soon.
-const CALM: usize = 15;
+/// So many answers in a row come soon from an emulator that is calm.
+const CALM_ANSWERS: usize = 15;
 /// For how long nobody is let in at most, and for how long it is waited for calm. What is then too slow fails in the
 /// test that asks for it.
 const DOOR_LIMIT: Duration = Duration::from_secs(10);
@@ -89,7 +89,7 @@ pub(super) async fn let_in(stack: &'static StackFile) {
 pub(super) async fn calm(stack: &'static StackFile) {
     let deadline = Instant::now() + CALM_LIMIT;
     let mut in_a_row = 0;
-    while in_a_row < CALM && Instant::now() < deadline {
+    while in_a_row < CALM_ANSWERS && Instant::now() < deadline {
         in_a_row = if answer_time(stack).await < KEEPS_UP { in_a_row + 1 } else { 0 };
         tokio::time::sleep(ASK_AGAIN).await;
     }
