@@ -230,9 +230,11 @@ impl DynamoDb {
     }
 
     /// Makes a call. An error of its own is handed on.
+    ///
+    /// What the SDK does is on the heap, since it is large and rare, and this is moved by all who call.
     pub(crate) async fn call<O: Operation>(&self, call: &impl Call<O>) -> Result<Answered<O>, StoreError> {
         let Some(direct) = &self.direct else {
-            return Ok(O::by_sdk(call.request()?, &self.client).await);
+            return Ok(Box::pin(O::by_sdk(call.request()?, &self.client)).await);
         };
         let until = Instant::now() + direct.operation_limit;
         let mut trouble = None;
@@ -248,7 +250,6 @@ impl DynamoDb {
             }
         }
         let client = if trouble.is_some() { &direct.repeating } else { &self.client };
-        // On the heap, since it is large and rare.
         let by_sdk = Box::pin(O::by_sdk(call.request()?, client));
         let answered = match timeout_at(until, by_sdk).await {
             Ok(answered) => answered,

@@ -194,6 +194,17 @@ mod tests {
         assert!(!shown.contains("secret-path"), "{shown}");
     }
 
+    #[tokio::test]
+    async fn connecting_has_a_limit_tls_included() {
+        const SHORT: Duration = Duration::from_millis(50);
+        // It takes connections, and says nothing.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}/", listener.local_addr().unwrap());
+        let call = connector(SHORT).unwrap().call(request(&url));
+        let error = tokio::time::timeout(LIMIT, call).await.expect("it waits on").unwrap_err();
+        assert!(error.is_timeout(), "{error:?}");
+    }
+
     #[test]
     fn what_is_secret_is_not_shown() {
         let mut request = request("http://localhost/");

@@ -55,6 +55,11 @@ impl JsonItem {
     }
 }
 
+/// Writes what is JSON already.
+pub(crate) fn push(out: &mut Vec<u8>, json: &str) {
+    out.extend_from_slice(json.as_bytes());
+}
+
 /// Writes a text as JSON, in its quotation marks.
 pub(crate) fn push_text(out: &mut Vec<u8>, text: &str) {
     // A vector takes all that is written.

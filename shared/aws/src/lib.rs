@@ -26,6 +26,7 @@ mod item;
 mod json;
 mod mailbox;
 mod queues;
+mod reading;
 mod settings;
 mod signing;
 mod trace;

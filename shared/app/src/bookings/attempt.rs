@@ -117,19 +117,20 @@ where
                 }
             });
             let lacks_response = seen.lacks_response(asked);
-            let booking = changed.clone().unwrap_or_else(|| seen.booking.clone());
+            let is_changed = changed.is_some();
+            let booking = changed.unwrap_or_else(|| seen.booking.clone());
             let answer = match seen.response(asked) {
                 Some(response) => Answer::frozen(response, &booking, now),
                 None => answer_from(&booking, asked, name, now)?,
             };
-            if changed.is_none() && !lacks_response {
+            if !is_changed && !lacks_response {
                 return Ok((seen, answer));
             }
             let next = seen.with_booking(booking).freezing(asked, &answer);
             match replace(&self.store, &seen, &next).await {
                 Ok(Replaced::Done) => return Ok((next, answer)),
                 Ok(Replaced::Conflict(current)) => {
-                    if changed.is_none() {
+                    if !is_changed {
                         command = None;
                     }
                     seen = *current;

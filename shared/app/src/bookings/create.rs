@@ -84,9 +84,11 @@ where
     E: Entropy,
 {
     /// Creates a booking, or returns what an earlier request with the same key led to.
+    ///
+    /// What is not a fresh booking's way is on the heap: all of it would be moved with each of them otherwise.
     pub async fn create(&self, call: CreateCall<'_>) -> Result<Created, Problem> {
         if let Some(problem) = call.create.refused_at(self.clock.now()) {
-            return self.replay_or(&call, problem).await;
+            return Box::pin(self.replay_or(&call, problem)).await;
         }
         let Some(provider) = call.provider else {
             let detail = format!(
@@ -94,24 +96,25 @@ where
                 call.create.request.provider_id,
                 call.tenant.mode.as_str()
             );
-            return self.replay_or(&call, Problem::new(ProblemCode::UnknownProvider, detail)).await;
+            let problem = Problem::new(ProblemCode::UnknownProvider, detail);
+            return Box::pin(self.replay_or(&call, problem)).await;
         };
         if let Some(problem) = call.create.refused_by(provider) {
-            return self.replay_or(&call, problem).await;
+            return Box::pin(self.replay_or(&call, problem)).await;
         }
         if provider.confirmation == ConfirmationMode::Notify {
-            return self.accept(&call, provider).await;
+            return Box::pin(self.accept(&call, provider)).await;
         }
         let mut known_pass = None;
         let is_open = self.breakers.known_open(&provider.provider_id).is_some();
         // A repetition needs no provider, and must not use up the probe.
         if is_open && let Some(used) = self.find_used(&call).await? {
-            return self.replay(&call, used).await;
+            return Box::pin(self.replay(&call, used)).await;
         }
         // Who is refused for the limits makes no booking, so that these are asked before the claim.
         if is_open || provider.is_limited() {
             match self.enter(provider, call.create.sync_timeout_ms).await {
-                Err(shut) => return self.create_while_shut(&call, provider, shut).await,
+                Err(shut) => return Box::pin(self.create_while_shut(&call, provider, shut)).await,
                 Ok(pass) => known_pass = Some(pass),
             }
         }
@@ -133,7 +136,7 @@ where
                     self.leave_unused(provider, pass).await;
                 }
                 return match not_fresh? {
-                    Start::Used(seen) | Start::Fresh(seen) => self.replay(&call, *seen).await,
+                    Start::Used(seen) | Start::Fresh(seen) => Box::pin(self.replay(&call, *seen)).await,
                 };
             }
         };

@@ -1,9 +1,7 @@
-//! The calls that a booking is claimed, read and replaced by, in the two forms in which each may be made.
+//! The calls that a booking is claimed and replaced by, in the two forms in which each may be made.
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::operation::get_item::builders::GetItemInputBuilder;
-use aws_sdk_dynamodb::operation::get_item::{GetItem, GetItemInput};
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemInputBuilder;
 use aws_sdk_dynamodb::operation::put_item::{PutItem, PutItemInput};
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemInputBuilder;
@@ -11,13 +9,12 @@ use aws_sdk_dynamodb::operation::update_item::{UpdateItem, UpdateItemInput};
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 use holdfast_app::ports::StoreError;
 use holdfast_app::stored::StoredBooking;
-use holdfast_domain::BookingId;
 
-use super::encode::{item_of, partition_key};
+use super::encode::item_of;
 use super::item::{ATTRIBUTES, REV};
 use crate::direct::Call;
-use crate::item::{Bytes, PK, SdkItem, TTL, number, text, to_sdk_item};
-use crate::json::{JsonItem, push_text};
+use crate::item::{Bytes, PK, SdkItem, TTL, number, to_sdk_item};
+use crate::json::{JsonItem, push, push_text};
 
 /// Those of our attributes that are words of DynamoDB's expressions ("Reserved words" in its developer guide).
 pub(super) const RESERVED: [&str; 2] = ["or", TTL];
@@ -82,29 +79,6 @@ impl Call<PutItem> for Claiming<'_> {
             .condition_expression(NOBODY_YET)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         Ok(put)
-    }
-}
-
-/// Reads a booking as it is now.
-pub(super) struct Reading<'a> {
-    pub(super) table: &'a str,
-    pub(super) id: &'a BookingId,
-}
-
-impl Call<GetItem> for Reading<'_> {
-    fn body(&self) -> Result<Vec<u8>, StoreError> {
-        let mut body = Vec::with_capacity(AROUND_BYTES);
-        push(&mut body, r#"{"TableName":"#);
-        push_text(&mut body, self.table);
-        push(&mut body, r#","Key":{"pk":{"S":"#);
-        push_text(&mut body, &partition_key(self.id));
-        push(&mut body, r#"}},"ConsistentRead":true}"#);
-        Ok(body)
-    }
-
-    fn request(&self) -> Result<GetItemInputBuilder, StoreError> {
-        let key = text(partition_key(self.id));
-        Ok(GetItemInput::builder().table_name(self.table).key(PK, key).consistent_read(true))
     }
 }
 
@@ -193,10 +167,6 @@ fn update_expression(is_set: impl Fn(&str) -> bool) -> String {
         }
     }
     update + &removals
-}
-
-fn push(body: &mut Vec<u8>, json: &str) {
-    body.extend_from_slice(json.as_bytes());
 }
 
 /// Writes values under their names, each with what goes before it. Names are our own, and need no escapes.

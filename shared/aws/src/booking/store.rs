@@ -13,9 +13,9 @@ use holdfast_app::ports::{
 use holdfast_app::stored::{SlotKey, StoredBooking};
 use holdfast_domain::{BookingId, Tenant, Timestamp};
 
-use super::calls::{Claiming, NOBODY_YET, Reading, Replacement, Replacing, Writing};
+use super::calls::{Claiming, NOBODY_YET, Replacement, Replacing, Writing};
 use super::decode::stored_from_image;
-use super::encode::kept_until;
+use super::encode::{kept_until, partition_key};
 use super::list::Lists;
 use super::overdue::overdue;
 use super::scan::scan;
@@ -23,6 +23,7 @@ use super::transaction::{SlotWrite, Tries, Written};
 use crate::DynamoDb;
 use crate::error::{incomplete_request, store_error};
 use crate::item::{Bytes, SdkItem, nonce, written_by};
+use crate::reading::Reading;
 use crate::transact::CALL;
 
 const MS_PER_DAY: u64 = 24 * 60 * 60 * 1_000;
@@ -142,9 +143,8 @@ impl BookingStore for DynamoBookingStore {
     }
 
     async fn read(&self, id: &BookingId) -> Result<Option<StoredBooking>, StoreError> {
-        let answer = Box::pin(self.client.call(&Reading { table: &self.table, id })).await?;
-        let answer = answer.map_err(|error| store_error("GetItem", &error))?;
-        let found = answer.item.map(decoded).transpose()?;
+        let reading = Reading { table: &self.table, pk: &partition_key(id), sk: None };
+        let found = reading.by(&self.client).await?.map(decoded).transpose()?;
         Ok(found.map(|stored| self.without_what_is_over(stored)))
     }
 

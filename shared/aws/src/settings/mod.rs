@@ -42,6 +42,7 @@ use holdfast_app::ports::{Entropy, StoreError};
 use crate::DynamoDb;
 use crate::error::store_error;
 use crate::item::{PK, SK, SdkItem, key, text};
+use crate::reading::Reading;
 
 /// What a conditional update found.
 enum Updated {
@@ -93,9 +94,7 @@ impl DynamoSettings {
     }
 
     async fn get(&self, pk: &str, sk: &str) -> Result<Option<SdkItem>, StoreError> {
-        let get = self.client.get_item().table_name(&self.table).set_key(Some(key(pk, sk)));
-        let answer = Box::pin(get.consistent_read(true).send()).await;
-        Ok(answer.map_err(|error| store_error("GetItem", &error))?.item)
+        Reading { table: &self.table, pk, sk: Some(sk) }.by(&self.client).await
     }
 
     async fn delete(&self, pk: &str, sk: &str) -> Result<bool, StoreError> {

@@ -38,7 +38,7 @@ where
 {
     let shared = Arc::new((router, handler));
     // The event is kept as its text, so that it is read once, into what it has to be.
-    lambda_runtime::run_concurrent(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
+    let serving = lambda_runtime::run_concurrent(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let shared = Arc::clone(&shared);
         async move {
             let (router, handler) = &*shared;
@@ -47,8 +47,12 @@ where
         }
         // A boxed future ends the chain of nested types, which gets too deep for the compiler otherwise.
         .boxed()
-    }))
-    .await
+    }));
+    // As a task of its own: the future that the runtime itself waits for is woken by calls of the system.
+    match tokio::spawn(serving).await {
+        Ok(ended) => ended,
+        Err(failed) => Err(failed.into()),
+    }
 }
 
 /// Answers one event. Whatever happens, there is an answer: a panic is an internal problem, and a handler
