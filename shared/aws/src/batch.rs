@@ -1,14 +1,19 @@
 //! Batched reads that are complete: what DynamoDB leaves unprocessed is asked for again.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::KeysAndAttributes;
+use aws_sdk_dynamodb::operation::batch_get_item::builders::BatchGetItemInputBuilder;
+use aws_sdk_dynamodb::operation::batch_get_item::{BatchGetItem, BatchGetItemInput};
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use holdfast_app::ports::{Entropy, StoreError};
 
+use crate::DynamoDb;
+use crate::direct::Call;
 use crate::error::{incomplete_request, store_error};
 use crate::item::SdkItem;
+use crate::json::{push, push_text};
+
+const CALL: &str = "BatchGetItem";
 
 /// How many keys one batch may have (`BatchGetItem` in the DynamoDB API reference).
 pub(crate) const MAX_BATCH_KEYS: usize = 100;
@@ -19,26 +24,61 @@ const MAX_ROUNDS: u32 = 5;
 /// The bound of the first delay before asking again, in milliseconds; it doubles, with full jitter.
 const FIRST_ROUND_DELAY_MS: u64 = 20;
 
+/// Room for a body besides its keys, and for each key, in bytes.
+const USUAL_BYTES: usize = 128;
+
+/// One batch: the call, in the two forms in which it may be made.
+struct Batch<'a> {
+    table: &'a str,
+    keys: &'a [SdkItem],
+}
+
+impl Call<BatchGetItem> for Batch<'_> {
+    fn body(&self) -> Result<Vec<u8>, StoreError> {
+        let mut body = Vec::with_capacity(USUAL_BYTES.saturating_mul(self.keys.len().saturating_add(1)));
+        push(&mut body, r#"{"RequestItems":{"#);
+        push_text(&mut body, self.table);
+        push(&mut body, r#":{"Keys":["#);
+        for (number, key) in self.keys.iter().enumerate() {
+            push(&mut body, if number == 0 { "{" } else { ",{" });
+            for (number, (name, value)) in key.iter().enumerate() {
+                // The keys of all tables are texts.
+                let AttributeValue::S(value) = value else { return Err(incomplete_request(CALL)) };
+                push(&mut body, if number == 0 { "" } else { "," });
+                push_text(&mut body, name);
+                push(&mut body, r#":{"S":"#);
+                push_text(&mut body, value);
+                push(&mut body, "}");
+            }
+            push(&mut body, "}");
+        }
+        push(&mut body, r#"],"ConsistentRead":true}}}"#);
+        Ok(body)
+    }
+
+    fn request(&self) -> Result<BatchGetItemInputBuilder, StoreError> {
+        let wanted = KeysAndAttributes::builder().set_keys(Some(self.keys.to_vec())).consistent_read(true);
+        let wanted = wanted.build().map_err(|_| incomplete_request(CALL))?;
+        Ok(BatchGetItemInput::builder().request_items(self.table, wanted))
+    }
+}
+
 /// Reads the items of up to [`MAX_BATCH_KEYS`] keys, strongly consistent: all that there are, in any order.
 pub(crate) async fn batch_get(
-    client: &Client,
+    client: &DynamoDb,
     table: &str,
     entropy: &dyn Entropy,
-    keys: Vec<SdkItem>,
+    mut keys: Vec<SdkItem>,
 ) -> Result<Vec<SdkItem>, StoreError> {
-    const CALL: &str = "BatchGetItem";
-    let wanted = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
-    let mut wanted = wanted.map_err(|_| incomplete_request(CALL))?;
     let mut found = Vec::new();
     for round in 1..=MAX_ROUNDS {
-        let request = HashMap::from([(table.to_owned(), wanted)]);
-        let batch = client.batch_get_item().set_request_items(Some(request));
-        let answer = Box::pin(batch.send()).await.map_err(|error| store_error(CALL, &error))?;
+        let answer = Box::pin(client.call(&Batch { table, keys: &keys })).await?;
+        let answer = answer.map_err(|error| store_error(CALL, &error))?;
         found.extend(answer.responses.unwrap_or_default().into_values().flatten());
         let rest = answer.unprocessed_keys.unwrap_or_default().into_values().next();
         match rest.filter(|rest| !rest.keys().is_empty()) {
             None => return Ok(found),
-            Some(rest) => wanted = rest,
+            Some(rest) => keys = rest.keys,
         }
         tokio::time::sleep(Duration::from_millis(jittered_ms(entropy, FIRST_ROUND_DELAY_MS, round))).await;
     }

@@ -4,7 +4,7 @@
 //! environment, and whoever reads the environment hands them in. All clients share one connection pool.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::config::endpoint::{DefaultResolver, InvalidParams, Params, ResolveEndpoint};
@@ -100,9 +100,6 @@ pub enum ClientError {
     /// There is no TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The client for HTTP itself.
-    #[error("the HTTP client cannot be made")]
-    Http(#[from] reqwest::Error),
     /// Nobody knows where DynamoDB is.
     #[error("DynamoDB has no endpoint in region {region}")]
     Endpoint {
@@ -174,8 +171,6 @@ impl AwsClients {
             Some(call_log) => call_log.over(connector),
             None => connector,
         };
-        let config =
-            &AwsConfig { endpoint_url: config.endpoint_url.as_deref().map(as_sent), ..config.clone() };
         let caller = Caller {
             connector: connector.clone(),
             credentials: credentials(&config.credentials),
@@ -185,7 +180,10 @@ impl AwsClients {
             attempt_limit: limit(ATTEMPT_TIMEOUT_MS, hooks),
             operation_limit: limit(OPERATION_TIMEOUT_MS, hooks),
         };
-        let client = client!(aws_sdk_dynamodb, config, connector, quota("dynamodb"), hooks);
+        let (its_config, its_hooks, its_connector) = (config.clone(), hooks.clone(), connector.clone());
+        let make =
+            move || client!(aws_sdk_dynamodb, its_config, its_connector, quota("dynamodb"), &its_hooks);
+        let client = Arc::new(LazyLock::new(Box::new(make) as Box<_>));
         let others = Others {
             config: config.clone(),
             hooks: hooks.clone(),
@@ -207,11 +205,6 @@ impl AwsClients {
         let Others { config, hooks, connector, eventbridge_quota, .. } = &*self.others;
         client!(aws_sdk_eventbridge, config, connector, eventbridge_quota.clone(), hooks)
     }
-}
-
-/// A URL as it is sent, which is what has to be signed: hosts are in small letters.
-fn as_sent(url: &str) -> String {
-    reqwest::Url::parse(url).map_or_else(|_| url.to_owned(), String::from)
 }
 
 /// Where DynamoDB is called, by the SDK's rules; nothing if they want it to be signed for elsewhere.
@@ -301,12 +294,6 @@ mod tests {
         assert_eq!(requests.swap(0, Ordering::Relaxed), 1, "not repeated any more");
         clients.eventbridge().list_event_buses().send().await.unwrap_err();
         assert_eq!(requests.load(Ordering::Relaxed), 3, "another service");
-    }
-
-    #[test]
-    fn hosts_are_signed_as_they_are_sent() {
-        assert_eq!(as_sent("http://LocalHost:4566"), "http://localhost:4566/");
-        assert_eq!(as_sent("nonsense"), "nonsense");
     }
 
     #[test]

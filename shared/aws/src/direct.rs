@@ -1,5 +1,5 @@
-//! The client of DynamoDB, which makes the first attempt of the calls that bookings need, each of them or one in ten,
-//! without the SDK's orchestration.
+//! The client of DynamoDB, which makes the first attempt of the calls that bookings need, each of them, one in ten or the
+//! first of a process, without the SDK's orchestration.
 //!
 //! The SDK puts each call together anew: components are merged, interceptors asked, rules evaluated for an endpoint that
 //! is always the same. Its code for that is so wide that a quarter of a booking's processor time went into it. Here a
@@ -13,13 +13,15 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::{ConfigBag, Credentials, FrozenLayer, RuntimePlugin};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::batch_get_item::builders::BatchGetItemInputBuilder;
+use aws_sdk_dynamodb::operation::batch_get_item::{BatchGetItem, BatchGetItemError, BatchGetItemOutput};
 use aws_sdk_dynamodb::operation::get_item::builders::GetItemInputBuilder;
 use aws_sdk_dynamodb::operation::get_item::{GetItem, GetItemError, GetItemOutput};
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemInputBuilder;
@@ -89,6 +91,7 @@ pub(crate) trait Operation {
 /// What the SDK knows of each operation: how its answers are read.
 #[derive(Debug)]
 pub(crate) struct Layers {
+    batch_get: Option<FrozenLayer>,
     get: Option<FrozenLayer>,
     put: Option<FrozenLayer>,
     update: Option<FrozenLayer>,
@@ -97,6 +100,7 @@ pub(crate) struct Layers {
 impl Layers {
     fn new() -> Self {
         Self {
+            batch_get: BatchGetItem::new().config(),
             get: GetItem::new().config(),
             put: PutItem::new().config(),
             update: UpdateItem::new().config(),
@@ -128,6 +132,14 @@ macro_rules! operation {
 }
 
 operation!(
+    BatchGetItem,
+    batch_get,
+    BatchGetItemInputBuilder,
+    BatchGetItemOutput,
+    BatchGetItemError,
+    BatchGetItemError::ResourceNotFoundException(_)
+);
+operation!(
     GetItem,
     get,
     GetItemInputBuilder,
@@ -152,10 +164,14 @@ operation!(
     UpdateItemError::ConditionalCheckFailedException(_) | UpdateItemError::TransactionConflictException(_)
 );
 
+/// A client of the SDK's that is made once it is needed: most processes never do, and each would make it while somebody
+/// waits for its first answer.
+pub(crate) type LazyClient = Arc<LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>>;
+
 /// The SDK's client of DynamoDB, with a shorter way for some calls. Copies are cheap, and share everything.
 #[derive(Clone, Debug)]
 pub struct DynamoDb {
-    client: Client,
+    client: LazyClient,
     /// Nothing, if calls cannot be signed here.
     direct: Option<Arc<Direct>>,
 }
@@ -181,7 +197,7 @@ pub(crate) struct Caller {
 #[derive(Debug)]
 struct Direct {
     /// Makes what is left of a call after an attempt: one attempt less than the client itself.
-    repeating: Client,
+    repeating: LazyClient,
     connector: SharedHttpConnector,
     signer: Signer,
     endpoint_url: String,
@@ -224,7 +240,7 @@ impl Deref for DynamoDb {
 
 impl DynamoDb {
     /// The client, and what it takes to go without it.
-    pub(crate) fn new(client: Client, caller: Caller) -> Self {
+    pub(crate) fn new(client: LazyClient, caller: Caller) -> Self {
         let direct = Direct::new(&client, caller).map(Arc::new);
         Self { client, direct }
     }
@@ -274,10 +290,11 @@ fn with_an_attempt_less(client: &Client) -> Client {
 
 impl Direct {
     /// Nothing, if calls cannot be signed here.
-    fn new(client: &Client, caller: Caller) -> Option<Self> {
+    fn new(client: &LazyClient, caller: Caller) -> Option<Self> {
         let endpoint_url = caller.endpoint_url?;
+        let client = Arc::clone(client);
         Some(Self {
-            repeating: with_an_attempt_less(client),
+            repeating: Arc::new(LazyLock::new(Box::new(move || with_an_attempt_less(&client)))),
             connector: caller.connector,
             signer: Signer::new(caller.credentials, caller.region, SERVICE, &endpoint_url)?,
             endpoint_url,

@@ -1,106 +1,73 @@
-//! What sends the requests to Amazon: reqwest, as to providers, over the same TLS, with connections of its own.
+//! What sends the requests to Amazon: the client that calls providers too, with connections of its own.
 //!
 //! The SDK would bring a second one, with HTTP/2, which is not spoken there, and with the system's list of authorities,
 //! which every cold process would read. A connector makes each request once; repetitions are the SDK's.
 
-use std::error::Error;
-use std::mem;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
-use reqwest::redirect::Policy;
-use reqwest::{Body, Client, Request, Url};
+use bytes::Bytes;
+use holdfast_http::{BoxError, ClientLimits, HttpClient, OnceBody, SendError, causes, system_names};
+use holdfast_tls::TlsError;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use tokio::time::error::Elapsed;
 
 use crate::calls::TARGET_HEADER;
-use crate::clients::ClientError;
 
 /// How long a connection may lie idle and still be used, in seconds: as long as the SDK's own client would use it. A call
 /// that meets one that has been closed is made again.
 const POOL_IDLE_TIMEOUT_S: u64 = 90;
 
-type Failure = Box<dyn Error + Send + Sync>;
-
 /// What is not shown of a request.
 const SECRET_HEADERS: [&str; 2] = ["authorization", "x-amz-security-token"];
 
-/// A client for HTTP/1.1 that gives up connecting, TLS included, after `connect_limit`. It takes no proxy from the
-/// environment and follows no redirect. How long a request may take is for who makes it.
-pub(crate) fn connector(connect_limit: Duration) -> Result<SharedHttpConnector, ClientError> {
-    let client = Client::builder()
-        .http1_only()
-        .tls_backend_preconfigured(holdfast_tls::config()?)
-        .no_proxy()
-        .redirect(Policy::none())
-        .referer(false)
-        .retry(reqwest::retry::never())
-        .connect_timeout(connect_limit)
-        .pool_idle_timeout(Duration::from_secs(POOL_IDLE_TIMEOUT_S))
-        .build()?;
-    Ok(SharedHttpConnector::new(Sender { client, last_url: Mutex::new(None) }))
+/// A client for HTTP/1.1 that gives up connecting, TLS included, after `connect_limit`. How long a request may take is
+/// for who makes it.
+pub(crate) fn connector(connect_limit: Duration) -> Result<SharedHttpConnector, TlsError> {
+    let idle_limit = Duration::from_secs(POOL_IDLE_TIMEOUT_S);
+    let limits = ClientLimits { connect_limit, idle_limit, max_idle_per_host: usize::MAX };
+    Ok(SharedHttpConnector::new(Sender(HttpClient::new(system_names(), limits)?)))
 }
 
 /// Sends requests as they are, and reads answers whole.
 #[derive(Debug)]
-struct Sender {
-    client: Client,
-    /// As it was written, and read: nearly all requests go to one address, and reading it takes longer than comparing.
-    last_url: Mutex<Option<(String, Url)>>,
-}
-
-impl Sender {
-    fn url(&self, text: &str) -> Result<Url, Failure> {
-        let mut last = self.last_url.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*last {
-            Some((known, url)) if known == text => Ok(url.clone()),
-            Some(_) | None => {
-                let url = Url::parse(text)?;
-                *last = Some((text.to_owned(), url.clone()));
-                Ok(url)
-            }
-        }
-    }
-}
+struct Sender(HttpClient);
 
 impl HttpConnector for Sender {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let client = self.client.clone();
-        let request = self.url(request.uri()).and_then(|url| outgoing(url, request));
+        let client = self.0.clone();
+        let request = outgoing(request);
         HttpConnectorFuture::new(async move {
             let request = request.map_err(ConnectorError::user)?;
-            let mut response = client.execute(request).await.map_err(unanswered)?;
-            let (status, headers) = (response.status(), mem::take(response.headers_mut()));
-            let body = response.bytes().await.map_err(unanswered)?;
-            let mut answer = http::Response::new(SdkBody::from(body));
-            *answer.status_mut() = status;
-            *answer.headers_mut() = headers;
-            HttpResponse::try_from(answer).map_err(|error| ConnectorError::other(error.into(), None))
+            let (head, body) = client.send(request).await.map_err(unsent)?.into_parts();
+            let body = body.collect().await.map_err(|error| ConnectorError::io(error.into()))?.to_bytes();
+            HttpResponse::try_from(Response::from_parts(head, SdkBody::from(body)))
+                .map_err(|error| ConnectorError::other(error.into(), None))
         })
     }
 }
 
 /// The request as the client has it. The bodies of ours are in memory.
-fn outgoing(url: Url, request: HttpRequest) -> Result<Request, Failure> {
+fn outgoing(request: HttpRequest) -> Result<Request<OnceBody>, BoxError> {
     let (mut head, body) = request.try_into_http1x()?.into_parts();
     for name in SECRET_HEADERS {
         if let Some(value) = head.headers.get_mut(name) {
             value.set_sensitive(true);
         }
     }
-    let in_memory = body.bytes().ok_or("the body is not in memory")?.to_vec();
-    let mut request = Request::new(head.method, url);
-    *request.headers_mut() = head.headers;
-    *request.body_mut() = Some(Body::from(in_memory));
-    Ok(request)
+    let in_memory = body.bytes().ok_or("the body is not in memory")?;
+    let (body, _) = OnceBody::new(Bytes::copy_from_slice(in_memory));
+    Ok(Request::from_parts(head, body))
 }
 
-/// Why there is no whole answer, without the URL.
-fn unanswered(error: reqwest::Error) -> ConnectorError {
-    let error = error.without_url();
-    if error.is_timeout() { ConnectorError::timeout(error.into()) } else { ConnectorError::io(error.into()) }
+/// Why there is no answer.
+fn unsent(error: SendError) -> ConnectorError {
+    let is_late = causes(&error).any(<dyn std::error::Error>::is::<Elapsed>);
+    if is_late { ConnectorError::timeout(error.into()) } else { ConnectorError::io(error.into()) }
 }
 
 /// Answers by a function, in memory, for tests.
@@ -210,8 +177,7 @@ mod tests {
         let mut request = request("http://localhost/");
         request.headers_mut().insert("authorization", "signed");
         request.headers_mut().insert("x-amz-security-token", "token");
-        let url = Url::parse(request.uri()).unwrap();
-        let shown = format!("{:?}", outgoing(url, request).unwrap().headers());
+        let shown = format!("{:?}", outgoing(request).unwrap().headers());
         assert!(!shown.contains("signed") && !shown.contains("token\": \"token"), "{shown}");
     }
 }

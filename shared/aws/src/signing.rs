@@ -2,19 +2,21 @@
 //! IAM User Guide).
 //!
 //! `aws-sigv4` composes the canonical request of any request and derives the key anew each time. Here the request's shape
-//! is known, and the key is kept for its day; deriving it and signing with it are that library's.
+//! is known, and the key is kept for its day; deriving it is that library's. Hashing is that of the library for TLS, which is
+//! in the program anyway, and on a processor without instructions for SHA-256 takes three fifths of the time of `sha2`.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use aws_sdk_dynamodb::config::Credentials;
-use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
+use aws_sigv4::sign::v4::generate_signing_key;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use data_encoding::HEXLOWER;
 use http::Uri;
-use sha2::{Digest, Sha256};
 
 /// The algorithm's name.
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -34,7 +36,7 @@ pub(crate) struct Signer {
 /// The key of a day.
 struct DayKey {
     date: String,
-    key: Vec<u8>,
+    key: hmac::Key,
 }
 
 /// What a signed request has besides what was signed.
@@ -77,7 +79,8 @@ impl Signer {
     /// Signs a request as of `at`.
     pub(crate) fn sign(&self, request: Signable<'_>, body: &[u8], at: SystemTime) -> Option<Signed<'_>> {
         let seconds = DateTime::from_secs(DateTime::from(at).secs());
-        let date_time = seconds.fmt(Format::DateTime).ok()?.replace(['-', ':'], "");
+        let mut date_time = seconds.fmt(Format::DateTime).ok()?;
+        date_time.retain(|character| !matches!(character, '-' | ':'));
         let date = date_time.get(..DATE_LENGTH)?;
         let Signable { content_type, target } = request;
         let security_token = self.credentials.session_token();
@@ -90,11 +93,11 @@ impl Signer {
             "POST\n/\n\ncontent-type:{content_type}\nhost:{host}\nx-amz-date:{date_time}\n{token_line}\
              x-amz-target:{target}\n\n{names}\n{body_digest}",
             host = self.host,
-            body_digest = HEXLOWER.encode(&Sha256::digest(body)),
+            body_digest = HEXLOWER.encode(digest(&SHA256, body).as_ref()),
         );
         let scope = format!("{date}/{}/{}/aws4_request", self.region, self.service);
-        let digest = HEXLOWER.encode(&Sha256::digest(canonical));
-        let to_sign = format!("{ALGORITHM}\n{date_time}\n{scope}\n{digest}");
+        let canonical_digest = HEXLOWER.encode(digest(&SHA256, canonical.as_bytes()).as_ref());
+        let to_sign = format!("{ALGORITHM}\n{date_time}\n{scope}\n{canonical_digest}");
         let signature = self.signature(date, at, to_sign.as_bytes());
         let authorization = format!(
             "{ALGORITHM} Credential={}/{scope}, SignedHeaders={names}, Signature={signature}",
@@ -110,10 +113,10 @@ impl Signer {
             Some(_) | None => {
                 let secret = self.credentials.secret_access_key();
                 let key = generate_signing_key(secret, at, &self.region, self.service);
-                DayKey { date: date.to_owned(), key: key.as_ref().to_vec() }
+                DayKey { date: date.to_owned(), key: hmac::Key::new(HMAC_SHA256, key.as_ref()) }
             }
         };
-        let signature = calculate_signature(&day.key, to_sign);
+        let signature = HEXLOWER.encode(hmac::sign(&day.key, to_sign).as_ref());
         *kept = Some(day);
         signature
     }

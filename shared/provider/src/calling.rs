@@ -103,7 +103,7 @@ impl<C: Clock> Caller<C> {
 
     fn outgoing(&self, call: Call<'_>) -> Result<Outgoing, Unsendable> {
         let base_url = call.provider.base_url.as_deref().ok_or(Unsendable::NoUrl)?;
-        let url = callable(&format!("{base_url}{}", call.path))?;
+        let uri = callable(&format!("{base_url}{}", call.path))?;
         let mut headers = call.headers;
         headers.insert(ACCEPT, JSON);
         if let Some(key) = call.idempotency_key {
@@ -118,7 +118,7 @@ impl<C: Clock> Caller<C> {
             let now_unix_s = self.clock.now().as_unix_ms() / 1_000;
             sign(&mut headers, secret, &call.message_id, now_unix_s, &body)?;
         }
-        Ok(Outgoing { method: call.method, url, headers, body })
+        Ok(Outgoing { method: call.method, uri, headers, body })
     }
 
     /// How long an answer asks to be left alone, in milliseconds.

@@ -10,7 +10,6 @@ mod gateway;
 mod mailbox;
 mod native;
 mod octo;
-mod once_body;
 mod open_slots;
 mod outcomes;
 mod request;

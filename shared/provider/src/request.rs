@@ -1,9 +1,9 @@
 //! The parts that all requests are made of: a URL that can be called, headers that logs cannot show, and
 //! the signature.
 
-use http::{HeaderMap, HeaderValue};
-use reqwest::Url;
+use http::{HeaderMap, HeaderValue, Uri};
 use secrecy::SecretString;
+use url::Url;
 
 use crate::signing::{ID_HEADER, SIGNATURE_HEADER, SigningKey, TIMESTAMP_HEADER};
 use holdfast_app::signing_secret::SecretError;
@@ -28,11 +28,12 @@ pub(crate) enum Unsendable {
     Secret(#[from] SecretError),
 }
 
-/// Reads a URL that may be called.
-pub(crate) fn callable(url: &str) -> Result<Url, Unsendable> {
+/// Reads a URL that may be called. It is read by the rules of the WHATWG, as when it was configured; what is called is
+/// what that reader has written.
+pub(crate) fn callable(url: &str) -> Result<Uri, Unsendable> {
     let url = Url::parse(url).map_err(|_| Unsendable::Url)?;
     let is_http = matches!(url.scheme(), "http" | "https") && url.has_host();
-    if is_http { Ok(url) } else { Err(Unsendable::Url) }
+    if is_http { url.as_str().parse().map_err(|_| Unsendable::Url) } else { Err(Unsendable::Url) }
 }
 
 /// A header value that logs cannot show.

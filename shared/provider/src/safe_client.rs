@@ -8,14 +8,13 @@ use std::error::Error;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use holdfast_http::{ClientLimits, HttpClient, Incoming, OnceBody, SendError, causes};
 use holdfast_tls::TlsError;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Method};
-use reqwest::redirect::Policy;
-use reqwest::{Body, Client, Response, Url};
+use http::header::{ACCEPT, CONTENT_LENGTH, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
-use crate::once_body::OnceBody;
 use crate::targets::{AllowedHosts, TargetRefused, Targets};
 
 /// The most bytes of an answer's body that are read: 1 MiB.
@@ -42,7 +41,10 @@ const GLANCE_MS: u64 = 1_000;
 const GLANCE_MARGIN_MS: u64 = 50;
 
 /// What Holdfast calls itself.
-const USER_AGENT: &str = concat!("holdfast/", env!("CARGO_PKG_VERSION"));
+const OUR_NAME: HeaderValue = HeaderValue::from_static(concat!("holdfast/", env!("CARGO_PKG_VERSION")));
+
+/// What is accepted, if nothing is said.
+const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
 
 /// The client could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -50,15 +52,12 @@ pub enum ClientError {
     /// There is no TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The client itself.
-    #[error("the HTTP client cannot be made")]
-    Client(#[from] reqwest::Error),
 }
 
 /// A request to be made once.
 pub(crate) struct Outgoing {
     pub(crate) method: Method,
-    pub(crate) url: Url,
+    pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
@@ -102,7 +101,7 @@ pub(crate) struct Failure {
 /// The client. Cloning it is cheap and shares its connections.
 #[derive(Clone, Debug)]
 pub struct SafeClient {
-    client: Client,
+    client: HttpClient,
     targets: Targets,
 }
 
@@ -114,28 +113,21 @@ impl SafeClient {
 
     /// Makes a client that reaches these targets.
     pub(crate) fn reaching(targets: Targets) -> Result<Self, ClientError> {
-        let client = Client::builder()
-            .dns_resolver(targets.clone())
-            // Only HTTP/1 lets the body prove that a request was not sent; see `once_body`.
-            .http1_only()
-            .tls_backend_preconfigured(holdfast_tls::config()?)
-            .no_proxy()
-            .redirect(Policy::none())
-            .referer(false)
-            .retry(reqwest::retry::never())
-            .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MS))
-            .pool_idle_timeout(Duration::from_millis(POOL_IDLE_TIMEOUT_MS))
-            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
-            .user_agent(USER_AGENT)
-            .build()?;
+        let limits = ClientLimits {
+            connect_limit: Duration::from_millis(CONNECT_TIMEOUT_MS),
+            idle_limit: Duration::from_millis(POOL_IDLE_TIMEOUT_MS),
+            max_idle_per_host: MAX_IDLE_PER_HOST,
+        };
+        let client = HttpClient::new(targets.resolver(), limits)?;
         Ok(Self { client, targets })
     }
 
     /// Makes the request and reads the whole answer, within `limit`.
     pub(crate) async fn exchange(&self, outgoing: Outgoing, limit: Duration) -> Result<Answer, Failure> {
         self.within(limit, outgoing, async |response| {
-            let head = head(&response);
-            Ok(Answer { head, body: read_body(response).await? })
+            let (head, incoming) = parted(response);
+            let body = read_body(&head, incoming).await?;
+            Ok(Answer { head, body })
         })
         .await
     }
@@ -150,14 +142,14 @@ impl SafeClient {
         max_bytes: usize,
     ) -> Result<Answer, Failure> {
         let until = Instant::now() + limit;
-        self.within(limit, outgoing, async |mut response| {
-            let head = head(&response);
+        self.within(limit, outgoing, async |response| {
+            let (head, mut incoming) = parted(response);
             let glance_until = until.min(Instant::now() + Duration::from_millis(GLANCE_MS));
             // The limit is for the answer itself; a body must not turn one that came in time into none.
             let glance_until = glance_until - Duration::from_millis(GLANCE_MARGIN_MS);
             let mut body = BytesMut::new();
             while body.len() < max_bytes
-                && let Ok(Ok(Some(chunk))) = timeout_at(glance_until, response.chunk()).await
+                && let Ok(Ok(Some(chunk))) = timeout_at(glance_until, next_chunk(&mut incoming)).await
             {
                 body.extend_from_slice(&chunk[..chunk.len().min(max_bytes - body.len())]);
             }
@@ -170,20 +162,22 @@ impl SafeClient {
         &self,
         limit: Duration,
         outgoing: Outgoing,
-        read: impl AsyncFnOnce(Response) -> Result<T, Cause>,
+        read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, Cause>,
     ) -> Result<T, Failure> {
-        let host = outgoing.url.host_str().unwrap_or_default();
-        if self.targets.check_literal(host).is_err() {
+        let host = outgoing.uri.host().unwrap_or_default().to_owned();
+        if self.targets.check_literal(&host).is_err() {
             return Err(Failure { cause: Cause::TargetRefused, may_be_sent: false });
         }
         let (body, receipt) = OnceBody::new(outgoing.body);
-        let request = self
-            .client
-            .request(outgoing.method, outgoing.url)
-            .headers(outgoing.headers)
-            .body(Body::wrap(body));
+        let mut request = Request::new(body);
+        *request.method_mut() = outgoing.method;
+        *request.uri_mut() = outgoing.uri;
+        *request.headers_mut() = outgoing.headers;
+        for (name, value) in [(ACCEPT, ANYTHING), (USER_AGENT, OUR_NAME)] {
+            request.headers_mut().entry(name).or_insert(value);
+        }
         let answered = tokio::time::timeout(limit, async {
-            let response = request.send().await.map_err(|error| cause_of(&error))?;
+            let response = self.client.send(request).await.map_err(|error| cause_of(&host, &error))?;
             read(response).await
         })
         .await
@@ -192,18 +186,30 @@ impl SafeClient {
     }
 }
 
-fn head(response: &Response) -> Head {
-    Head { status: response.status().as_u16(), headers: response.headers().clone() }
+fn parted(response: Response<Incoming>) -> (Head, Incoming) {
+    let (head, body) = response.into_parts();
+    (Head { status: head.status.as_u16(), headers: head.headers }, body)
 }
 
-async fn read_body(mut response: Response) -> Result<Bytes, Cause> {
-    let announced = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+/// What arrives next of a body; nothing at its end.
+async fn next_chunk(body: &mut Incoming) -> Result<Option<Bytes>, Cause> {
+    while let Some(frame) = body.frame().await {
+        // Trailers are passed over.
+        if let Ok(chunk) = frame.map_err(|_| Cause::ConnectionLost)?.into_data() {
+            return Ok(Some(chunk));
+        }
+    }
+    Ok(None)
+}
+
+async fn read_body(head: &Head, mut incoming: Incoming) -> Result<Bytes, Cause> {
+    let announced = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let announced: usize = announced.and_then(|text| text.parse().ok()).unwrap_or(0);
     if announced > MAX_ANSWER_BYTES {
         return Err(Cause::AnswerTooLarge);
     }
     let mut body = BytesMut::with_capacity(announced);
-    while let Some(chunk) = response.chunk().await.map_err(|_| Cause::ConnectionLost)? {
+    while let Some(chunk) = next_chunk(&mut incoming).await? {
         if body.len() + chunk.len() > MAX_ANSWER_BYTES {
             return Err(Cause::AnswerTooLarge);
         }
@@ -212,23 +218,12 @@ async fn read_body(mut response: Response) -> Result<Bytes, Cause> {
     Ok(body.freeze())
 }
 
-fn cause_of(error: &reqwest::Error) -> Cause {
-    if reasons(error).any(<dyn Error>::is::<TargetRefused>) {
+fn cause_of(host: &str, error: &SendError) -> Cause {
+    if causes(error).any(<dyn Error>::is::<TargetRefused>) {
         return Cause::TargetRefused;
     }
-    // The reasons name hosts and TLS faults, but never what was sent. The error's own text is left out,
-    // since the URL is in it.
-    let text = reasons(error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
-    tracing::debug!(http.host = error.url().and_then(Url::host_str), error = text, "no answer");
-    if error.is_connect() || error.is_builder() { Cause::ConnectionFailed } else { Cause::ConnectionLost }
-}
-
-/// The reasons behind an error, without the error itself.
-fn reasons(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    let mut next = error.source();
-    std::iter::from_fn(move || {
-        let reason = next?;
-        next = reason.source();
-        Some(reason)
-    })
+    // The causes name hosts and TLS faults, but never what was sent.
+    let text = causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    tracing::debug!(http.host = host, error = text, "no answer");
+    if error.is_connect() { Cause::ConnectionFailed } else { Cause::ConnectionLost }
 }

@@ -5,11 +5,10 @@
 
 use std::fmt;
 
+use aws_lc_rs::hmac::{Context, HMAC_SHA256, Key};
 use data_encoding::BASE64;
-use hmac::{Hmac, KeyInit, Mac};
 use holdfast_app::signing_secret::{SecretError, decode};
 use secrecy::SecretString;
-use sha2::Sha256;
 
 /// The header with the message's identifier.
 pub(crate) const ID_HEADER: &str = "webhook-id";
@@ -21,7 +20,7 @@ pub(crate) const TIMESTAMP_HEADER: &str = "webhook-timestamp";
 pub(crate) const SIGNATURE_HEADER: &str = "webhook-signature";
 
 /// A secret that is ready to sign. It cannot be printed.
-pub struct SigningKey(Hmac<Sha256>);
+pub struct SigningKey(Key);
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,19 +31,18 @@ impl fmt::Debug for SigningKey {
 impl SigningKey {
     /// Reads a secret of the form `whsec_<base64>`, 24 to 64 bytes.
     pub fn parse(secret: &SecretString) -> Result<Self, SecretError> {
-        let mac = Hmac::<Sha256>::new_from_slice(&decode(secret)?).map_err(|_| SecretError)?;
-        Ok(Self(mac))
+        Ok(Self(Key::new(HMAC_SHA256, &decode(secret)?)))
     }
 
     /// The `webhook-signature` of a message: `v1,<base64>`.
     pub fn sign(&self, message_id: &str, timestamp_unix_s: i64, body: &[u8]) -> String {
-        let mut mac = self.0.clone();
+        let mut mac = Context::with_key(&self.0);
         mac.update(message_id.as_bytes());
         mac.update(b".");
         mac.update(timestamp_unix_s.to_string().as_bytes());
         mac.update(b".");
         mac.update(body);
-        format!("v1,{}", BASE64.encode(&mac.finalize().into_bytes()))
+        format!("v1,{}", BASE64.encode(mac.sign().as_ref()))
     }
 }
 

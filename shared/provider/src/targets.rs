@@ -6,13 +6,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
 
+use holdfast_http::{BoxError, Resolver, system_names};
 use ipnet::{Ipv4Net, Ipv6Net};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
@@ -98,17 +96,11 @@ fn normalised(host: &str) -> String {
 #[error("the target's address is not public, and the deployment does not allow it by name")]
 pub(crate) struct TargetRefused;
 
-/// Finds the addresses of a name. The port of each is a placeholder; the client puts that of the URL in its
-/// place.
-type LookUp = Arc<dyn Fn(String) -> LookingUp + Send + Sync>;
-
-type LookingUp = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
-
 /// Checks names as they are resolved, and literal addresses before a request is made.
 #[derive(Clone)]
 pub(crate) struct Targets {
     allowed: Arc<AllowedHosts>,
-    look_up: LookUp,
+    names: Resolver,
 }
 
 impl fmt::Debug for Targets {
@@ -120,16 +112,25 @@ impl fmt::Debug for Targets {
 impl Targets {
     /// Names are those of the system.
     pub(crate) fn new(allowed: AllowedHosts) -> Self {
-        Self::resolving(allowed, |name| {
-            Box::pin(async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect()) })
+        Self::named(allowed, system_names())
+    }
+
+    fn named(allowed: AllowedHosts, names: Resolver) -> Self {
+        Self { allowed: Arc::new(allowed), names }
+    }
+
+    /// Resolves names to addresses that may be reached, and to no others.
+    pub(crate) fn resolver(&self) -> Resolver {
+        let targets = self.clone();
+        Arc::new(move |name| {
+            let targets = targets.clone();
+            Box::pin(async move { targets.resolve(name).await })
         })
     }
 
-    fn resolving(
-        allowed: AllowedHosts,
-        look_up: impl Fn(String) -> LookingUp + Send + Sync + 'static,
-    ) -> Self {
-        Self { allowed: Arc::new(allowed), look_up: Arc::new(look_up) }
+    async fn resolve(&self, name: String) -> Result<Vec<SocketAddr>, BoxError> {
+        let addresses = (self.names)(name.clone()).await?;
+        Ok(self.reachable(&name, addresses)?)
     }
 
     /// Refuses a host that is a literal address which must not be reached. Connecting to a literal
@@ -149,17 +150,6 @@ impl Targets {
         let public: Vec<SocketAddr> =
             addresses.into_iter().filter(|address| is_public(address.ip())).collect();
         if public.is_empty() { Err(TargetRefused) } else { Ok(public) }
-    }
-}
-
-impl Resolve for Targets {
-    fn resolve(&self, name: Name) -> Resolving {
-        let targets = self.clone();
-        Box::pin(async move {
-            let addresses = (targets.look_up)(name.as_str().to_owned()).await?;
-            let reachable = targets.reachable(name.as_str(), addresses)?;
-            Ok(Box::new(reachable.into_iter()) as Addrs)
-        })
     }
 }
 
@@ -280,21 +270,17 @@ mod tests {
         let answers: Vec<SocketAddr> = answers.iter().map(|text| text.parse().unwrap()).collect();
         let asked = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&asked);
-        let targets = Targets::resolving(AllowedHosts::default(), move |_| {
+        let names: Resolver = Arc::new(move |_| {
             let nth = counted.fetch_add(1, Ordering::Relaxed);
             let answer = answers[nth.min(answers.len() - 1)];
             Box::pin(async move { Ok(vec![answer]) })
         });
-        (targets, asked)
+        (Targets::named(AllowedHosts::default(), names), asked)
     }
 
     #[tokio::test]
     async fn a_name_that_changes_its_address_is_checked_at_every_connection() {
-        let resolve = async |targets: &Targets| {
-            let name: Name = "rebound.example".parse().unwrap();
-            let addresses = targets.resolve(name).await.ok()?;
-            Some(addresses.collect::<Vec<_>>())
-        };
+        let resolve = async |targets: &Targets| targets.resolver()("rebound.example".to_owned()).await.ok();
         let public: SocketAddr = "8.8.8.8:0".parse().unwrap();
         let (targets, _) = rebound(&["8.8.8.8:0", "127.0.0.1:0"]);
         // What was checked is what is connected to: the addresses come from the same answer.
@@ -310,7 +296,7 @@ mod tests {
         let client = SafeClient::reaching(targets).unwrap();
         let outgoing = Outgoing {
             method: http::Method::POST,
-            url: url.parse().unwrap(),
+            uri: url.parse().unwrap(),
             headers: http::HeaderMap::new(),
             body: bytes::Bytes::from_static(b"secret"),
         };

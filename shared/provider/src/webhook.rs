@@ -40,7 +40,7 @@ fn request(post: &WebhookPost<'_>) -> Result<Outgoing, Unsendable> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let body = Bytes::copy_from_slice(post.body.as_bytes());
     sign_with_each(&mut headers, post.secrets, post.message_id, post.timestamp_unix_s, &body)?;
-    Ok(Outgoing { method: Method::POST, url: callable(post.url)?, headers, body })
+    Ok(Outgoing { method: Method::POST, uri: callable(post.url)?, headers, body })
 }
 
 impl<C: Clock> WebhookSender for WebhookClient<C> {

@@ -10,9 +10,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use holdfast_app::ports::{KnownAvailability, StoreError};
 use holdfast_domain::{OpenSlot, Price, Timestamp, Window, Zone};
-use sha2::{Digest, Sha256};
 
 use super::WHAT;
 
@@ -59,7 +59,7 @@ fn unix_ms(at: Timestamp) -> u64 {
 
 fn sum(bytes: &[u8]) -> [u8; SUM_BYTES] {
     let mut sum = [0; SUM_BYTES];
-    sum.copy_from_slice(&Sha256::digest(bytes)[..SUM_BYTES]);
+    sum.copy_from_slice(&digest(&SHA256, bytes).as_ref()[..SUM_BYTES]);
     sum
 }
 
@@ -438,7 +438,7 @@ mod tests {
         let expected = "availability: a location with 20001 slots, of at most 20000".to_owned();
         assert_eq!(pack(&said((0..=most).map(slot).collect())), Err(StoreError::Refused(expected)));
         // Names in which nothing repeats do not become smaller.
-        let name = |number: u64| HEXLOWER.encode(&Sha256::digest(number.to_be_bytes()));
+        let name = |number: u64| HEXLOWER.encode(digest(&SHA256, &number.to_be_bytes()).as_ref());
         let named = |number| OpenSlot { availability_id: Some(name(number).as_str().into()), ..slot(number) };
         let refused = pack(&said((0..most).map(named).collect()));
         assert!(

@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use holdfast_app::ports::{BookingPage, BookingQuery, Entropy, ListPlace, StoreError};
@@ -17,6 +16,7 @@ use super::decode::booking_id_of;
 use super::encode::partition_key;
 use super::item::{CREATED_AT, REFERENCE_DIGEST, TENANT};
 use super::store::decoded;
+use crate::DynamoDb;
 use crate::batch::{MAX_BATCH_KEYS, batch_get};
 use crate::digest::digest;
 use crate::error::store_error;
@@ -40,7 +40,7 @@ pub(super) fn reference_digest(tenant: &Tenant, reference: &str) -> Bytes {
 /// Reads lists.
 pub(super) struct Lists<'a> {
     /// The client.
-    pub(super) client: &'a Client,
+    pub(super) client: &'a DynamoDb,
     /// The table of bookings.
     pub(super) table: &'a str,
     /// For the delays between two rounds of a batch.

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use holdfast_app::ports::{
-    BookingStore, Claim, ConfigurationStore, CountedRequests, Replaced, RequestCounter,
+    BookingStore, Claim, ConfigurationStore, CountedRequests, Replaced, RequestCounter, SettingsReader,
+    Wanted,
 };
 use holdfast_aws::{AwsHooks, DynamoSettings};
 use proptest::prelude::*;
@@ -53,6 +54,9 @@ fn a_repetition_says_what_the_first_attempt_said() {
             assert_eq!(store.replace(seen_rev, &stored).await, Ok(Replaced::Done));
             let settings = DynamoSettings::new(client, CONFIG_TABLE, entropy());
             let tenant = &stored.booking.tenant;
+            let provider_id = Some(stored.booking.request.provider_id.clone());
+            let wanted = Wanted { provider_id, booking_key_secrets: true, ..Wanted::default() };
+            assert!(settings.load(&wanted).await.unwrap().provider.is_none());
             assert_eq!(settings.consumer(&tenant.consumer_id).await, Ok(None));
             // The consumer's limits are read beside the report, as they were just now.
             let counted = settings.count_requests(tenant, stored.booking.created_at(), requests).await;
@@ -66,6 +70,8 @@ fn a_repetition_says_what_the_first_attempt_said() {
             look_again,
             replace,
             replace_again,
+            load,
+            load_again,
             consumer,
             consumer_again,
             report,
@@ -79,6 +85,7 @@ fn a_repetition_says_what_the_first_attempt_said() {
             (claim, claim_again),
             (look, look_again),
             (replace, replace_again),
+            (load, load_again),
             (consumer, consumer_again),
             (report, report_again),
         ];

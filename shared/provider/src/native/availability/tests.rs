@@ -47,7 +47,7 @@ async fn every_name_of_a_location_arrives_as_it_is() {
     open_slots(&provider, &location, "2027-01-15", 1).await.unwrap();
     let calls = received.lock().unwrap();
     let url = format!("http://x/?{}", calls[0].query.as_deref().unwrap());
-    let url = reqwest::Url::parse(&url).unwrap();
+    let url = url::Url::parse(&url).unwrap();
     let pairs: Vec<_> = url.query_pairs().into_owned().collect();
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let times = [pair("from", "2027-01-14T23:00:00Z"), pair("to", "2027-01-15T23:00:00Z")];

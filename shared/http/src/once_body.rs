@@ -24,22 +24,22 @@ const TAKEN_BACK: u8 = 2;
 /// The body was taken back before the connection asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the request was withdrawn before it was sent")]
-pub(crate) struct TakenBack;
+pub struct TakenBack;
 
 /// The body. It cannot be copied, so that nobody can send the request a second time.
 #[derive(Debug)]
-pub(crate) struct OnceBody {
+pub struct OnceBody {
     bytes: Option<Bytes>,
     state: Arc<AtomicU8>,
 }
 
 /// The sender's side of an [`OnceBody`].
 #[derive(Debug)]
-pub(crate) struct Receipt(Arc<AtomicU8>);
+pub struct Receipt(Arc<AtomicU8>);
 
 impl OnceBody {
     /// A body and its receipt. An empty body is never asked for, and so counts as handed over.
-    pub(crate) fn new(bytes: Bytes) -> (Self, Receipt) {
+    pub fn new(bytes: Bytes) -> (Self, Receipt) {
         let state = Arc::new(AtomicU8::new(if bytes.is_empty() { HANDED_OVER } else { WAITING }));
         let bytes = (!bytes.is_empty()).then_some(bytes);
         (Self { bytes, state: Arc::clone(&state) }, Receipt(state))
@@ -49,7 +49,7 @@ impl OnceBody {
 impl Receipt {
     /// Takes the body back. Returns whether that succeeded, which proves that no byte of the request was
     /// or will be written.
-    pub(crate) fn take_back(self) -> bool {
+    pub fn take_back(self) -> bool {
         swap(&self.0, TAKEN_BACK)
     }
 }
