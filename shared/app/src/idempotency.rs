@@ -1,7 +1,7 @@
 //! The caller's idempotency key: its header, its body's fingerprint, its retention.
 
 use holdfast_domain::{BookingId, OperationKind, Tenant};
-use serde_json::Value;
+use serde_json::{Number, Value};
 use sha2::{Digest, Sha256};
 
 use crate::problem::{FieldError, Problem, ProblemCode};
@@ -19,6 +19,12 @@ pub const MAX_GENERATIONS: u32 = 512;
 
 /// The longest that a repetition waits for the first request, in seconds.
 pub const MAX_PREFER_WAIT_S: u64 = 10;
+
+/// Up to here every whole number is one of the doubles, which is how RFC 8785 writes numbers: 2^53.
+const MAX_EXACT: u64 = 1 << 53;
+
+/// Room for the canonical form of most bodies, in bytes.
+const USUAL_BODY_BYTES: usize = 1_024;
 
 const HEADER: &str = "Idempotency-Key";
 const ALTERNATIVE_HEADER: &str = "X-Idempotency-Key";
@@ -103,8 +109,57 @@ fn unquote(header: &str, value: &str) -> Result<String, Problem> {
 
 /// The fingerprint of a body: two bodies that say the same in JSON have the same (RFC 8785).
 pub fn fingerprint(body: &Value) -> Result<Fingerprint, serde_json::Error> {
-    let canonical = serde_json_canonicalizer::to_vec(body)?;
+    let mut canonical = Vec::with_capacity(USUAL_BODY_BYTES);
+    if !write_canonical(body, &mut canonical)? {
+        canonical = serde_json_canonicalizer::to_vec(body)?;
+    }
     Ok(Fingerprint(Sha256::digest(&canonical).into()))
+}
+
+/// Writes the canonical form of what nearly every body is made of, for which `serde_json` needs a fraction of the time:
+/// its strings are written as they are, as are whole numbers that a double holds; only members have to be sorted. Returns
+/// false, and leaves the form to the library, where there is more to it: a number that is not whole or is larger, or a
+/// name that is not ASCII, by which UTF-16 is sorted otherwise than UTF-8.
+fn write_canonical(value: &Value, canonical: &mut Vec<u8>) -> Result<bool, serde_json::Error> {
+    match value {
+        Value::Number(number) if !is_whole(number) => return Ok(false),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            serde_json::to_writer(canonical, value)?;
+        }
+        Value::Array(elements) => {
+            let mut separator = b'[';
+            for element in elements {
+                canonical.push(separator);
+                if !write_canonical(element, canonical)? {
+                    return Ok(false);
+                }
+                separator = b',';
+            }
+            canonical.extend_from_slice(if elements.is_empty() { b"[]" } else { b"]" });
+        }
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_unstable_by_key(|(name, _)| *name);
+            let mut separator = b'{';
+            for (name, value) in &members {
+                canonical.push(separator);
+                serde_json::to_writer(&mut *canonical, name)?;
+                canonical.push(b':');
+                if !name.is_ascii() || !write_canonical(value, canonical)? {
+                    return Ok(false);
+                }
+                separator = b',';
+            }
+            canonical.extend_from_slice(if members.is_empty() { b"{}" } else { b"}" });
+        }
+    }
+    Ok(true)
+}
+
+/// Whether a number is whole, and small enough to be exact as a double (RFC 8785, section 3.2.2.3).
+fn is_whole(number: &Number) -> bool {
+    let magnitude = number.as_u64().or_else(|| number.as_i64().map(i64::unsigned_abs));
+    magnitude.is_some_and(|magnitude| magnitude <= MAX_EXACT)
 }
 
 /// How long a request wants to wait, from a `Prefer` header (RFC 7240, section 4.3), in seconds, at most
@@ -120,6 +175,7 @@ pub fn preferred_wait_s(prefer: Option<&str>) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -151,6 +207,53 @@ mod tests {
         }
         assert!(key(Some(&"k".repeat(MAX_KEY_CHARS)), None).is_ok());
         assert_eq!(key(Some("a"), Some("b")), Err(ProblemCode::IdempotencyKeyConflict));
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let numbers = prop_oneof![
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            (-3_i64..4).prop_map(|offset| Value::from((1_i64 << 53) + offset)),
+            (-3_i64..4).prop_map(|offset| Value::from(offset - (1_i64 << 53))),
+        ];
+        let leaves = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            numbers,
+            any::<String>().prop_map(Value::from),
+            "[\\x00-\\x7f]{0,20}".prop_map(Value::from),
+        ];
+        // Of the last two, UTF-8 and UTF-16 have another one first.
+        let names = prop_oneof!["[a-c\"\\\\]{0,3}", "[\\x00-\\x7f]{0,4}", "[a\u{e000}\u{10000}]{1,2}"];
+        leaves.prop_recursive(4, 60, 6, move |inner| {
+            let members = proptest::collection::vec((names.clone(), inner.clone()), 0..6);
+            prop_oneof![
+                proptest::collection::vec(inner, 0..6).prop_map(Value::from),
+                members.prop_map(Value::from_iter),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_here_is_what_the_library_writes(body in any_json()) {
+            let mut canonical = Vec::new();
+            if write_canonical(&body, &mut canonical).unwrap() {
+                let by_the_library = serde_json_canonicalizer::to_vec(&body).unwrap();
+                prop_assert_eq!(String::from_utf8(canonical), String::from_utf8(by_the_library));
+            }
+        }
+    }
+
+    #[test]
+    fn an_ordinary_body_is_written_here() {
+        let body =
+            json!({"slot": {"start": "2027-01-15T09:00:00Z", "units": [1, -2]}, "notes": "é", "hold": false});
+        assert!(write_canonical(&body, &mut Vec::new()).unwrap());
+        for odd in [json!({"é": 1}), json!([0.5]), json!({"a": [u64::MAX]})] {
+            assert!(!write_canonical(&odd, &mut Vec::new()).unwrap(), "{odd}");
+        }
     }
 
     #[test]
