@@ -101,6 +101,7 @@ impl Process {
             ("AWS_SECRET_ACCESS_KEY", "bench"),
             ("AWS_ENDPOINT_URL", &endpoint_url),
             ("LOG_LEVEL", "info"),
+            ("METRICS_NAMESPACE", "Holdfast/bench"),
             ("BOOKING_TABLE", BOOKING_TABLE),
             ("CONFIG_TABLE", CONFIG_TABLE),
             ("AVAILABILITY_TABLE", AVAILABILITY_TABLE),
