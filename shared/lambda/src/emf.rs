@@ -6,10 +6,14 @@
 
 use holdfast_app::metrics::{Definition, Sample};
 use holdfast_domain::Timestamp;
-use serde_json::{Map, Value, json};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
 /// The most values of a metric in a line.
 const MAX_VALUES: usize = 100;
+
+/// Room for most lines, in bytes.
+const USUAL_LINE_BYTES: usize = 512;
 
 /// What a line says of the work that was measured.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +25,12 @@ pub(crate) struct About<'a> {
 }
 
 /// The lines for what was recorded, each with its line feed; nothing for nothing.
-pub(crate) fn lines(namespace: &str, samples: &[Sample], about: About<'_>, now: Timestamp) -> String {
+pub(crate) fn lines(
+    namespace: &str,
+    samples: &[Sample],
+    about: About<'_>,
+    now: Timestamp,
+) -> Result<Vec<u8>, serde_json::Error> {
     let mut groups: Vec<Vec<&Sample>> = Vec::new();
     for sample in samples {
         // Most requests have two or three, so that looking through them is the quickest.
@@ -31,53 +40,107 @@ pub(crate) fn lines(namespace: &str, samples: &[Sample], about: About<'_>, now: 
             None => groups.push(vec![sample]),
         }
     }
-    let mut lines = String::new();
+    let mut lines = Vec::with_capacity(USUAL_LINE_BYTES.saturating_mul(groups.len()));
     for group in groups {
-        lines.push_str(&line(namespace, &group, about, now).to_string());
-        lines.push('\n');
+        serde_json::to_writer(&mut lines, &Line { namespace, group: &group, about, now })?;
+        lines.push(b'\n');
     }
-    lines
+    Ok(lines)
 }
 
-fn line(namespace: &str, group: &[&Sample], about: About<'_>, now: Timestamp) -> Value {
-    let mut metrics: Vec<(&Definition, Vec<u64>)> = Vec::new();
-    for sample in group {
-        let known = metrics.iter_mut().find(|(metric, _)| std::ptr::eq(*metric, sample.metric()));
-        match known {
-            Some((_, values)) => values.push(sample.value()),
-            None => metrics.push((sample.metric(), vec![sample.value()])),
+/// One line: values of the same dimensions.
+struct Line<'a> {
+    namespace: &'a str,
+    group: &'a [&'a Sample],
+    about: About<'a>,
+    now: Timestamp,
+}
+
+/// What `CloudWatch` reads of a line (`MetadataObject` of the specification).
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Metadata<'a> {
+    timestamp: i64,
+    cloud_watch_metrics: [Directive<'a>; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Directive<'a> {
+    namespace: &'a str,
+    dimensions: [Vec<&'a str>; 1],
+    metrics: Vec<Named>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Named {
+    name: &'static str,
+    unit: &'static str,
+}
+
+/// The values of a metric: one by itself, several as a list.
+struct Values<'a> {
+    metric: &'static Definition,
+    group: &'a [&'a Sample],
+}
+
+impl Values<'_> {
+    fn each(&self) -> impl Iterator<Item = u64> {
+        self.group
+            .iter()
+            .filter(|sample| std::ptr::eq(sample.metric(), self.metric))
+            .map(|sample| sample.value())
+    }
+}
+
+impl Serialize for Values<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut values = self.each();
+        match (values.next(), values.next()) {
+            (Some(only), None) => serializer.serialize_u64(only),
+            _ => serializer.collect_seq(self.each()),
         }
     }
-    let first = group[0];
-    let dimensions: Vec<&str> = first.dimensions().map(|(name, _)| name).collect();
-    let named: Vec<Value> = metrics
-        .iter()
-        .map(|(metric, _)| json!({"Name": metric.name, "Unit": metric.unit.as_str()}))
-        .collect();
-    let mut line = Map::new();
-    line.insert(
-        "_aws".to_owned(),
-        json!({
-            "Timestamp": now.as_unix_ms(),
-            "CloudWatchMetrics": [{
-                "Namespace": namespace,
-                "Dimensions": [dimensions],
-                "Metrics": named,
-            }],
-        }),
-    );
-    for (dimension, value) in first.dimensions() {
-        line.insert(dimension.to_owned(), json!(value));
+}
+
+impl Line<'_> {
+    /// The metrics of the group, each once.
+    fn metrics(&self) -> Vec<&'static Definition> {
+        let mut metrics: Vec<&'static Definition> = Vec::with_capacity(self.group.len());
+        for sample in self.group {
+            if !metrics.iter().any(|metric| std::ptr::eq(*metric, sample.metric())) {
+                metrics.push(sample.metric());
+            }
+        }
+        metrics
     }
-    for (metric, values) in metrics {
-        let value = if let [value] = values[..] { json!(value) } else { json!(values) };
-        line.insert(metric.name.to_owned(), value);
+}
+
+impl Serialize for Line<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (metrics, first) = (self.metrics(), self.group[0]);
+        let named = metrics.iter().map(|metric| Named { name: metric.name, unit: metric.unit.as_str() });
+        let directive = Directive {
+            namespace: self.namespace,
+            dimensions: [first.dimensions().map(|(name, _)| name).collect()],
+            metrics: named.collect(),
+        };
+        let metadata = Metadata { timestamp: self.now.as_unix_ms(), cloud_watch_metrics: [directive] };
+        let mut line = serializer.serialize_map(None)?;
+        line.serialize_entry("_aws", &metadata)?;
+        for (dimension, value) in first.dimensions() {
+            line.serialize_entry(dimension, value)?;
+        }
+        for metric in metrics {
+            line.serialize_entry(metric.name, &Values { metric, group: self.group })?;
+        }
+        line.serialize_entry("request.id", self.about.request_id)?;
+        if let Some(booking_id) = self.about.booking_id {
+            line.serialize_entry("booking.id", booking_id)?;
+        }
+        line.end()
     }
-    line.insert("request.id".to_owned(), json!(about.request_id));
-    if let Some(booking_id) = about.booking_id {
-        line.insert("booking.id".to_owned(), json!(booking_id));
-    }
-    Value::Object(line)
 }
 
 #[cfg(test)]
@@ -86,13 +149,16 @@ mod tests {
         ANSWER_PROVIDER_TIME, ANSWER_TIME, OVERDUE_BOOKINGS, PENDING_AGE, PROVIDER_CALL_TIME, Recorded,
         collected,
     };
+    use serde_json::{Value, json};
 
     use super::*;
 
     async fn lines_of(record: impl FnOnce()) -> Vec<Value> {
         let ((), Recorded { samples, .. }) = collected(async { record() }).await;
         let about = About { request_id: "r-1", booking_id: Some("bkg_1") };
-        let text = lines("Holdfast/test", &samples, about, Timestamp::EPOCH.plus_ms(1_700_000_000_123));
+        let bytes =
+            lines("Holdfast/test", &samples, about, Timestamp::EPOCH.plus_ms(1_700_000_000_123)).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
         assert!(text.is_empty() || text.ends_with('\n'));
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }

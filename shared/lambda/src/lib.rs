@@ -8,10 +8,13 @@ pub mod batch;
 pub mod config;
 mod emf;
 pub mod http;
+mod log_output;
 mod observed;
 pub mod stores;
 mod system;
 pub mod telemetry;
+#[cfg(test)]
+mod test_util;
 mod xray;
 
 /// What every function's program allocates with: infra/decisions/0013-a-lean-process.md.

@@ -1,10 +1,10 @@
 //! What is told of each piece of work beside its answer: a span for its log lines, the metrics that it recorded, and a
 //! part of its trace.
 //!
-//! All of it is written once, when the work is done: one write to standard output, and one datagram to the daemon of
-//! X-Ray where the request is traced. Nothing is called over the network for it.
+//! All of it is written once, when the work is done: one write to standard output, log lines included (`log_output`), and
+//! one datagram to the daemon of X-Ray where the request is traced. Nothing is called over the network for it.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 
@@ -17,6 +17,7 @@ use tracing::{Instrument, Span};
 
 use crate::config::Observability;
 use crate::emf::{About, lines};
+use crate::log_output::{together, write_lines};
 use crate::xray::{Daemon, Subsegment, Trace};
 use crate::{SystemClock, SystemEntropy};
 
@@ -78,7 +79,7 @@ pub(crate) fn request_span(request_id: &str) -> Span {
 pub(crate) fn observed<F: Future>(work: Work, doing: F) -> impl Future<Output = F::Output> {
     // On the heap, since each layer around it would copy it otherwise.
     let doing = Box::pin(doing);
-    async move {
+    together(async move {
         let begun_at = SystemClock.now();
         let span = request_span(&work.request_id);
         let collecting = collected(doing.instrument(span.clone()));
@@ -88,21 +89,21 @@ pub(crate) fn observed<F: Future>(work: Work, doing: F) -> impl Future<Output = 
         };
         span.in_scope(|| tell(&work, &recorded, begun_at));
         outcome
-    }
+    })
 }
 
 /// Writes what there is to tell.
 fn tell(work: &Work, recorded: &Recorded, begun_at: Timestamp) {
     let Some(sinks) = SINKS.get() else { return };
-    let Recorded { samples, bookings } = recorded;
+    let Recorded { samples, bookings, attempt: _ } = recorded;
     let now = SystemClock.now();
     if let Some(namespace) = &sinks.metrics_namespace
         && !samples.is_empty()
     {
         let booking_id = if let [only] = &bookings[..] { Some(only.as_str()) } else { None };
         let about = About { request_id: &work.request_id, booking_id };
-        let text = lines(namespace, samples, about, now);
-        if let Err(error) = io::stdout().lock().write_all(text.as_bytes()) {
+        let lines = lines(namespace, samples, about, now).map_err(io::Error::from);
+        if let Err(error) = lines.and_then(|lines| write_lines(&lines)) {
             tracing::warn!(%error, "Metrics could not be written.");
         }
     }

@@ -12,6 +12,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::{ConfigError, LogLevel, Observability};
+use crate::log_output::LogOutput;
 use crate::observed;
 pub use holdfast_app::metrics::{note_booking, record_booking};
 
@@ -50,7 +51,7 @@ pub fn init() -> Result<(), TelemetryError> {
         .flatten_event(true)
         .with_current_span(true)
         .with_span_list(false)
-        .with_writer(std::io::stdout);
+        .with_writer(LogOutput);
     tracing_subscriber::registry()
         .with(layer)
         .with(targets(level.0))
@@ -76,36 +77,12 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
-
     use holdfast_domain::BookingId;
     use tracing::Level;
-    use tracing_subscriber::fmt::MakeWriter;
 
     use super::*;
     use crate::observed::request_span;
-
-    #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Sink {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl MakeWriter<'_> for Sink {
-        type Writer = Self;
-
-        fn make_writer(&self) -> Self {
-            self.clone()
-        }
-    }
+    use crate::test_util::Sink;
 
     #[test]
     fn others_are_never_finer_than_warnings() {
@@ -145,8 +122,7 @@ mod tests {
             record_booking(&BookingId::from_bytes([0; 16]));
             tracing::info!(http.status = 200, "Answered.");
         });
-        let bytes = sink.0.lock().unwrap().clone();
-        let line: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        let line = sink.lines().pop().unwrap();
         assert_eq!(line["message"], "Answered.");
         assert_eq!(line["level"], "INFO");
         assert_eq!(line["http.status"], 200);

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use holdfast_domain::{
-    AttemptError, AttemptOutcome, Booking, Command, ConfirmationMode, Operation, Phase, Refused, Timestamp,
-    transition,
+    AttemptError, AttemptOutcome, Booking, Command, ConfirmationMode, Operation, OperationKind, Phase,
+    Refused, Timestamp, transition,
 };
 use tokio::time::timeout;
 
 use super::answer::{Answer, Asked, RequestName};
 use super::{Engine, MAX_CONFLICTS, contention_problem, store_problem};
-use crate::metrics::PROVIDER_CALL_TIME;
+use crate::metrics::{AttemptNote, PROVIDER_CALL_TIME, note_attempt};
 use crate::ports::{
     AttemptReport, BookingStore, BreakerStore, Clock, Entropy, LimitStore, ProviderCall, ProviderGateway,
     Replaced,
@@ -22,6 +22,27 @@ use crate::stored::{StoredBooking, replace};
 /// An attempt that nothing was sent for.
 pub(super) fn not_sent(error: AttemptError) -> AttemptReport {
     AttemptReport { outcome: AttemptOutcome::NotSent(error), retry_after_ms: None }
+}
+
+/// Notes for the log how the attempt went that a caller waited for, and what the booking has become by it.
+pub(super) fn note_outcome(
+    booking: &Booking,
+    kind: OperationKind,
+    provider: &ProviderSettings,
+    report: &AttemptReport,
+) {
+    let outcome = match &report.outcome {
+        AttemptOutcome::Acknowledged(_) => "acknowledged".to_owned(),
+        AttemptOutcome::Declined(_) => "declined".to_owned(),
+        AttemptOutcome::NotSent(error) => format!("not_sent:{}", error.code()),
+        AttemptOutcome::Unknown(error) => format!("unknown:{}", error.code()),
+    };
+    note_attempt(AttemptNote {
+        operation_kind: kind.as_str(),
+        provider_id: provider.provider_id.clone(),
+        outcome,
+        booking_status: booking.status().as_str(),
+    });
 }
 
 impl<S, G, B, C, E> Engine<S, G, B, C, E>

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Builder;
 
 use super::answer::{Answer, Asked, RequestName, provider_unavailable};
-use super::attempt::{answer_from, not_sent};
+use super::attempt::{answer_from, not_sent, note_outcome};
 use super::pass::{Pass, Shut};
 use super::{
     Engine, MAX_CONFLICTS, POLL_MS, ValidCreate, contention_problem, slot_taken_problem, store_problem,
@@ -20,8 +20,7 @@ use crate::availability::SlotWord;
 use crate::idempotency::{IdempotencyKey, KEY_RETENTION_MS, MAX_GENERATIONS};
 use crate::metrics::CALL_BACK_WAIT;
 use crate::ports::{
-    AttemptReport, BookingStore, BreakerStore, Claim, Clock, Entropy, LimitStore, ProviderGateway, Replaced,
-    StoreError,
+    BookingStore, BreakerStore, Claim, Clock, Entropy, LimitStore, ProviderGateway, Replaced, StoreError,
 };
 use crate::problem::{Problem, ProblemCode, SideEffects};
 use crate::settings::ProviderSettings;
@@ -182,7 +181,7 @@ where
                 }
             });
         let (stored, answer) = settled?;
-        log_outcome(&stored, &report, answer.status);
+        note_outcome(&stored.booking, OperationKind::Book, provider, &report);
         Ok(Created { booking_id: stored.booking.id, answer, replayed: false })
     }
 
@@ -431,21 +430,4 @@ fn claim_side_effects(error: &StoreError, call: &CreateCall<'_>) -> SideEffects 
         (StoreError::Unavailable(_), Patience::Synchronous)
         | (StoreError::Corrupt(_) | StoreError::Refused(_), _) => SideEffects::None,
     }
-}
-
-fn log_outcome(stored: &StoredBooking, report: &AttemptReport, answered_status: u16) {
-    let outcome = match &report.outcome {
-        AttemptOutcome::Acknowledged(_) => "acknowledged".to_owned(),
-        AttemptOutcome::Declined(_) => "declined".to_owned(),
-        AttemptOutcome::NotSent(error) => format!("not_sent:{}", error.code()),
-        AttemptOutcome::Unknown(error) => format!("unknown:{}", error.code()),
-    };
-    tracing::info!(
-        booking.id = %stored.booking.id,
-        booking.status = stored.booking.status().as_str(),
-        provider.id = %stored.booking.request.provider_id,
-        attempt.outcome = outcome,
-        http.status = answered_status,
-        "The booking's first attempt is over."
-    );
 }

@@ -13,7 +13,7 @@ use holdfast_domain::{
 use tokio::time::sleep;
 
 use super::answer::{Answer, Asked, AskedOperation, RequestName, provider_unavailable};
-use super::attempt::{answer_from, not_sent};
+use super::attempt::{answer_from, not_sent, note_outcome};
 use super::change_request::ValidChange;
 use super::create::LEASE_GRACE_MS;
 use super::pass::{Pass, Shut};
@@ -182,7 +182,7 @@ where
             }
         });
         let (stored, answer) = settled?;
-        log_outcome(&stored.booking, call, &provider, answer.status);
+        note_outcome(&stored.booking, operation.change.kind(), &provider, &report);
         Ok(Operated { answer, replayed: false })
     }
 
@@ -457,20 +457,4 @@ fn refusal(booking: &Booking, change: &Change, refused: Refused) -> Problem {
 
 fn not_found() -> Problem {
     Problem::new(ProblemCode::NotFound, "There is no such booking.")
-}
-
-fn log_outcome(
-    booking: &Booking,
-    call: &OperationCall<'_>,
-    provider: &ProviderSettings,
-    answered_status: u16,
-) {
-    tracing::info!(
-        operation.kind = call.wish.change.kind().as_str(),
-        booking.id = %booking.id,
-        booking.status = booking.status().as_str(),
-        provider.id = %provider.provider_id,
-        http.status = answered_status,
-        "The first attempt to change a booking is over."
-    );
 }

@@ -12,7 +12,7 @@ mod table;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use holdfast_domain::BookingId;
+use holdfast_domain::{BookingId, ProviderId};
 
 pub use table::*;
 
@@ -151,6 +151,21 @@ pub struct Recorded {
     pub samples: Vec<Sample>,
     /// The bookings that the work was about, each once.
     pub bookings: Vec<BookingId>,
+    /// How the attempt went that the caller waited for, if there was one.
+    pub attempt: Option<AttemptNote>,
+}
+
+/// How a request's attempt at its provider went, which the line of log about the request says too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptNote {
+    /// What was attempted, such as `book`.
+    pub operation_kind: &'static str,
+    /// At whom.
+    pub provider_id: ProviderId,
+    /// `acknowledged`, `declined`, or `not_sent` or `unknown` with the error's code: `unknown:timed_out`.
+    pub outcome: String,
+    /// What the booking has become by it.
+    pub booking_status: &'static str,
 }
 
 #[derive(Default)]
@@ -186,6 +201,16 @@ impl Collector {
 /// Notes that the current request or message is about a booking, which its trace then says.
 pub fn note_booking(booking_id: &BookingId) {
     COLLECTOR.try_with(|collector| collector.note(booking_id)).ok();
+}
+
+/// Notes how the attempt went that the current request waited for.
+pub fn note_attempt(attempt: AttemptNote) {
+    COLLECTOR.try_with(|collector| collector.recorded().attempt = Some(attempt)).ok();
+}
+
+/// How the attempt went that the current request waited for, if there was one so far.
+pub fn noted_attempt() -> Option<AttemptNote> {
+    COLLECTOR.try_with(|collector| collector.recorded().attempt.clone()).ok().flatten()
 }
 
 /// Notes that it is about this booking alone: what is logged within the span of the request says so too.
@@ -243,6 +268,25 @@ mod tests {
         assert_eq!(dimensions, [("call", "book"), ("outcome", "acknowledged")]);
         assert!(first[0].is_like(&first[1]) && !first[0].is_like(&second[0]));
         assert_eq!(OVERDUE_BOOKINGS.sum(), 0, "nobody collects");
+    }
+
+    #[tokio::test]
+    async fn an_attempt_is_known_to_the_request_that_waited_for_it() {
+        let note = AttemptNote {
+            operation_kind: "book",
+            provider_id: ProviderId::parse("demo-clinic").unwrap(),
+            outcome: "unknown:timed_out".to_owned(),
+            booking_status: "pending",
+        };
+        let (known, recorded) = collected(async {
+            let before = noted_attempt();
+            note_attempt(note.clone());
+            (before, noted_attempt())
+        })
+        .await;
+        assert_eq!(known, (None, Some(note.clone())));
+        assert_eq!(recorded.attempt, Some(note));
+        assert_eq!(noted_attempt(), None, "nobody collects");
     }
 
     #[tokio::test]

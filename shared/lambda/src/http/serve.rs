@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use futures_util::FutureExt;
+use holdfast_app::metrics::noted_attempt;
 use holdfast_app::ports::Clock;
 use holdfast_app::problem::{Problem, ProblemCode, SideEffects};
 use holdfast_domain::Timestamp;
@@ -102,11 +103,17 @@ where
     };
     let code = outcome.as_ref().err().map(|problem| problem.code.as_str());
     let response = outcome.unwrap_or_else(|problem| problem_for(&problem, &path, &request_id));
+    let attempt = noted_attempt();
+    let attempt = attempt.as_ref();
     tracing::info!(
         http.method = method.as_str(),
         http.route = template,
         http.status = response.status.as_u16(),
         problem.code = code,
+        operation.kind = attempt.map(|attempt| attempt.operation_kind),
+        provider.id = attempt.map(|attempt| attempt.provider_id.as_str()),
+        attempt.outcome = attempt.map(|attempt| attempt.outcome.as_str()),
+        booking.status = attempt.map(|attempt| attempt.booking_status),
         latency_ms = started_at.ms_until(clock.now()),
         "Answered a request."
     );
@@ -149,10 +156,13 @@ fn panicked(_panic: &(dyn Any + Send)) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use holdfast_app::metrics::{AttemptNote, note_attempt};
+    use holdfast_domain::ProviderId;
     use http::StatusCode;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::test_util::Sink;
 
     struct Now;
 
@@ -165,6 +175,7 @@ mod tests {
     #[derive(Clone, Copy)]
     enum Route {
         Echo,
+        Book,
         Panic,
         Hang,
     }
@@ -172,6 +183,15 @@ mod tests {
     async fn handler(request: Request, routed: Routed<Route>) -> Result<Response, Problem> {
         match routed.key {
             Route::Echo => Ok(Response::json(StatusCode::OK, &json!({"id": routed.parameter("id")}))),
+            Route::Book => {
+                note_attempt(AttemptNote {
+                    operation_kind: "book",
+                    provider_id: ProviderId::parse("demo-clinic").unwrap(),
+                    outcome: "unknown:timed_out".to_owned(),
+                    booking_status: "pending",
+                });
+                Ok(Response::json(StatusCode::CREATED, &json!({})))
+            }
             Route::Panic => panic!("secret {}", request.path),
             Route::Hang => std::future::pending().await,
         }
@@ -180,6 +200,7 @@ mod tests {
     async fn call(method: &str, path: &str) -> (u64, Value, Value) {
         let router = Router::new(&[
             (Method::GET, "/echo/{id}", Route::Echo),
+            (Method::POST, "/book", Route::Book),
             (Method::POST, "/panic", Route::Panic),
             (Method::GET, "/hang", Route::Hang),
         ])
@@ -203,6 +224,30 @@ mod tests {
         assert_eq!(headers["content-type"], "application/json");
         assert_eq!(headers["x-request-id"], "r-1");
         assert_eq!(call("HEAD", "/echo/7").await.2, Value::Null);
+    }
+
+    #[tokio::test]
+    async fn one_line_says_what_was_asked_what_was_answered_and_how_the_attempt_went() {
+        let sink = Sink::default();
+        let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(sink.clone());
+        let guard = tracing::subscriber::set_default(subscriber.finish());
+        call("POST", "/book").await;
+        call("GET", "/echo/7").await;
+        drop(guard);
+        let lines = sink.lines();
+        let [booked, echoed] = &lines[..] else { panic!("{lines:?}") };
+        for (field, value) in [
+            ("http.route", json!("/book")),
+            ("http.status", json!(201)),
+            ("operation.kind", json!("book")),
+            ("provider.id", json!("demo-clinic")),
+            ("attempt.outcome", json!("unknown:timed_out")),
+            ("booking.status", json!("pending")),
+        ] {
+            assert_eq!(booked[field], value, "{field}");
+        }
+        assert_eq!(echoed["http.status"], 200);
+        assert_eq!(echoed.get("provider.id"), None, "of this request alone");
     }
 
     #[tokio::test]

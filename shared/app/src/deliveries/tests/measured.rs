@@ -16,7 +16,7 @@ async fn an_event_s_way_is_measured_from_when_it_happened_and_names_its_booking(
     let (happened_at, booking) = (world.now().minus_ms(700), BookingId::from_bytes([5; 16]));
     let body = format!(r#"{{"timestamp":"{happened_at}","data":{{"id":"{booking}"}}}}"#);
     world.deliveries.fan_out(&IncomingEvent { body, ..event() }).await.unwrap();
-    let (outcomes, Recorded { samples, bookings }) = collected(world.run()).await;
+    let (outcomes, Recorded { samples, bookings, .. }) = collected(world.run()).await;
     assert_eq!(outcomes.last().unwrap().1, HintOutcome::Delivered);
     let attempts: Vec<_> = of(&samples, "DeliveryTime").into_iter().map(|(outcome, _)| outcome).collect();
     assert_eq!(attempts, [["http_5xx"], ["delivered"]]);
