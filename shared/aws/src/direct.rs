@@ -164,8 +164,8 @@ operation!(
     UpdateItemError::ConditionalCheckFailedException(_) | UpdateItemError::TransactionConflictException(_)
 );
 
-/// A client of the SDK's that is made once it is needed: most processes never do, and each would make it while somebody
-/// waits for its first answer.
+/// A client of the SDK's that is made once it is needed: a process that only books never needs it while nothing fails, and
+/// would make it while somebody waits for its first answer.
 pub(crate) type LazyClient = Arc<LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>>;
 
 /// The SDK's client of DynamoDB, with a shorter way for some calls. Copies are cheap, and share everything.

@@ -3,6 +3,7 @@
 //! The SDK would bring a second one, with HTTP/2, which is not spoken there, and with the system's list of authorities,
 //! which every cold process would read. A connector makes each request once; repetitions are the SDK's.
 
+use std::io;
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
@@ -43,7 +44,7 @@ impl HttpConnector for Sender {
         let request = outgoing(request);
         HttpConnectorFuture::new(async move {
             let request = request.map_err(ConnectorError::user)?;
-            let (head, body) = client.send(request).await.map_err(unsent)?.into_parts();
+            let (head, body) = client.send(request).await.map_err(unanswered)?.into_parts();
             let body = body.collect().await.map_err(|error| ConnectorError::io(error.into()))?.to_bytes();
             HttpResponse::try_from(Response::from_parts(head, SdkBody::from(body)))
                 .map_err(|error| ConnectorError::other(error.into(), None))
@@ -65,8 +66,10 @@ fn outgoing(request: HttpRequest) -> Result<Request<OnceBody>, BoxError> {
 }
 
 /// Why there is no answer.
-fn unsent(error: SendError) -> ConnectorError {
-    let is_late = causes(&error).any(<dyn std::error::Error>::is::<Elapsed>);
+fn unanswered(error: SendError) -> ConnectorError {
+    let timed_out = |cause: &io::Error| cause.kind() == io::ErrorKind::TimedOut;
+    let is_late = causes(&error)
+        .any(|cause| cause.is::<Elapsed>() || cause.downcast_ref::<io::Error>().is_some_and(timed_out));
     if is_late { ConnectorError::timeout(error.into()) } else { ConnectorError::io(error.into()) }
 }
 

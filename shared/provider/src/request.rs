@@ -14,7 +14,7 @@ pub(crate) enum Unsendable {
     /// The provider has no URL: it fetches what it is told.
     #[error("there is no URL")]
     NoUrl,
-    /// The URL is not an absolute one of `http` or `https`.
+    /// The URL is not an absolute one of `http` or `https`, or has a host that HTTP cannot name.
     #[error("the URL cannot be called")]
     Url,
     /// A header's name or value holds what a header cannot.
@@ -72,4 +72,26 @@ pub(crate) fn sign_with_each(
     headers.insert(TIMESTAMP_HEADER, HeaderValue::from(timestamp_unix_s));
     headers.insert(SIGNATURE_HEADER, sensitive(&signature)?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_called_is_what_the_reader_has_written() {
+        for (configured, called) in [
+            ("https://Provider.Example/api", "https://provider.example/api"),
+            ("https://bücher.example", "https://xn--bcher-kva.example/"),
+            ("http://0x7f.1:8080/", "http://127.0.0.1:8080/"),
+            ("http://[0:0::1]/", "http://[::1]/"),
+            ("https://provider.example/a b/ü", "https://provider.example/a%20b/%C3%BC"),
+        ] {
+            assert_eq!(callable(configured).unwrap().to_string(), called, "{configured}");
+        }
+        for refused in ["", "/path", "provider.example", "ftp://provider.example", "https://", "http://a{b/"]
+        {
+            assert_eq!(callable(refused), Err(Unsendable::Url), "{refused}");
+        }
+    }
 }

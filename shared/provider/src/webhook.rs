@@ -120,6 +120,7 @@ mod tests {
         let is_whole = parts.headers["webhook-id"] == "evt_1"
             && parts.headers["x-own"] == "mine"
             && parts.headers["content-type"] == "application/json"
+            && parts.headers["accept"] == "*/*"
             && body == "{\"a\":  1}".as_bytes();
         if is_signed && is_new_first && is_whole { StatusCode::OK } else { StatusCode::BAD_REQUEST }
     }

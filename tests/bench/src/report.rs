@@ -97,7 +97,10 @@ async fn measure(options: &Options) -> Result<Findings, Failure> {
     let mut found: Vec<Found> = subjects.map(found).collect();
     let (mut bare_ms, before) = (Vec::new(), load()?);
     for round in 0..options.rounds {
-        for one in &mut found {
+        // What comes after a program that is busy on all processors finds the machine otherwise than what comes after
+        // another, so that chance decides who follows whom.
+        for place in shuffled(found.len())? {
+            let one = &mut found[place];
             println!("round {} of {}: {}", round + 1, options.rounds, one.subject.name);
             one.runs.push(persistently(&one.subject, &world, options).await?);
             if one.subject.name == ours.name {
@@ -105,12 +108,7 @@ async fn measure(options: &Options) -> Result<Findings, Failure> {
                 bare_ms.push(bare.measure(&world.database, options.bookings).await?);
             }
         }
-        // What comes after a program that is busy on all processors finds the machine otherwise than what comes after
-        // another, so that each has its turn at every place. The runs of each stay in the order of the rounds.
-        found.rotate_left(1);
     }
-    let turns = options.rounds as usize % found.len();
-    found.rotate_right(turns);
     let load = [before, load()?];
     if callgrind::is_there().await {
         for one in &mut found {
@@ -122,6 +120,16 @@ async fn measure(options: &Options) -> Result<Findings, Failure> {
     }
     let (handshakes, levels, crates) = variants(&ours, &world, options).await?;
     Ok(Findings { found, missing, bare_ms, units, handshakes, levels, crates, load })
+}
+
+/// The places of a list in an order that chance decides.
+fn shuffled(length: usize) -> Result<Vec<usize>, Failure> {
+    let mut weighted = Vec::with_capacity(length);
+    for place in 0..length {
+        weighted.push((getrandom::u64().map_err(|error| error.to_string())?, place));
+    }
+    weighted.sort_unstable();
+    Ok(weighted.into_iter().map(|(_, place)| place).collect())
 }
 
 /// Makes a run, and makes it again if it fails: on a busy machine a time limit may pass.

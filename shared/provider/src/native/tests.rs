@@ -39,6 +39,8 @@ async fn a_booking_is_posted_signed_and_keyed() {
     assert_eq!(call.headers["webhook-id"], format!("{id}:1:2"));
     assert_eq!(call.headers["content-type"], "application/json");
     assert_eq!(call.headers["content-length"], call.body.len().to_string());
+    assert_eq!(call.headers["accept"], "application/json");
+    assert_eq!(call.headers["user-agent"], concat!("holdfast/", env!("CARGO_PKG_VERSION")));
     standardwebhooks::Webhook::new(SECRET).unwrap().verify(&call.body, &call.headers).unwrap();
     assert_eq!(
         call.json(),
@@ -116,6 +118,13 @@ async fn private_targets_are_refused_by_address_and_by_name() {
     let mut by_name = provider.clone();
     by_name.base_url = provider.base_url.as_ref().map(|url| url.replace("127.0.0.1", "localhost"));
     assert_eq!(attempt("127.0.0.1", &by_name, AMPLE_MS).await.outcome, refused);
+
+    let mut by_version_6 = provider.clone();
+    by_version_6.base_url = Some("http://[::1]:1/base".to_owned());
+    assert_eq!(attempt("127.0.0.1", &by_version_6, AMPLE_MS).await.outcome, refused);
+    // Nobody is there, but may be reached.
+    let allowed = attempt("::1", &by_version_6, AMPLE_MS).await.outcome;
+    assert_eq!(allowed, AttemptOutcome::NotSent(AttemptError::ConnectionFailed));
 
     let mut by_number = provider.clone();
     by_number.base_url = provider.base_url.as_ref().map(|url| url.replace("127.0.0.1", "2130706433"));
