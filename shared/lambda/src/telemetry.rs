@@ -82,7 +82,7 @@ mod tests {
 
     use super::*;
     use crate::observed::request_span;
-    use crate::test_util::Sink;
+    use crate::test_util::{Sink, logged_here};
 
     #[test]
     fn others_are_never_finer_than_warnings() {
@@ -109,6 +109,8 @@ mod tests {
 
     #[test]
     fn a_line_is_one_object_with_the_fields_of_its_request() {
+        // With another subscriber beside it, no place in the code is silent because of other threads.
+        logged_here();
         let sink = Sink::default();
         let layer = tracing_subscriber::fmt::layer()
             .json()
