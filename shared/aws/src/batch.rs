@@ -6,12 +6,12 @@ use aws_sdk_dynamodb::operation::batch_get_item::builders::BatchGetItemInputBuil
 use aws_sdk_dynamodb::operation::batch_get_item::{BatchGetItem, BatchGetItemInput};
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use holdfast_app::ports::{Entropy, StoreError};
+use serde_json::{Map, json};
 
 use crate::DynamoDb;
 use crate::direct::Call;
 use crate::error::{incomplete_request, store_error};
 use crate::item::SdkItem;
-use crate::json::{push, push_text};
 
 const CALL: &str = "BatchGetItem";
 
@@ -24,9 +24,6 @@ const MAX_ROUNDS: u32 = 5;
 /// The bound of the first delay before asking again, in milliseconds; it doubles, with full jitter.
 const FIRST_ROUND_DELAY_MS: u64 = 20;
 
-/// Room for a body besides its keys, and for each key, in bytes.
-const USUAL_BYTES: usize = 128;
-
 /// One batch: the call, in the two forms in which it may be made.
 struct Batch<'a> {
     table: &'a str,
@@ -35,25 +32,18 @@ struct Batch<'a> {
 
 impl Call<BatchGetItem> for Batch<'_> {
     fn body(&self) -> Result<Vec<u8>, StoreError> {
-        let mut body = Vec::with_capacity(USUAL_BYTES.saturating_mul(self.keys.len().saturating_add(1)));
-        push(&mut body, r#"{"RequestItems":{"#);
-        push_text(&mut body, self.table);
-        push(&mut body, r#":{"Keys":["#);
-        for (number, key) in self.keys.iter().enumerate() {
-            push(&mut body, if number == 0 { "{" } else { ",{" });
-            for (number, (name, value)) in key.iter().enumerate() {
+        let mut keys = Vec::with_capacity(self.keys.len());
+        for key in self.keys {
+            let mut members = Map::new();
+            for (name, value) in key {
                 // The keys of all tables are texts.
-                let AttributeValue::S(value) = value else { return Err(incomplete_request(CALL)) };
-                push(&mut body, if number == 0 { "" } else { "," });
-                push_text(&mut body, name);
-                push(&mut body, r#":{"S":"#);
-                push_text(&mut body, value);
-                push(&mut body, "}");
+                let AttributeValue::S(text) = value else { return Err(incomplete_request(CALL)) };
+                members.insert(name.clone(), json!({ "S": text }));
             }
-            push(&mut body, "}");
+            keys.push(members);
         }
-        push(&mut body, r#"],"ConsistentRead":true}}}"#);
-        Ok(body)
+        let body = json!({ "RequestItems": { self.table: { "Keys": keys, "ConsistentRead": true } } });
+        Ok(body.to_string().into_bytes())
     }
 
     fn request(&self) -> Result<BatchGetItemInputBuilder, StoreError> {

@@ -1,5 +1,5 @@
-//! The client of DynamoDB, which makes the first attempt of the calls that bookings need, each of them, one in ten or the
-//! first of a process, without the SDK's orchestration.
+//! The client of DynamoDB, which makes the first attempt of the calls that bookings need, and of batched reads, without the
+//! SDK's orchestration.
 //!
 //! The SDK puts each call together anew: components are merged, interceptors asked, rules evaluated for an endpoint that
 //! is always the same. Its code for that is so wide that a quarter of a booking's processor time went into it. Here a

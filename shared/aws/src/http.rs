@@ -23,6 +23,9 @@ use crate::calls::TARGET_HEADER;
 /// that meets one that has been closed is made again.
 const POOL_IDLE_TIMEOUT_S: u64 = 90;
 
+/// How many idle connections are kept: all, which are no more than calls were under way at a time.
+const MAX_IDLE_PER_HOST: usize = usize::MAX;
+
 /// What is not shown of a request.
 const SECRET_HEADERS: [&str; 2] = ["authorization", "x-amz-security-token"];
 
@@ -30,7 +33,7 @@ const SECRET_HEADERS: [&str; 2] = ["authorization", "x-amz-security-token"];
 /// for who makes it.
 pub(crate) fn connector(connect_limit: Duration) -> Result<SharedHttpConnector, TlsError> {
     let idle_limit = Duration::from_secs(POOL_IDLE_TIMEOUT_S);
-    let limits = ClientLimits { connect_limit, idle_limit, max_idle_per_host: usize::MAX };
+    let limits = ClientLimits { connect_limit, idle_limit, max_idle_per_host: MAX_IDLE_PER_HOST };
     Ok(SharedHttpConnector::new(Sender(HttpClient::new(system_names(), limits)?)))
 }
 

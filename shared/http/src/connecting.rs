@@ -64,6 +64,8 @@ impl Connecting {
         // The connector above it is the one for https.
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
+        // Nobody probes whether an idle connection is still there: it is idle for a short time, and an exchange over one
+        // that is not ends by the limit of whoever makes it, and its connection with it.
         tcp.set_connect_timeout(Some(limit));
         Ok(Self { https: HttpsConnector::from((tcp, holdfast_tls::config()?)), limit })
     }

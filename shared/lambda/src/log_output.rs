@@ -1,7 +1,7 @@
 //! Where lines of log go: to standard output, those of one piece of work together when it is done.
 //!
-//! Each write wakes whoever reads the log, which takes a processor longer than making the line. A warning or an error is
-//! written at once, with what came before it, so that nothing of what led to it is missing if the process ends there.
+//! Each write wakes whoever reads the log (infra/decisions/0015-log-lines-are-written-together.md). A warning or an error
+//! is written at once, with what came before it, so that nothing of what led to it is missing if the process ends there.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -51,9 +51,11 @@ impl Kept {
 impl Drop for Kept {
     fn drop(&mut self) {
         let lines = self.lines.get_mut();
-        if !lines.is_empty() {
-            // There is nobody left to tell that nobody can be told.
-            (self.sink)(lines).ok();
+        if !lines.is_empty()
+            && let Err(error) = (self.sink)(lines)
+        {
+            // The log is what cannot be written. That this can be neither has nobody left to be told.
+            writeln!(io::stderr(), "Log lines and metrics could not be written: {error}").ok();
         }
     }
 }

@@ -95,7 +95,7 @@ pub(crate) fn observed<F: Future>(work: Work, doing: F) -> impl Future<Output = 
 /// Writes what there is to tell.
 fn tell(work: &Work, recorded: &Recorded, begun_at: Timestamp) {
     let Some(sinks) = SINKS.get() else { return };
-    let Recorded { samples, bookings, attempt: _ } = recorded;
+    let Recorded { samples, bookings, .. } = recorded;
     let now = SystemClock.now();
     if let Some(namespace) = &sinks.metrics_namespace
         && !samples.is_empty()
