@@ -93,6 +93,8 @@ pub enum StackError {
     Seed {
         /// Method and path.
         call: String,
+        /// The answer's status, if there was one.
+        status: Option<reqwest::StatusCode>,
         /// Status and problem, without any secret.
         detail: String,
         /// The folder of log files.

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::error::StackError;
@@ -93,6 +94,10 @@ const CLOSES_AT_HOUR: u32 = 17;
 
 /// The longest part of an unexpected answer that a message repeats, in characters.
 const QUOTED_ANSWER_LIMIT: usize = 300;
+
+/// How often a call is made again that a busy machine had no time for, and how long is waited before.
+const MAX_BUSY_ANSWERS: usize = 10;
+const BUSY_PAUSE: Duration = Duration::from_secs(1);
 
 /// A demo consumer.
 #[derive(Debug)]
@@ -190,7 +195,7 @@ impl Seeder<'_> {
 
     async fn consumer(&self, consumer: &Consumer) -> Result<String, StackError> {
         let path = format!("/v1/admin/consumers/{}", consumer.id);
-        self.api(Method::PUT, &path, self.admin_key, &json!({"name": consumer.name})).await?;
+        self.api_patiently(Method::PUT, &path, &json!({"name": consumer.name})).await?;
         self.key(&path).await
     }
 
@@ -224,7 +229,7 @@ impl Seeder<'_> {
             settings["exclusive_slots"] = json!(true);
             settings["decline_messages"] = json!({"1": "The slot is taken.", "2": "The doctor is away."});
         }
-        self.api(Method::PUT, &path, self.admin_key, &settings).await?;
+        self.api_patiently(Method::PUT, &path, &settings).await?;
         for location in kind.locations {
             self.location(&path, location).await?;
         }
@@ -246,14 +251,15 @@ impl Seeder<'_> {
             body["services"] = json!([{"service_id": service_id}]);
         }
         let path = format!("{provider}/locations/{}", location.id);
-        self.api(Method::PUT, &path, self.admin_key, &body).await?;
+        self.api_patiently(Method::PUT, &path, &body).await?;
         Ok(())
     }
 
     /// Makes a test key for the consumer or provider at `path`.
     async fn key(&self, path: &str) -> Result<String, StackError> {
         let path = format!("{path}/keys");
-        let answer = self.api(Method::POST, &path, self.admin_key, &json!({"mode": "test"})).await?;
+        // Of two the first is told to nobody.
+        let answer = self.api_patiently(Method::POST, &path, &json!({"mode": "test"})).await?;
         self.text(&answer, "key", &path)
     }
 
@@ -269,34 +275,47 @@ impl Seeder<'_> {
     }
 
     async fn api(&self, method: Method, path: &str, key: &str, body: &Value) -> Result<Value, StackError> {
-        let call = format!("{method} {path}");
-        let request = self.client.request(method, format!("{}{path}", self.api_url));
-        self.call(request.bearer_auth(key).json(body), &call).await
+        let url = format!("{}{path}", self.api_url);
+        let request = self.client.request(method.clone(), url).bearer_auth(key).json(body);
+        self.call(request, &format!("{method} {path}")).await
+    }
+
+    /// The same, of what does no harm if it is done twice: a busy machine may not have done it in time.
+    async fn api_patiently(&self, method: Method, path: &str, body: &Value) -> Result<Value, StackError> {
+        for _ in 0..MAX_BUSY_ANSWERS {
+            match self.api(method.clone(), path, self.admin_key, body).await {
+                Err(StackError::Seed { status: Some(StatusCode::SERVICE_UNAVAILABLE), .. }) => {
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                other => return other,
+            }
+        }
+        self.api(method, path, self.admin_key, body).await
     }
 
     /// The answer's JSON; an error unless the status is 2xx.
     async fn call(&self, request: reqwest::RequestBuilder, name: &str) -> Result<Value, StackError> {
-        let answer = request.send().await.map_err(|error| self.failed(name, error.to_string()))?;
+        let answer = request.send().await.map_err(|error| self.failed(name, None, error.to_string()))?;
         let status = answer.status();
-        let body = answer.text().await.map_err(|error| self.failed(name, error.to_string()))?;
+        let failed = |detail| self.failed(name, Some(status), detail);
+        let body = answer.text().await.map_err(|error| failed(error.to_string()))?;
         if !status.is_success() {
             // A problem names no secret; a success may, and is never quoted.
             let quoted: String = body.chars().take(QUOTED_ANSWER_LIMIT).collect();
-            return Err(self.failed(name, format!("{status}: {quoted}")));
+            return Err(failed(format!("{status}: {quoted}")));
         }
         if body.is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_str(&body)
-            .map_err(|error| self.failed(name, format!("{status} and no JSON ({error})")))
+        serde_json::from_str(&body).map_err(|error| failed(format!("{status} and no JSON ({error})")))
     }
 
     fn text(&self, answer: &Value, field: &str, call: &str) -> Result<String, StackError> {
-        let missing = || self.failed(call, format!("no field {field:?}"));
+        let missing = || self.failed(call, None, format!("no field {field:?}"));
         answer[field].as_str().map(str::to_owned).ok_or_else(missing)
     }
 
-    fn failed(&self, call: &str, detail: String) -> StackError {
-        StackError::Seed { call: call.to_owned(), detail, logs: self.logs.join("functions") }
+    fn failed(&self, call: &str, status: Option<StatusCode>, detail: String) -> StackError {
+        StackError::Seed { call: call.to_owned(), status, detail, logs: self.logs.join("functions") }
     }
 }

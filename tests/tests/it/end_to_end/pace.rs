@@ -16,10 +16,15 @@ use holdfast_local::stack_file::StackFile;
 
 use super::stack::{rough_if_started, stack, tell};
 
-/// So many tests are always under way, if there are so many.
+/// So many tests are always under way, if there are so many, unless the emulator is overloaded.
 const FEWEST: usize = 4;
 /// How soon an emulator answers that keeps up.
 const KEEPS_UP: Duration = Duration::from_millis(75);
+/// How late one answers that is overloaded: with a few such answers each request of a function meets its time limit.
+/// Whatever began then would fail, and leave behind what keeps the emulator busy for those after it.
+const OVERLOADED: Duration = Duration::from_millis(300);
+/// How often in all that holds a test back, at most: for some ten minutes.
+const MAX_RELIEFS: usize = 3_000;
 /// How often emulators are asked, and how often a test looks what they said.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// How many times as long as an answer took the next test waits: the slower all is, the later a test is felt.
@@ -40,6 +45,8 @@ const CALM_LIMIT: Duration = Duration::from_mins(3);
 
 /// Tests that would begin.
 static HELD_BACK: AtomicUsize = AtomicUsize::new(0);
+/// How often nobody began because the emulator was overloaded.
+static RELIEFS: AtomicUsize = AtomicUsize::new(0);
 /// Which of them looks.
 static NEXT: Mutex<()> = Mutex::new(());
 
@@ -51,7 +58,12 @@ pub(super) fn hold_back(under_way: impl Fn() -> usize) {
     let emulators = emulators();
     loop {
         let others = under_way().saturating_sub(HELD_BACK.load(Ordering::Relaxed));
-        if others < FEWEST || emulators.slowest() < KEEPS_UP {
+        let slowest = emulators.slowest();
+        if slowest < KEEPS_UP {
+            break;
+        }
+        if others < FEWEST && (slowest < OVERLOADED || RELIEFS.fetch_add(1, Ordering::Relaxed) >= MAX_RELIEFS)
+        {
             break;
         }
         thread::sleep(ASK_AGAIN);

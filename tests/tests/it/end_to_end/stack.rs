@@ -11,8 +11,10 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
@@ -35,6 +37,8 @@ const CALM: Duration = Duration::from_secs(1);
 const CALM_LIMIT: Duration = Duration::from_mins(4);
 /// How much of what a stack said is told when it has ended.
 const LAST_LINES: usize = 25;
+/// Ports below those that Linux gives to connections (`ip_local_port_range` of ip(7)).
+const PORTS: Range<u16> = 20_000..32_768;
 /// State folders begin so; the rest is the id of the process that made it.
 const FOLDER_PREFIX: &str = "end-to-end-";
 
@@ -44,12 +48,19 @@ const SHORT_VISIBILITY_S: &str = "12";
 /// The queues that functions work off.
 const WORKED_OFF: [&str; 4] = ["TimerQueueUrl", "EventQueueUrl", "DeliveryQueueUrl", "SlowDeliveryQueueUrl"];
 
+/// If so many tests wait for the first stack, the second is started with it: that keeps processors so busy that tests
+/// which are under way meanwhile would meet time limits.
+const MANY: usize = 5;
+
+/// Tests that wait for the first stack.
+static ASKING: AtomicUsize = AtomicUsize::new(0);
+
+static ROUGH: OnceLock<Result<Rough, String>> = OnceLock::new();
+
 /// Where the stack answers. Panics, for every test alike, if it could not be started.
 pub(super) fn stack() -> &'static StackFile {
     &running().file
 }
-
-static ROUGH: OnceLock<Result<Rough, String>> = OnceLock::new();
 
 /// The stack for tests that do harm, if there was one.
 pub(super) fn rough_if_started() -> Option<&'static StackFile> {
@@ -119,7 +130,10 @@ pub(super) fn function_logs() -> Vec<(String, String)> {
 
 fn running() -> &'static Running {
     static STACK: OnceLock<Result<Running, String>> = OnceLock::new();
-    match STACK.get_or_init(start) {
+    ASKING.fetch_add(1, Ordering::Relaxed);
+    let started = STACK.get_or_init(start);
+    ASKING.fetch_sub(1, Ordering::Relaxed);
+    match started {
         Ok(running) => running,
         Err(reason) => panic!("the local stack could not be started:\n{reason}"),
     }
@@ -149,7 +163,12 @@ fn wait_for_processors() {
 fn start() -> Result<Running, String> {
     remove_old_folders();
     wait_for_processors();
-    start_with("", &["--aws-port", "0"])
+    let running = start_with("", &["--aws-port", "0"])?;
+    if ASKING.load(Ordering::Relaxed) >= MANY {
+        // Whether it could be is told to whoever asks for it.
+        let _rough = ROUGH.get_or_init(start_rough);
+    }
+    Ok(running)
 }
 
 fn start_with(suffix: &str, options: &[&str]) -> Result<Running, String> {
@@ -214,9 +233,20 @@ async fn shorten_visibility(file: &StackFile) {
     }
 }
 
-/// A port that is free for the moment. The emulator's has to be known before it is started.
+/// A port that is free, and none that the system gives to connections. The emulator's has to be known before it is
+/// started.
 fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    let ports = usize::from(PORTS.end - PORTS.start);
+    let first = std::process::id() as usize;
+    let mut taken = io::ErrorKind::AddrInUse.into();
+    for number in 0..ports {
+        let port = PORTS.start + u16::try_from((first + number) % ports).map_err(io::Error::other)?;
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => taken = error,
+        }
+    }
+    Err(taken)
 }
 
 /// Builds the program as the alias `cargo local` does, so that both use the same build, and returns its path.
