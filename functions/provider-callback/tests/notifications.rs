@@ -16,8 +16,8 @@ use holdfast_domain::{
     Booking, BookingId, BookingRequest, ConfirmationMode, ConsumerId, Customer, Mode, NotificationRoute,
     Personal, ProviderId, Slot, Tenant, Timestamp,
 };
+use holdfast_lambda::Context;
 use holdfast_lambda::http::serve;
-use lambda_runtime::Context;
 use provider_callback::{Service, router};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -118,8 +118,8 @@ impl Harness {
             "requestContext": {"http": {"method": method}, "requestId": "request-1"},
             "body": body,
         });
-        let mut context = Context::default();
-        context.deadline = u64::try_from(self.service.clock.now().as_unix_ms()).unwrap() + 29_000;
+        let deadline_unix_ms = u64::try_from(self.service.clock.now().as_unix_ms()).unwrap() + 29_000;
+        let context = Context { deadline_unix_ms, ..Context::default() };
         let handler = |request, routed| self.service.handle(request, routed);
         let answer = serve(&router().unwrap(), &handler, event, &context, &self.service.clock).await;
         let answer = serde_json::to_value(answer).unwrap();

@@ -14,13 +14,13 @@ use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse
 use futures_util::{FutureExt, StreamExt, stream};
 use holdfast_app::ports::Clock;
 use holdfast_domain::Timestamp;
-use lambda_runtime::{Context, LambdaEvent, service_fn};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::http::deadline;
 use crate::observed::{Work, observed};
+use crate::runtime::{self, Context};
 use crate::{RunError, SystemClock};
 
 /// The most messages that are handled at once; batches are usually smaller.
@@ -279,20 +279,24 @@ where
     Fut: Future<Output = Result<Value, RunError>> + Send + 'static,
 {
     let handler = Arc::new(handler);
-    lambda_runtime::run_concurrent(service_fn(move |event: LambdaEvent<Value>| {
+    runtime::run(move |event, context| {
         let handler = Arc::clone(&handler);
         async move {
-            let invocation = Invocation::of(&event.context);
+            let invocation = Invocation::of(&context);
             let work = invocation.work.clone();
-            let outcome = observed(work, handler(event.payload, invocation)).await;
+            let handling = async {
+                let event = serde_json::from_slice(&event)?;
+                Ok(serde_json::to_vec(&handler(event, invocation).await?)?)
+            };
+            let outcome: Result<_, RunError> = observed(work, handling).await;
             if let Err(error) = &outcome {
-                tracing::error!(request.id = event.context.request_id, %error, "An event could not be handled.");
+                tracing::error!(request.id = context.request_id, %error, "An event could not be handled.");
             }
             outcome
         }
         // A boxed future ends the chain of nested types, which gets too deep for the compiler otherwise.
         .boxed()
-    }))
+    })
     .await
 }
 

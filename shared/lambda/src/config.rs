@@ -50,14 +50,14 @@ pub enum ConfigError {
 }
 
 /// Gives the value of a variable: the environment, or a test's own.
-type Source<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(crate) type Source<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-fn environment(variable: &str) -> Option<String> {
+pub(crate) fn environment(variable: &str) -> Option<String> {
     #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
     std::env::var(variable).ok()
 }
 
-fn required(source: Source<'_>, variable: &'static str) -> Result<String, ConfigError> {
+pub(crate) fn required(source: Source<'_>, variable: &'static str) -> Result<String, ConfigError> {
     source(variable).filter(|value| !value.is_empty()).ok_or(ConfigError::Missing(variable))
 }
 

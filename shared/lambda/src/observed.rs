@@ -12,12 +12,12 @@ use holdfast_app::metrics::{Recorded, collected};
 use holdfast_app::ports::{Clock, Entropy};
 use holdfast_aws::within_trace;
 use holdfast_domain::{BookingId, Timestamp};
-use lambda_runtime::Context;
 use tracing::{Instrument, Span};
 
 use crate::config::Observability;
 use crate::emf::{About, lines};
 use crate::log_output::{together, write_lines};
+use crate::runtime::Context;
 use crate::xray::{Daemon, Subsegment, Trace};
 use crate::{SystemClock, SystemEntropy};
 

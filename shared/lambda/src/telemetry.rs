@@ -91,8 +91,8 @@ mod tests {
         assert!(at(LevelFilter::TRACE).would_enable("provider_callback", &Level::TRACE));
         assert!(!at(LevelFilter::TRACE).would_enable("aws_smithy_runtime", &Level::INFO));
         assert!(!at(LevelFilter::TRACE).would_enable("hyper_util", &Level::DEBUG));
-        assert!(at(LevelFilter::INFO).would_enable("lambda_runtime", &Level::WARN));
-        assert!(!at(LevelFilter::ERROR).would_enable("lambda_runtime", &Level::WARN));
+        assert!(at(LevelFilter::INFO).would_enable("hyper", &Level::WARN));
+        assert!(!at(LevelFilter::ERROR).would_enable("hyper", &Level::WARN));
     }
 
     #[test]

@@ -11,8 +11,8 @@ use holdfast_app::test_util::{
     TestClock,
 };
 use holdfast_domain::{Mode, Timestamp};
+use holdfast_lambda::Context;
 use holdfast_lambda::http::{Router, serve};
-use lambda_runtime::Context;
 use manage::{Manage, Route, Stores, Webhooks, router};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -161,8 +161,8 @@ impl Harness {
             "requestContext": {"http": {"method": method}, "requestId": "request-1"},
             "body": body.map(|body| body.to_string()),
         });
-        let mut context = Context::default();
-        context.deadline = u64::try_from(self.clock.now().as_unix_ms()).unwrap() + 29_000;
+        let deadline_unix_ms = u64::try_from(self.clock.now().as_unix_ms()).unwrap() + 29_000;
+        let context = Context { deadline_unix_ms, ..Context::default() };
         let handler = |request, routed| self.manage.handle(request, routed);
         let answer = serve(&self.router, &handler, event, &context, &self.clock).await;
         let answer = serde_json::to_value(answer).unwrap();

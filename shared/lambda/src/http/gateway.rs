@@ -7,10 +7,10 @@ use data_encoding::BASE64;
 use holdfast_domain::Timestamp;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use lambda_runtime::Context;
 use serde::{Deserialize, Deserializer};
 
 use super::{Request, Response};
+use crate::Context;
 
 /// How long before now a request may have arrived, in milliseconds. What claims to be older, or from the
 /// future, is taken to arrive now.
@@ -74,7 +74,7 @@ fn received_at(epoch_ms: i64, now: Timestamp) -> Timestamp {
 
 /// The invocation's deadline less the margin.
 pub(crate) fn deadline(context: &Context, now: Timestamp) -> Timestamp {
-    i64::try_from(context.deadline)
+    i64::try_from(context.deadline_unix_ms)
         .ok()
         .and_then(|deadline_ms| Timestamp::from_unix_ms(deadline_ms).ok())
         .unwrap_or(now)
@@ -130,10 +130,7 @@ mod tests {
     use super::*;
 
     fn context() -> Context {
-        let mut context = Context::default();
-        context.request_id = "lambda-1".into();
-        context.deadline = 40_000;
-        context
+        Context { request_id: "lambda-1".to_owned(), deadline_unix_ms: 40_000, ..Context::default() }
     }
 
     fn at(unix_ms: i64) -> Timestamp {

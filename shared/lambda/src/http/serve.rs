@@ -12,15 +12,14 @@ use holdfast_app::ports::Clock;
 use holdfast_app::problem::{Problem, ProblemCode, SideEffects};
 use holdfast_domain::Timestamp;
 use http::Method;
-use lambda_runtime::{Context, LambdaEvent, service_fn};
 use serde::Deserializer;
-use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::gateway::{event_of, request_id, request_of};
 use super::response::problem_for;
 use super::{Request, Response, Routed, Router};
 use crate::observed::{Work, observed};
+use crate::runtime::{self, Context};
 use crate::{RunError, SystemClock};
 
 /// What a request without a route is logged under.
@@ -38,22 +37,18 @@ where
     Fut: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
     let shared = Arc::new((router, handler));
-    // The event is kept as its text, so that it is read once, into what it has to be.
-    let serving = lambda_runtime::run_concurrent(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
+    runtime::run(move |event, context| {
         let shared = Arc::clone(&shared);
         async move {
             let (router, handler) = &*shared;
-            let answer = serve(router, handler, &*event.payload, &event.context, &SystemClock).await;
-            Ok::<_, RunError>(answer)
+            let mut event = serde_json::Deserializer::from_slice(&event);
+            let answer = serve(router, handler, &mut event, &context, &SystemClock).await;
+            Ok(serde_json::to_vec(&answer)?)
         }
         // A boxed future ends the chain of nested types, which gets too deep for the compiler otherwise.
         .boxed()
-    }));
-    // As a task of its own: the future that the runtime itself waits for is woken by calls of the system.
-    match tokio::spawn(serving).await {
-        Ok(ended) => ended,
-        Err(failed) => Err(failed.into()),
-    }
+    })
+    .await
 }
 
 /// Answers one event. Whatever happens, there is an answer: a panic is an internal problem, and a handler
@@ -209,8 +204,8 @@ mod tests {
             "rawPath": path,
             "requestContext": {"http": {"method": method}, "requestId": "r-1", "timeEpoch": 0}
         });
-        let mut context = Context::default();
-        context.deadline = 4_000;
+        let deadline_unix_ms = 4_000;
+        let context = Context { deadline_unix_ms, ..Context::default() };
         let answer = serve(&router, &handler, event, &context, &Now).await;
         let answer = serde_json::to_value(answer).unwrap();
         let body = answer["body"].as_str().map_or(Value::Null, |body| serde_json::from_str(body).unwrap());

@@ -4,8 +4,8 @@ use data_encoding::BASE64;
 use holdfast_app::ports::Clock;
 use holdfast_app::problem::{Problem, ProblemCode};
 use holdfast_app::test_util::TestClock;
+use holdfast_lambda::Context;
 use holdfast_lambda::http::{Request, Response, Routed, Router, serve};
-use lambda_runtime::Context;
 use serde_json::{Value, json};
 
 use super::MARKER;
@@ -59,8 +59,8 @@ impl<'a> Call<'a> {
         F: Fn(Request, Routed<K>) -> Fut,
         Fut: Future<Output = Result<Response, Problem>>,
     {
-        let mut context = Context::default();
-        context.deadline = u64::try_from(clock.now().as_unix_ms()).unwrap_or_default() + 29_000;
+        let deadline_unix_ms = u64::try_from(clock.now().as_unix_ms()).unwrap_or_default() + 29_000;
+        let context = Context { deadline_unix_ms, ..Context::default() };
         let answer = serve(router, handler, self.event(), &context, &clock).await;
         let answer = serde_json::to_value(answer).expect("an answer is JSON");
         let mut text = answer["body"].as_str().unwrap_or_default().to_owned();

@@ -18,8 +18,8 @@ use holdfast_app::test_util::{
 use holdfast_aws::{
     DynamoAvailability, DynamoBookingStore, DynamoDeliveryStore, DynamoFeed, DynamoMailbox, DynamoSettings,
 };
+use holdfast_lambda::Context;
 use holdfast_lambda::http::serve;
-use lambda_runtime::Context;
 use manage::{Manage, Stores, Webhooks};
 use provider_callback::Service as CallbackService;
 use repair::Service as RepairService;
@@ -166,8 +166,8 @@ impl Process {
         event: Value,
         clock: TestClock,
     ) -> ApiGatewayV2httpResponse {
-        let mut context = Context::default();
-        context.deadline = u64::try_from(clock.now().as_unix_ms()).unwrap() + 29_000;
+        let deadline_unix_ms = u64::try_from(clock.now().as_unix_ms()).unwrap() + 29_000;
+        let context = Context { deadline_unix_ms, ..Context::default() };
         let Self { booking, callback, availability, manage, repair } = self;
         macro_rules! by {
             ($function:path, $service:expr) => {{

@@ -47,9 +47,9 @@ pub(super) fn every_line_is_structured() {
     assert!(World::made() < WHOLE_RUN || missing.is_empty(), "in {lines} lines there is no {missing:?}");
 }
 
-/// Whether somebody else's code logs, who knows no request.
+/// Whether it is about events altogether, and so about no request.
 fn is_of_the_runtime(line: &Value) -> bool {
-    line["target"].as_str().is_some_and(|target| target.starts_with("lambda_runtime"))
+    line["target"].as_str().is_some_and(|target| target.starts_with("holdfast_lambda::runtime"))
 }
 
 /// The names of a line's metrics, each of which it holds with the values of its dimensions.
