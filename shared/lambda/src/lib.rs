@@ -20,7 +20,7 @@ mod xray;
 
 /// What every function's program allocates with: infra/decisions/0013-a-lean-process.md.
 pub use mimalloc::MiMalloc as Allocator;
-pub use runtime::{Context, RuntimeError};
+pub use runtime::Context;
 pub use system::{SystemClock, SystemEntropy};
 
 /// Why a function could not start or had to stop.

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use serde_json::{Value, json};
+
 use crate::observability::{resources_of, template};
 
 fn file(name: &str) -> String {
@@ -71,4 +73,25 @@ fn whoever_calls_providers_and_receivers_is_bounded() {
         let is_limited = name == "AvailabilityFunction" || name == "ManageFunction";
         assert!(!calls_out || is_reserved || is_queued || is_limited, "{name} calls out without a bound");
     }
+}
+
+/// Lambda stops what it takes for an endless loop after some 16 invocations. Timers of tomorrow pass their queue more
+/// often.
+#[test]
+fn whoever_sends_to_the_queue_that_it_works_off_may() {
+    let mut loops = BTreeSet::new();
+    for (name, function) in resources_of("AWS::Serverless::Function") {
+        let events = function["Events"].as_object().into_iter().flat_map(|events| events.values());
+        let worked_off: BTreeSet<&str> =
+            events.filter_map(|event| event["Properties"]["Queue"].as_str()?.strip_suffix(".Arn")).collect();
+        let variables = function["Environment"]["Variables"].as_object().into_iter().flatten();
+        let told: BTreeSet<&str> = variables.filter_map(|(_, value)| value.as_str()).collect();
+        let is_loop = !worked_off.is_disjoint(&told);
+        let expected = if is_loop { json!("Allow") } else { Value::Null };
+        assert_eq!(function["RecursiveLoop"], expected, "{name}");
+        if is_loop {
+            loops.insert(name);
+        }
+    }
+    assert_eq!(loops, ["RefreshFunction", "RetryFunction", "WebhookFunction"].map(str::to_owned).into());
 }

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
+use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -30,26 +30,26 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// How long connecting may take, and how long the runtime API may take with an answer that was posted. It is on the same
 /// machine. For the next event there is no limit: it comes when it comes, and the process is frozen until then.
 const CONNECT_LIMIT_S: u64 = 5;
+/// How long a connection may take to be ready for the next request: it is at once, unless the runtime API has answered
+/// before it had read all of the last one.
+const READY_LIMIT_S: u64 = 1;
 const POST_LIMIT_S: u64 = 60;
 
 /// What Lambda is told of an event that was not handled.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 pub(super) struct Failure {
     error_type: &'static str,
-    error_message: String,
-    stack_trace: [&'static str; 0],
+    message: String,
 }
 
 impl Failure {
     pub(super) fn of(error: &RunError) -> Self {
-        Self { error_type: "Function.Failed", error_message: error.to_string(), stack_trace: [] }
+        Self { error_type: "Function.Failed", message: error.to_string() }
     }
 
     pub(super) fn panicked() -> Self {
         // Its message may hold anything; the hook for panics has logged where it was.
-        let error_message = "the handler panicked".to_owned();
-        Self { error_type: "Function.Panicked", error_message, stack_trace: [] }
+        Self { error_type: "Function.Panicked", message: "the handler panicked".to_owned() }
     }
 }
 
@@ -87,10 +87,10 @@ impl RuntimeApi {
     /// Tells that an event was not handled.
     pub(super) async fn fail(&mut self, request_id: &str, failure: &Failure) -> Result<(), RuntimeError> {
         let path = format!("{INVOCATION}/{request_id}/error");
-        // Texts are always JSON.
-        let body = serde_json::to_vec(failure).unwrap_or_default();
-        let mut request = self.request(Method::POST, &path, body.into())?;
-        request.headers_mut().insert(ERROR_TYPE, HeaderValue::from_static(failure.error_type));
+        let Failure { error_type, message } = failure;
+        let body = json!({ "errorType": error_type, "errorMessage": message, "stackTrace": [] });
+        let mut request = self.request(Method::POST, &path, body.to_string().into())?;
+        request.headers_mut().insert(ERROR_TYPE, HeaderValue::from_static(error_type));
         self.post(request, request_id).await
     }
 
@@ -99,7 +99,9 @@ impl RuntimeApi {
         let posting = async {
             let (head, body) = self.exchange(request).await?.into_parts();
             // Read to its end, so that the connection can be used again.
-            body.collect().await.map_err(RuntimeError::BrokenOff)?;
+            if body.collect().await.is_err() {
+                self.connection = None;
+            }
             Ok(head.status)
         };
         let status = timeout(Duration::from_secs(POST_LIMIT_S), posting).await;
@@ -127,7 +129,7 @@ impl RuntimeApi {
         mut request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, RuntimeError> {
         if let Some(mut connection) = self.connection.take()
-            && connection.ready().await.is_ok()
+            && let Ok(Ok(())) = timeout(Duration::from_secs(READY_LIMIT_S), connection.ready()).await
         {
             match connection.try_send_request(request).await {
                 Ok(response) => {

@@ -1,12 +1,14 @@
 //! The loop that Lambda drives: it asks for the next event, has it handled, and posts what came of it.
 //!
-//! It is our own because it is a fifth of what a booking costs: infra/decisions/0016-lambdas-loop.md. The protocol is
+//! Why it is our own: infra/decisions/0016-lambdas-loop.md. The protocol is
 //! "Using the Lambda runtime API for custom runtimes" of Lambda's developer guide, version 2018-06-01.
 
 mod api;
 #[cfg(test)]
 mod tests;
 
+use std::error::Error;
+use std::iter::successors;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -35,11 +37,11 @@ pub struct Context {
     pub xray_trace_id: Option<String>,
 }
 
-/// Why the loop ended. A process that has it is of no more use, and Lambda starts another.
+/// Why the loop ended. The process ends with it, and Lambda starts another.
 #[derive(Debug, thiserror::Error)]
-pub enum RuntimeError {
+pub(crate) enum RuntimeError {
     /// The runtime API cannot be reached.
-    #[error("the runtime API cannot be reached: {0}")]
+    #[error("the runtime API cannot be reached")]
     Unreachable(#[source] std::io::Error),
     /// It does not answer in time.
     #[error("the runtime API did not answer within {limit_s} s")]
@@ -48,21 +50,24 @@ pub enum RuntimeError {
         limit_s: u64,
     },
     /// An exchange broke off.
-    #[error("an exchange with the runtime API broke off: {0}")]
+    #[error("an exchange with the runtime API broke off")]
     BrokenOff(#[source] hyper::Error),
     /// A request to it cannot be put together.
-    #[error("no request to the runtime API can be made of this: {0}")]
+    #[error("no request to the runtime API can be made of this")]
     Unsendable(#[source] http::Error),
     /// It answered with this status instead of an event.
     #[error("the runtime API answered {0} instead of an event")]
     NoEvent(http::StatusCode),
     /// An event came without this header, so that it cannot be answered.
-    #[error("an event came without {0}")]
+    #[error("an event came without {0}, or with one that cannot be read")]
     MissingHeader(&'static str),
+    /// The loop itself panicked; where, the log says.
+    #[error("the loop panicked")]
+    Panicked,
 }
 
 /// Handles events until Lambda ends the process or its runtime API is gone. What the handler returns is posted as it is;
-/// an error, or a panic, is told to Lambda by its text, which must hold nothing personal.
+/// an error is told to Lambda by its text, which must hold nothing personal, and a panic without one.
 pub(crate) async fn run<H, Fut>(handler: H) -> Result<(), RunError>
 where
     H: Fn(Bytes, Context) -> Fut + Send + Sync + 'static,
@@ -105,17 +110,19 @@ where
     for _ in 0..concurrency {
         loops.spawn(work_off(RuntimeApi::at(address.clone()), Arc::clone(&handler)));
     }
-    let mut failure = None;
-    while let Some(ended) = loops.join_next().await {
-        let error: RunError = match ended {
-            Ok(error) => error.into(),
-            Err(panicked) => panicked.into(),
-        };
-        // The others go on with what they have.
-        tracing::error!(%error, loops.left = loops.len(), "Lambda's events can no longer be taken.");
-        failure = Some(error);
-    }
-    failure.map_or(Ok(()), Err)
+    // They have the same runtime API: if one can no longer take events, the process is of no more use.
+    let error = match loops.join_next().await {
+        Some(Ok(error)) => error,
+        Some(Err(_)) | None => RuntimeError::Panicked,
+    };
+    tracing::error!(error = chain(&error), "Lambda's events can no longer be taken.");
+    Err(error.into())
+}
+
+/// An error with what led to it.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Handles one event after the other for as long as that can be done.

@@ -277,8 +277,7 @@ fn beside(alternatives: &[Alternative]) -> String {
 const BEGIN: &str = "<!-- figures: begin -->\n";
 const END: &str = "<!-- figures: end -->";
 
-/// On time that stands still while anything is done: what a busy machine gives up waiting for, or comes to later, is
-/// counted otherwise.
+/// On virtual time: what a busy machine gives up waiting for, or comes to later, is counted otherwise.
 #[tokio::test(start_paused = true)]
 async fn the_documented_costs_are_those_that_are_counted() {
     let rows = Box::pin(rows()).await;
