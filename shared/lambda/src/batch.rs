@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::http::deadline;
+use crate::log_output::together;
 use crate::observed::{Work, observed};
 use crate::runtime::{self, Context};
 use crate::{RunError, SystemClock};
@@ -269,7 +270,8 @@ where
         }
         false
     };
-    observed(work, handled).await
+    // Others may take long: what this one says does not wait for them.
+    together(observed(work, handled)).await
 }
 
 /// Runs a function for events of any kind. Here an error is Lambda's to see: the event comes again.

@@ -1,4 +1,4 @@
-//! Where lines of log go: to standard output, those of one piece of work together when it is done.
+//! Where lines of log go: to standard output, those of one piece of work together when it is done, and answered.
 //!
 //! Each write wakes whoever reads the log (infra/decisions/0015-log-lines-are-written-together.md). A warning or an error
 //! is written at once, with what came before it, so that nothing of what led to it is missing if the process ends there.
@@ -61,6 +61,8 @@ impl Drop for Kept {
 }
 
 fn to_stdout(lines: &[u8]) -> io::Result<()> {
+    #[cfg(test)]
+    tests::WRITTEN_HERE.with_borrow_mut(|written| written.extend_from_slice(lines));
     io::stdout().lock().write_all(lines)
 }
 
@@ -115,10 +117,15 @@ impl Write for LineOutput {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::{Mutex, PoisonError};
 
     use super::*;
+
+    thread_local! {
+        /// What was written to standard output on this thread.
+        pub(crate) static WRITTEN_HERE: RefCell<Vec<u8>> = RefCell::default();
+    }
 
     /// What is written by one test at a time.
     static WRITTEN: Mutex<Vec<String>> = Mutex::new(Vec::new());

@@ -1,8 +1,8 @@
 //! What is told of each piece of work beside its answer: a span for its log lines, the metrics that it recorded, and a
 //! part of its trace.
 //!
-//! All of it is written once, when the work is done: one write to standard output, log lines included (`log_output`), and
-//! one datagram to the daemon of X-Ray where the request is traced. Nothing is called over the network for it.
+//! All of it is told once, when the work is done: lines, which are written with those of the log (`log_output`), and one
+//! datagram to the daemon of X-Ray where the request is traced. Nothing is called over the network for it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use tracing::{Instrument, Span};
 
 use crate::config::Observability;
 use crate::emf::{About, lines};
-use crate::log_output::{together, write_lines};
+use crate::log_output::write_lines;
 use crate::runtime::Context;
 use crate::xray::{Daemon, Subsegment, Trace};
 use crate::{SystemClock, SystemEntropy};
@@ -79,7 +79,7 @@ pub(crate) fn request_span(request_id: &str) -> Span {
 pub(crate) fn observed<F: Future>(work: Work, doing: F) -> impl Future<Output = F::Output> {
     // On the heap, since each layer around it would copy it otherwise.
     let doing = Box::pin(doing);
-    together(async move {
+    async move {
         let begun_at = SystemClock.now();
         let span = request_span(&work.request_id);
         let collecting = collected(doing.instrument(span.clone()));
@@ -89,7 +89,7 @@ pub(crate) fn observed<F: Future>(work: Work, doing: F) -> impl Future<Output = 
         };
         span.in_scope(|| tell(&work, &recorded, begun_at));
         outcome
-    })
+    }
 }
 
 /// Writes what there is to tell.

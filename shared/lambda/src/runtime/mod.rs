@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use self::api::{Failure, RuntimeApi};
 use crate::RunError;
 use crate::config::{ConfigError, Source, environment, required};
+use crate::log_output::together;
 
 /// Host and port of the runtime API.
 const RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
@@ -132,18 +133,29 @@ where
     Fut: Future<Output = Result<Vec<u8>, RunError>>,
 {
     loop {
-        if let Err(error) = work_off_one(&mut api, &*handler).await {
+        let (context, event) = match api.next().await {
+            Ok(next) => next,
+            Err(error) => return error,
+        };
+        // Who waits for the answer does not wait for the log. What happens before the next event is asked for is still
+        // the event's own.
+        if let Err(error) = together(work_off_one(&mut api, &*handler, context, event)).await {
             return error;
         }
     }
 }
 
-async fn work_off_one<H, Fut>(api: &mut RuntimeApi, handler: &H) -> Result<(), RuntimeError>
+/// Handles an event, and posts what came of it.
+async fn work_off_one<H, Fut>(
+    api: &mut RuntimeApi,
+    handler: &H,
+    context: Context,
+    event: Bytes,
+) -> Result<(), RuntimeError>
 where
     H: Fn(Bytes, Context) -> Fut,
     Fut: Future<Output = Result<Vec<u8>, RunError>>,
 {
-    let (context, event) = api.next().await?;
     let request_id = context.request_id.clone();
     // A panic leaves nothing behind that later events rely on: shared state is behind locks that tolerate it.
     let outcome = AssertUnwindSafe(async { handler(event, context).await }).catch_unwind().await;

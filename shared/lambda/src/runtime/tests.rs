@@ -9,6 +9,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
+use crate::log_output::tests::WRITTEN_HERE;
+use crate::log_output::write_lines;
 use crate::test_util::logged_here;
 
 const NEXT: &str = "GET /2018-06-01/runtime/invocation/next HTTP/1.1";
@@ -248,6 +250,25 @@ async fn a_connection_that_stays_busy_is_made_anew() {
     connection.send("413 Payload Too Large", "", "{}").await;
     let mut next = lambda.accept().await;
     assert_eq!(next.take().await.line(), NEXT);
+    running.abort();
+}
+
+#[tokio::test]
+async fn what_an_event_says_is_written_when_its_answer_is_taken() {
+    let lambda = Lambda::new().await;
+    let place = Place { address: lambda.address.parse().unwrap(), concurrency: 1 };
+    let running = tokio::spawn(run_at(place, |_, _| async {
+        write_lines(b"a line\n")?;
+        Ok(b"{}".to_vec())
+    }));
+    let written = || String::from_utf8(WRITTEN_HERE.with_borrow(Vec::clone)).unwrap();
+    let mut connection = lambda.accept().await;
+    connection.give("eleven-1", "{}").await;
+    assert_eq!(connection.take().await.line(), posted("eleven-1", "response"));
+    assert_eq!(written(), "");
+    connection.send("202 Accepted", "", "").await;
+    assert_eq!(connection.take().await.line(), NEXT);
+    assert_eq!(written(), "a line\n");
     running.abort();
 }
 
