@@ -1,4 +1,5 @@
-//! Where lines of log go: to standard output, those of one piece of work together when it is done, and answered.
+//! Where lines of log go: to standard output, those of one piece of work together when it is done; of a request,
+//! when its answer has been taken (`runtime`).
 //!
 //! Each write wakes whoever reads the log (infra/decisions/0015-log-lines-are-written-together.md). A warning or an error
 //! is written at once, with what came before it, so that nothing of what led to it is missing if the process ends there.
