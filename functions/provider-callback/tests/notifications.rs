@@ -121,7 +121,9 @@ impl Harness {
         let deadline_unix_ms = u64::try_from(self.service.clock.now().as_unix_ms()).unwrap() + 29_000;
         let context = Context { deadline_unix_ms, ..Context::default() };
         let handler = |request, routed| self.service.handle(request, routed);
-        let answer = serve(&router().unwrap(), &handler, event, &context, &self.service.clock).await;
+        let event = event.to_string();
+        let answer =
+            serve(&router().unwrap(), &handler, event.as_bytes(), &context, &self.service.clock).await;
         let answer = serde_json::to_value(answer).unwrap();
         Answer {
             status: answer["statusCode"].as_u64().unwrap(),

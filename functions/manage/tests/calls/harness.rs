@@ -164,7 +164,8 @@ impl Harness {
         let deadline_unix_ms = u64::try_from(self.clock.now().as_unix_ms()).unwrap() + 29_000;
         let context = Context { deadline_unix_ms, ..Context::default() };
         let handler = |request, routed| self.manage.handle(request, routed);
-        let answer = serve(&self.router, &handler, event, &context, &self.clock).await;
+        let event = event.to_string();
+        let answer = serve(&self.router, &handler, event.as_bytes(), &context, &self.clock).await;
         let answer = serde_json::to_value(answer).unwrap();
         let text = answer["body"].as_str().unwrap_or_default().to_owned();
         Answer {

@@ -12,7 +12,6 @@ use holdfast_app::ports::Clock;
 use holdfast_app::problem::{Problem, ProblemCode, SideEffects};
 use holdfast_domain::Timestamp;
 use http::Method;
-use serde::Deserializer;
 use tokio::time::timeout;
 
 use super::gateway::{event_of, request_id, request_of};
@@ -41,8 +40,7 @@ where
         let shared = Arc::clone(&shared);
         async move {
             let (router, handler) = &*shared;
-            let mut event = serde_json::Deserializer::from_slice(&event);
-            let answer = serve(router, handler, &mut event, &context, &SystemClock).await;
+            let answer = serve(router, handler, &event, &context, &SystemClock).await;
             Ok(serde_json::to_vec(&answer)?)
         }
         // A boxed future ends the chain of nested types, which gets too deep for the compiler otherwise.
@@ -51,12 +49,12 @@ where
     .await
 }
 
-/// Answers one event. Whatever happens, there is an answer: a panic is an internal problem, and a handler
+/// Answers one event, as Lambda brings it. Whatever happens, there is an answer: a panic is an internal problem, and a handler
 /// that does not end in time is dropped.
-pub async fn serve<'de, K, F, Fut>(
+pub async fn serve<K, F, Fut>(
     router: &Router<K>,
     handler: &F,
-    event: impl Deserializer<'de>,
+    event: &[u8],
     context: &Context,
     clock: &impl Clock,
 ) -> ApiGatewayV2httpResponse
@@ -206,7 +204,7 @@ mod tests {
         });
         let deadline_unix_ms = 4_000;
         let context = Context { deadline_unix_ms, ..Context::default() };
-        let answer = serve(&router, &handler, event, &context, &Now).await;
+        let answer = serve(&router, &handler, event.to_string().as_bytes(), &context, &Now).await;
         let answer = serde_json::to_value(answer).unwrap();
         let body = answer["body"].as_str().map_or(Value::Null, |body| serde_json::from_str(body).unwrap());
         (answer["statusCode"].as_u64().unwrap(), answer["headers"].clone(), body)
@@ -275,7 +273,7 @@ mod tests {
     #[tokio::test]
     async fn an_unreadable_event_is_a_problem_too() {
         let router = Router::new(&[(Method::GET, "/hang", Route::Hang)]).unwrap();
-        let answer = serve(&router, &handler, json!([]), &Context::default(), &Now).await;
+        let answer = serve(&router, &handler, b"[]", &Context::default(), &Now).await;
         assert_eq!(serde_json::to_value(answer).unwrap()["statusCode"], 400);
     }
 }

@@ -53,6 +53,15 @@ impl Lambda {
     }
 }
 
+/// Lambda, a loop, and the loop's connection.
+async fn started() -> (Lambda, JoinHandle<String>, Connection) {
+    let lambda = Lambda::new().await;
+    let running = lambda.start(1);
+    let connection = lambda.accept().await;
+    (lambda, running, connection)
+}
+
+/// What the loops' handler was told of its events.
 static SEEN: Mutex<Vec<Context>> = Mutex::new(Vec::new());
 
 async fn handle(event: Bytes, context: Context) -> Result<Vec<u8>, RunError> {
@@ -123,9 +132,7 @@ fn posted(request_id: &str, what: &str) -> String {
 
 #[tokio::test]
 async fn events_are_handled_one_after_the_other_over_one_connection() {
-    let lambda = Lambda::new().await;
-    let running = lambda.start(1);
-    let mut connection = lambda.accept().await;
+    let (lambda, running, mut connection) = started().await;
     for request_id in ["one-1", "one-2", "one-3"] {
         connection.give(request_id, &format!("[\"{request_id}\"]")).await;
         let answer = connection.taken().await;
@@ -146,9 +153,7 @@ async fn events_are_handled_one_after_the_other_over_one_connection() {
 
 #[tokio::test]
 async fn errors_and_panics_are_told_and_the_next_event_is_taken() {
-    let lambda = Lambda::new().await;
-    let running = lambda.start(1);
-    let mut connection = lambda.accept().await;
+    let (_lambda, running, mut connection) = started().await;
     for (event, error_type, message) in [
         ("\"fail\"", "Function.Failed", "it does not work"),
         ("\"panic\"", "Function.Panicked", "the handler panicked"),
@@ -167,9 +172,7 @@ async fn errors_and_panics_are_told_and_the_next_event_is_taken() {
 
 #[tokio::test]
 async fn a_connection_that_was_closed_meanwhile_is_made_anew() {
-    let lambda = Lambda::new().await;
-    let running = lambda.start(1);
-    let mut connection = lambda.accept().await;
+    let (lambda, running, mut connection) = started().await;
     connection.give("three-1", "{}").await;
     connection.taken().await;
     // The loop has asked for an event; the connection ends when it has it.
@@ -214,9 +217,7 @@ async fn a_connection_that_is_lost_while_an_event_is_handled_is_made_anew() {
 /// Nobody knows whether it arrived.
 #[tokio::test]
 async fn an_answer_whose_taking_is_lost_is_not_posted_again() {
-    let lambda = Lambda::new().await;
-    let running = lambda.start(1);
-    let mut connection = lambda.accept().await;
+    let (lambda, running, mut connection) = started().await;
     connection.give("eight-1", "{}").await;
     assert_eq!(connection.take().await.line(), posted("eight-1", "response"));
     drop(connection);
@@ -227,9 +228,7 @@ async fn an_answer_whose_taking_is_lost_is_not_posted_again() {
 
 #[tokio::test(start_paused = true)]
 async fn who_does_not_say_in_time_that_an_answer_is_taken_is_given_up() {
-    let lambda = Lambda::new().await;
-    let running = lambda.start(1);
-    let mut connection = lambda.accept().await;
+    let (_lambda, running, mut connection) = started().await;
     connection.give("nine-1", "{}").await;
     assert_eq!(connection.take().await.line(), posted("nine-1", "response"));
     assert_eq!(running.await.unwrap(), "the runtime API did not answer within 60 s");
@@ -282,9 +281,7 @@ fn an_error_is_logged_with_what_led_to_it() {
 #[tokio::test]
 async fn an_answer_that_is_not_taken_is_logged_and_the_next_event_is_taken() {
     let log = logged_here();
-    let lambda = Lambda::new().await;
-    let running = lambda.start(1);
-    let mut connection = lambda.accept().await;
+    let (_lambda, running, mut connection) = started().await;
     connection.give("four-1", "{}").await;
     assert_eq!(connection.take().await.line(), posted("four-1", "response"));
     connection.send("413 Payload Too Large", "", "{\"errorMessage\": \"too long\"}").await;
@@ -298,9 +295,7 @@ async fn an_answer_that_is_not_taken_is_logged_and_the_next_event_is_taken() {
 
 #[tokio::test]
 async fn without_its_runtime_api_a_process_ends() {
-    let lambda = Lambda::new().await;
-    let running = lambda.start(1);
-    let mut connection = lambda.accept().await;
+    let (lambda, running, mut connection) = started().await;
     assert_eq!(connection.take().await.line(), NEXT);
     connection.send("500 Internal Server Error", "", "{}").await;
     let ended = timeout(LIMIT, running).await.unwrap().unwrap();

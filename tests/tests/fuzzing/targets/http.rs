@@ -61,7 +61,7 @@ impl<'a> Call<'a> {
     {
         let deadline_unix_ms = u64::try_from(clock.now().as_unix_ms()).unwrap_or_default() + 29_000;
         let context = Context { deadline_unix_ms, ..Context::default() };
-        let answer = serve(router, handler, self.event(), &context, &clock).await;
+        let answer = serve(router, handler, self.event().to_string().as_bytes(), &context, &clock).await;
         let answer = serde_json::to_value(answer).expect("an answer is JSON");
         let mut text = answer["body"].as_str().unwrap_or_default().to_owned();
         if answer["isBase64Encoded"] == true {

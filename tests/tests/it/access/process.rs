@@ -163,18 +163,20 @@ impl Process {
     pub(super) async fn answer(
         &self,
         raw_path: &str,
-        event: Value,
+        event: &Value,
         clock: TestClock,
     ) -> ApiGatewayV2httpResponse {
         let deadline_unix_ms = u64::try_from(clock.now().as_unix_ms()).unwrap() + 29_000;
         let context = Context { deadline_unix_ms, ..Context::default() };
+        let event = event.to_string();
         let Self { booking, callback, availability, manage, repair } = self;
         macro_rules! by {
             ($function:path, $service:expr) => {{
                 use $function as function;
                 // On the heap: unoptimized, the futures are larger than the stack of a test.
                 let handler = |request, routed| Box::pin($service.handle(request, routed));
-                Box::pin(serve(&function::router().unwrap(), &handler, event, &context, &clock)).await
+                Box::pin(serve(&function::router().unwrap(), &handler, event.as_bytes(), &context, &clock))
+                    .await
             }};
         }
         if raw_path.starts_with("/v1/bookings") {

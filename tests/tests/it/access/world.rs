@@ -360,7 +360,7 @@ impl World {
             "requestContext": {"http": {"method": method}, "requestId": "request-1"},
             "body": body.map(ToString::to_string),
         });
-        let answer = self.process.answer(raw_path, event, self.clock).await;
+        let answer = self.process.answer(raw_path, &event, self.clock).await;
         let answer = serde_json::to_value(answer).unwrap();
         Answer {
             status: answer["statusCode"].as_u64().unwrap(),
