@@ -1,9 +1,9 @@
 //! How many tests are under way at once: as many as the machine keeps up with.
 //!
-//! Functions wait for Amazon a second at most, as deployed, and the emulator is one process. On a slow machine as many
-//! tests as on a fast one would meet time limits that no user meets. Therefore a test begins only while the emulators
-//! answer soon, unless few others are under way, and none while they are overloaded; one after the other, so that each is felt before the next. Those who
-//! come at once in a test, in a crowd, are let in likewise.
+//! Functions wait for Amazon a second at most, as deployed, and the emulator is one process. On a slow machine as
+//! many tests as on a fast one would meet time limits that no user meets. Therefore a test begins only while the
+//! emulators answer soon, unless few others are under way, and none while they are overloaded; one after the other,
+//! so that each is felt before the next. Those who come at once in a test, in a crowd, are let in likewise.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
