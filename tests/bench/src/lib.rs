@@ -39,14 +39,15 @@ pub type Failure = Box<dyn Error + Send + Sync>;
 #[command(about = "Measures the booking function beside plain ones")]
 #[allow(clippy::struct_excessive_bools, reason = "they are flags, each of its own")]
 pub struct Options {
-    /// Runs of everything, each with a new process of each function, in turns
-    #[arg(long, default_value_t = 7)]
+    /// Runs of everything, each with a new process of each function, in turns. Many short ones are better than a few
+    /// long ones: what is compared then lies nearer together in time
+    #[arg(long, default_value_t = 11)]
     pub rounds: u32,
     /// Bookings, and replays, of a run
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, default_value_t = 600)]
     pub bookings: u32,
     /// Cold starts of a run
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     pub cold_starts: u32,
     /// Requests at each delay of the database, in a run
     #[arg(long, default_value_t = 15)]

@@ -49,8 +49,8 @@ where
     .await
 }
 
-/// Answers one event, as Lambda brings it. Whatever happens, there is an answer: a panic is an internal problem, and a handler
-/// that does not end in time is dropped.
+/// Answers one event, as Lambda brings it. Whatever happens, there is an answer: a panic is an internal problem, and
+/// a handler that does not end in time is dropped.
 pub async fn serve<K, F, Fut>(
     router: &Router<K>,
     handler: &F,
